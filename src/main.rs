@@ -1,0 +1,3 @@
+//! The `memoryrouter` binary.
+
+fn main() {}
