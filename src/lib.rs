@@ -2,4 +2,5 @@
 //!
 //! The modules are declared in the order in which a request meets them.
 
+pub mod provider;
 pub mod secret;

@@ -1,0 +1,30 @@
+//! What differs between LLM vendors, as pure functions over bytes: wire dialects, credential forms, where a
+//! request's model and texts stand, and how a body is edited without being re-written.
+//!
+//! `exchange` calls in here; nothing here does IO or keeps state.
+
+/// A wire format that applications speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// OpenAI's `/v1/…` endpoints, and everyone compatible with them.
+    OpenAi,
+    /// Anthropic's `/v1/messages`.
+    Anthropic,
+    /// Google's `/v1beta/models/M:method`.
+    Gemini,
+}
+
+/// How a provider is addressed and paid: decides credential form and upstream path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// OpenAI-compatible: `Authorization: Bearer`.
+    OpenAi,
+    /// Anthropic: `x-api-key` on its own dialect, `Bearer` on its OpenAI-compatible endpoint.
+    Anthropic,
+    /// Google: `x-goog-api-key` on its own dialect, `Bearer` on its OpenAI-compatible endpoint.
+    Google,
+    /// Azure OpenAI: `api-key`, deployments and an `api-version`.
+    Azure,
+    /// No credential at all (Ollama and other local engines).
+    Keyless,
+}
