@@ -2,5 +2,11 @@
 //!
 //! The modules are declared in the order in which a request meets them.
 
+pub mod auth;
+pub mod clock;
+pub mod error;
+pub mod http;
+pub mod net;
 pub mod provider;
+pub mod respond;
 pub mod secret;

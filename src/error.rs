@@ -1,0 +1,208 @@
+//! What can go wrong with one exchange, as the router itself sees it.
+//!
+//! A `Fault` says whose fault it is, what the caller is told and whether a retry can help. Stages return it, `respond`
+//! alone turns it into an answer, `record` logs it. It never holds a secret, an upstream address or a system error's
+//! text: what is not in it cannot leak.
+
+use std::time::Duration;
+
+/// Whose fault a failed exchange is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultSide {
+    /// The caller sent something that cannot be served.
+    Caller,
+    /// The router cannot serve now.
+    Router,
+    /// The provider could not be reached, or answered no HTTP.
+    Provider,
+}
+
+/// Which wait on a provider came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Connecting, TLS included.
+    Connect,
+    /// From the request's last byte to the answer's first.
+    FirstByte,
+}
+
+/// Why the router answers by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The message is not HTTP as we accept it; the connection cannot go on.
+    Malformed(&'static str),
+    /// The head's bytes are over `limits.head_bytes`.
+    HeadTooLarge(usize),
+    /// The head's field lines are over `limits.headers`.
+    TooManyFields(usize),
+    /// The target is over `limits.target_bytes`.
+    TargetTooLong(usize),
+    /// The head or the body did not come in time.
+    TooSlow(&'static str),
+    /// An `Expect` that is not `100-continue`.
+    Expectation,
+    /// The same credential field twice, with different values.
+    ConflictingCredentials(&'static str),
+    /// A provider key that cannot stand in a header.
+    UnusableProviderKey,
+    /// No memory key in any carrier.
+    NoMemoryKey,
+    /// A memory key that is unknown, revoked or expired.
+    UnknownMemoryKey,
+    /// Nothing to pay this provider with.
+    NoProviderKey(String),
+    /// The provider stands in the table without an address (Azure before it is configured).
+    ProviderNotConfigured(String),
+    /// The named provider does not speak the endpoint's dialect.
+    WrongDialect(String),
+    /// The body is not a JSON object.
+    InvalidJson,
+    /// A required member is absent.
+    MissingField(&'static str),
+    /// The key's patterns do not allow this model.
+    ModelNotAllowed {
+        /// As the caller wrote it.
+        model: String,
+        /// What the key allows.
+        allowed: Vec<String>,
+    },
+    /// No such endpoint.
+    NotFound {
+        /// The path asked for.
+        path: String,
+        /// Endpoints that are spelled alike.
+        nearest: Vec<&'static str>,
+    },
+    /// The endpoint exists, for other methods.
+    MethodNotAllowed(&'static str),
+    /// The body is over `limits.body_bytes`, as sent or decoded.
+    BodyTooLarge(usize),
+    /// A request coding that is none of gzip, zstd, br.
+    UnsupportedCoding,
+    /// A body that does not decode.
+    BrokenCoding,
+    /// More connections than `limits.connections`.
+    Overloaded,
+    /// The router is going down.
+    Draining,
+    /// The provider could not be reached, or sent no valid HTTP answer.
+    Unreachable(String),
+    /// The provider let a timeout pass.
+    TimedOut(String, Wait),
+}
+
+impl Fault {
+    /// The status it is answered with.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Malformed(_)
+            | Self::ConflictingCredentials(_)
+            | Self::UnusableProviderKey
+            | Self::NoProviderKey(_)
+            | Self::ProviderNotConfigured(_)
+            | Self::WrongDialect(_)
+            | Self::InvalidJson
+            | Self::MissingField(_)
+            | Self::BrokenCoding => 400,
+            Self::NoMemoryKey | Self::UnknownMemoryKey => 401,
+            Self::ModelNotAllowed { .. } => 403,
+            Self::NotFound { .. } => 404,
+            Self::MethodNotAllowed(_) => 405,
+            Self::TooSlow(_) => 408,
+            Self::BodyTooLarge(_) => 413,
+            Self::TargetTooLong(_) => 414,
+            Self::UnsupportedCoding => 415,
+            Self::Expectation => 417,
+            Self::HeadTooLarge(_) | Self::TooManyFields(_) => 431,
+            Self::Unreachable(_) => 502,
+            Self::Overloaded | Self::Draining => 503,
+            Self::TimedOut(..) => 504,
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn side(&self) -> FaultSide {
+        match self {
+            Self::Unreachable(_) | Self::TimedOut(..) => FaultSide::Provider,
+            Self::Overloaded | Self::Draining => FaultSide::Router,
+            _ => FaultSide::Caller,
+        }
+    }
+
+    /// What went wrong: the `error` member.
+    pub fn error(&self) -> String {
+        match self {
+            Self::Malformed(what) => format!("Malformed HTTP message: {what}"),
+            Self::HeadTooLarge(_) => "Request head is too large".into(),
+            Self::TooManyFields(_) => "Request has too many header fields".into(),
+            Self::TargetTooLong(_) => "Request target is too long".into(),
+            Self::TooSlow(what) => format!("Request {what} did not arrive in time"),
+            Self::Expectation => "Unsupported expectation".into(),
+            Self::ConflictingCredentials(name) => {
+                format!("Header {name} stands twice with different values")
+            }
+            Self::UnusableProviderKey => "Provider key contains characters that no key has".into(),
+            Self::NoMemoryKey => "Missing or invalid authentication".into(),
+            Self::UnknownMemoryKey => "Invalid or inactive memory key".into(),
+            Self::NoProviderKey(provider) => {
+                format!("No API key configured for provider: {provider}")
+            }
+            Self::ProviderNotConfigured(provider) => {
+                format!("Provider is not configured: {provider}")
+            }
+            Self::WrongDialect(provider) => {
+                format!("Provider does not serve this endpoint: {provider}")
+            }
+            Self::InvalidJson => "Invalid JSON body".into(),
+            Self::MissingField(name) => format!("Missing required field: {name}"),
+            Self::ModelNotAllowed { model, .. } => {
+                format!("Model not allowed for this memory key: {model}")
+            }
+            Self::NotFound { .. } => "Not Found".into(),
+            Self::MethodNotAllowed(_) => "Method Not Allowed".into(),
+            Self::BodyTooLarge(_) => "Request body is too large".into(),
+            Self::UnsupportedCoding => "Unsupported content encoding".into(),
+            Self::BrokenCoding => "Request body does not match its content encoding".into(),
+            Self::Overloaded => "Overloaded".into(),
+            Self::Draining => "Draining".into(),
+            Self::Unreachable(provider) => format!("Failed to reach provider: {provider}"),
+            Self::TimedOut(provider, _) => format!("Provider timed out: {provider}"),
+        }
+    }
+
+    /// What the caller can do: the `hint` member.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::NoMemoryKey => "Use: Authorization: Bearer mk_xxx".into(),
+            Self::UnknownMemoryKey => "Memory keys start with mk_".into(),
+            Self::NoProviderKey(provider) => {
+                format!("Add your {provider} API key in settings, or pass X-Provider-Key header")
+            }
+            Self::ProviderNotConfigured(provider) => {
+                format!("Set base_url under [providers.{provider}]")
+            }
+            Self::ModelNotAllowed { allowed, .. } => format!("Allowed: {}", allowed.join(", ")),
+            Self::NotFound { nearest, .. } if !nearest.is_empty() => {
+                format!("Did you mean: {}", nearest.join(", "))
+            }
+            Self::HeadTooLarge(limit) => format!("At most {limit} bytes (limits.head_bytes)"),
+            Self::TooManyFields(limit) => format!("At most {limit} fields (limits.headers)"),
+            Self::TargetTooLong(limit) => format!("At most {limit} bytes (limits.target_bytes)"),
+            Self::BodyTooLarge(limit) => format!("At most {limit} bytes (limits.body_bytes)"),
+            Self::UnsupportedCoding => "Use gzip, zstd, br or no content encoding".into(),
+            Self::Overloaded => "Too many connections (limits.connections)".into(),
+            Self::TimedOut(_, Wait::Connect) => {
+                "Connecting took too long (timeouts.connect)".into()
+            }
+            Self::TimedOut(_, Wait::FirstByte) => {
+                "No answer began in time (timeouts.first_byte)".into()
+            }
+            _ => return None,
+        })
+    }
+
+    /// When a retry may help, where time heals it.
+    pub fn retry_after(&self) -> Option<Duration> {
+        matches!(self, Self::Overloaded | Self::Draining).then_some(Duration::from_secs(1))
+    }
+}

@@ -1,0 +1,284 @@
+//! The chunked transfer coding (RFC 9112 section 7.1) as a scanner that sees every byte once.
+//!
+//! `exchange` uses it to decode request bodies, `relay` to find the end of answers that pass as they came. It keeps a
+//! few numbers, works on any split of the input, and refuses everything that two parsers could read differently: bare
+//! LF, white space around sizes, more than 16 hex digits, anything but CRLF behind the data.
+
+use std::ops::Range;
+
+/// Bytes of extensions allowed on one chunk line, and in a whole body (CVE-2023-39326).
+const EXTENSION_LINE_BYTES_MAX: u32 = 256;
+const EXTENSION_BODY_BYTES_MAX: u32 = 8 * 1024;
+/// Bytes of the trailer section.
+const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+
+/// Why a chunked body is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkError {
+    /// The chunk-size line is not hexadecimal digits, an optional extension, CRLF.
+    Size,
+    /// More digits than a length can have.
+    SizeOverflow,
+    /// An extension with a forbidden byte.
+    Extension,
+    /// More extension bytes than are allowed.
+    ExtensionTooLong,
+    /// Something else than CRLF behind a chunk's data.
+    DataEnd,
+    /// A malformed trailer line.
+    Trailer,
+    /// More trailer bytes than are allowed.
+    TrailerTooLong,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Before the first digit of a size.
+    SizeStart,
+    /// Inside the digits.
+    Size,
+    /// Inside an extension.
+    Extension,
+    /// Behind the CR of a size line.
+    SizeLf,
+    /// Inside a chunk's data.
+    Data,
+    /// Behind the data, before its CR.
+    DataCr,
+    /// Before its LF.
+    DataLf,
+    /// At the start of a trailer line, or of the empty line that ends the body.
+    TrailerStart,
+    /// Inside a trailer field's name.
+    TrailerName,
+    /// Inside its value.
+    TrailerValue,
+    /// Behind the CR of a trailer line.
+    TrailerLf,
+    /// Behind the CR of the last line.
+    EndLf,
+    /// The body is complete.
+    Done,
+}
+
+/// Where in a chunked body we stand.
+#[derive(Clone, Debug)]
+pub struct ChunkScanner {
+    state: State,
+    /// The size being read, then the data bytes that are still to come.
+    remaining: u64,
+    digits: u8,
+    line_extension_bytes: u32,
+    body_extension_bytes: u32,
+    trailer_bytes: u32,
+}
+
+impl Default for ChunkScanner {
+    fn default() -> Self {
+        Self {
+            state: State::SizeStart,
+            remaining: 0,
+            digits: 0,
+            line_extension_bytes: 0,
+            body_extension_bytes: 0,
+            trailer_bytes: 0,
+        }
+    }
+}
+
+impl ChunkScanner {
+    /// Whether the last byte of the body was seen.
+    pub fn done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Looks at the next bytes of the body and names each run of data in them. Returns how many bytes belong to the
+    /// body; fewer than given only when it is done, and the rest is none of it.
+    pub fn scan(
+        &mut self,
+        bytes: &[u8],
+        mut data: impl FnMut(Range<usize>),
+    ) -> Result<usize, ChunkError> {
+        let mut at = 0;
+        while at < bytes.len() && self.state != State::Done {
+            if self.state == State::Data {
+                let take = usize::try_from(self.remaining)
+                    .map_or(bytes.len() - at, |n| n.min(bytes.len() - at));
+                data(at..at + take);
+                at += take;
+                self.remaining -= take as u64;
+                if self.remaining == 0 {
+                    self.state = State::DataCr;
+                }
+            } else {
+                self.state = self.step(bytes[at])?;
+                at += 1;
+            }
+        }
+        Ok(at)
+    }
+
+    fn step(&mut self, byte: u8) -> Result<State, ChunkError> {
+        Ok(match (self.state, byte) {
+            (State::SizeStart, _) => {
+                self.remaining = u64::from(hex(byte).ok_or(ChunkError::Size)?);
+                self.digits = 1;
+                self.line_extension_bytes = 0;
+                State::Size
+            }
+            (State::Size, b'\r') => State::SizeLf,
+            (State::Size, b';') => self.extension()?,
+            (State::Size, _) => {
+                let digit = hex(byte).ok_or(ChunkError::Size)?;
+                self.digits += 1;
+                if self.digits > 16 || self.remaining >> 59 != 0 {
+                    return Err(ChunkError::SizeOverflow);
+                }
+                self.remaining = self.remaining << 4 | u64::from(digit);
+                State::Size
+            }
+            (State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.extension()?,
+            (State::Extension, _) => return Err(ChunkError::Extension),
+            (State::SizeLf, b'\n') if self.remaining == 0 => State::TrailerStart,
+            (State::SizeLf, b'\n') => State::Data,
+            (State::SizeLf, _) => return Err(ChunkError::Size),
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => State::SizeStart,
+            (State::DataCr | State::DataLf, _) => return Err(ChunkError::DataEnd),
+            (State::TrailerStart, b'\r') => State::EndLf,
+            (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
+                self.trailer(State::TrailerName)?
+            }
+            (State::TrailerName, b':') => self.trailer(State::TrailerValue)?,
+            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {
+                self.trailer(State::TrailerValue)?
+            }
+            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::EndLf, b'\n') | (State::Done, _) => State::Done,
+            (State::TrailerStart | State::TrailerName | State::TrailerValue, _)
+            | (State::TrailerLf | State::EndLf | State::Data, _) => {
+                return Err(ChunkError::Trailer);
+            }
+        })
+    }
+
+    fn extension(&mut self) -> Result<State, ChunkError> {
+        self.line_extension_bytes += 1;
+        self.body_extension_bytes += 1;
+        if self.line_extension_bytes > EXTENSION_LINE_BYTES_MAX
+            || self.body_extension_bytes > EXTENSION_BODY_BYTES_MAX
+        {
+            return Err(ChunkError::ExtensionTooLong);
+        }
+        Ok(State::Extension)
+    }
+
+    fn trailer(&mut self, next: State) -> Result<State, ChunkError> {
+        self.trailer_bytes += 1;
+        if self.trailer_bytes > TRAILER_BYTES_MAX {
+            return Err(ChunkError::TrailerTooLong);
+        }
+        Ok(next)
+    }
+}
+
+fn hex(byte: u8) -> Option<u8> {
+    char::from(byte).to_digit(16).map(|digit| digit as u8)
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Decodes in pieces of `step` bytes: the data, the bytes that belong to the body, and whether it is complete.
+    fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), ChunkError> {
+        let mut scanner = ChunkScanner::default();
+        let (mut data, mut used) = (Vec::new(), 0);
+        for piece in input.chunks(step) {
+            let count = scanner.scan(piece, |range| data.extend_from_slice(&piece[range]))?;
+            used += count;
+            if count < piece.len() {
+                break;
+            }
+        }
+        Ok((data, used, scanner.done()))
+    }
+
+    #[test]
+    fn good_bodies_at_every_split() {
+        for (input, expected, surplus) in [
+            (&b"5\r\nhello\r\n0\r\n\r\n"[..], &b"hello"[..], 0),
+            (b"0\r\n\r\n", b"", 0),
+            (
+                b"00A;a=b;c=\"d e\"\r\n0123456789\r\n1\r\n!\r\n0;z\r\n\r\n",
+                b"0123456789!",
+                0,
+            ),
+            (b"1\r\n\r\r\n1\r\n\n\r\n0\r\n\r\n", b"\r\n", 0),
+            (b"0\r\nX-Sum: 1\r\nY:\r\n\r\nGET", b"", 3),
+        ] {
+            for step in 1..=input.len() {
+                let whole = decode(input, step);
+                assert_eq!(
+                    whole,
+                    Ok((expected.to_vec(), input.len() - surplus, true)),
+                    "{step}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn bad_bodies_at_every_split() {
+        let flood = [b"1;".as_slice(), &[b'x'; 300]].concat();
+        let long_trailer = [b"0\r\na:".as_slice(), &[b'x'; 9000]].concat();
+        let many = b"1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n.\r\n".repeat(300);
+        for (input, error) in [
+            (&b"\r\n\r\n"[..], ChunkError::Size),
+            (b"0x5\r\nhello\r\n", ChunkError::Size),
+            (b"+5\r\nhello\r\n", ChunkError::Size),
+            (b" 5\r\nhello\r\n", ChunkError::Size),
+            (b"5 \r\nhello\r\n", ChunkError::Size),
+            (b"5\nhello\r\n", ChunkError::Size),
+            (b"5\r\rhello", ChunkError::Size),
+            (b"10000000000000045\r\n", ChunkError::SizeOverflow),
+            (b"FFFFFFFFFFFFFFFF\r\n", ChunkError::SizeOverflow),
+            (b"5;a\nhello\r\n", ChunkError::Extension),
+            (b"5;a\0\r\nhello\r\n", ChunkError::Extension),
+            (&flood, ChunkError::ExtensionTooLong),
+            (&many, ChunkError::ExtensionTooLong),
+            (b"5\r\nhelloXY0\r\n\r\n", ChunkError::DataEnd),
+            (b"5\r\nhello\n0\r\n\r\n", ChunkError::DataEnd),
+            (b"0\r\n: x\r\n\r\n", ChunkError::Trailer),
+            (b"0\r\na b: x\r\n\r\n", ChunkError::Trailer),
+            (b"0\r\na: x\n\r\n", ChunkError::Trailer),
+            (b"0\r\na\r\n\r\n", ChunkError::Trailer),
+            (b"0\r\n\n", ChunkError::Trailer),
+            (&long_trailer, ChunkError::TrailerTooLong),
+        ] {
+            for step in [1, 2, 3, 7, input.len()] {
+                assert_eq!(
+                    decode(input, step),
+                    Err(error),
+                    "{:?}",
+                    String::from_utf8_lossy(input)
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_unfinished_body_is_not_done() {
+        for end in 0..15 {
+            let (_, _, done) = decode(&b"5\r\nhello\r\n0\r\n\r\n"[..end.max(1)], 4).unwrap();
+            assert!(!done, "{end}");
+        }
+    }
+}

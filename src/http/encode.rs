@@ -1,0 +1,238 @@
+//! Heads on their way out: the request as the provider gets it, the response as the caller gets it.
+//!
+//! Fields pass in the sender's order and spelling. What is taken off is decided here once: fields of one connection
+//! only, credentials, the router's own settings, a caller's claims about who forwarded. `exchange` and `relay` call in.
+
+use super::field::{Field, Name};
+use super::framing::{Framing, connection_options};
+use super::head::{Head, RequestLine, StatusLine};
+
+/// The credential a provider is paid with, in its own form.
+#[derive(Clone, Copy)]
+pub struct CredentialLine<'a> {
+    /// The field's name.
+    pub name: &'static str,
+    /// `"Bearer "` or nothing.
+    pub scheme: &'static str,
+    /// The key.
+    pub key: &'a [u8],
+}
+
+/// What an upstream request's head is made of besides the caller's own fields.
+pub struct UpstreamHead<'a> {
+    /// Path and query.
+    pub target: &'a str,
+    /// The configured authority: never the caller's.
+    pub authority: &'a str,
+    /// How the provider is paid; none for keyless ones.
+    pub credential: Option<CredentialLine<'a>>,
+    /// Fields to add where the caller did not send them.
+    pub defaults: &'a [(Name, &'static str, &'static str)],
+    /// The body's length after all edits.
+    pub body_bytes: usize,
+    /// Whether the caller's content coding was taken off.
+    pub decoded: bool,
+}
+
+/// Appends the head of the request to a provider.
+pub fn upstream_request(
+    out: &mut Vec<u8>,
+    head: &Head<RequestLine>,
+    bytes: &[u8],
+    with: &UpstreamHead<'_>,
+) {
+    out.extend_from_slice(b"POST ");
+    out.extend_from_slice(with.target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    line(out, b"host", with.authority.as_bytes());
+    if let Some(credential) = &with.credential {
+        out.extend_from_slice(credential.name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(credential.scheme.as_bytes());
+        out.extend_from_slice(credential.key);
+        out.extend_from_slice(b"\r\n");
+    }
+    let has_options = head.first(Name::Connection, bytes).is_some();
+    for field in &head.fields {
+        let dropped = match field.name {
+            Name::Host | Name::ContentLength | Name::AcceptEncoding | Name::Expect => true,
+            Name::ContentEncoding => with.decoded,
+            name => {
+                name.hop_by_hop() || name.credential() || name.router_only() || name.forwarded()
+            }
+        };
+        if dropped
+            || (has_options && listed(head, bytes, field))
+            || carries_memory_key(field, bytes)
+        {
+            continue;
+        }
+        line(out, field.spelled(bytes), field.value(bytes));
+    }
+    for (name, text, value) in with.defaults {
+        if head.first(*name, bytes).is_none() {
+            line(out, text.as_bytes(), value.as_bytes());
+        }
+    }
+    line(out, b"accept-encoding", b"identity");
+    line(
+        out,
+        b"content-length",
+        with.body_bytes.to_string().as_bytes(),
+    );
+    out.extend_from_slice(b"\r\n");
+}
+
+/// How a relayed body is framed for the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relayed {
+    /// As the provider framed it.
+    AsIs(Framing),
+    /// In chunks made here, because the provider ends its body by closing and the caller must see whether it is whole.
+    Chunked,
+    /// Until we close: for callers of HTTP/1.0.
+    UntilClose,
+}
+
+/// Appends a provider's response head for the caller, up to and without the empty line.
+pub fn downstream_response(
+    out: &mut Vec<u8>,
+    head: &Head<StatusLine>,
+    bytes: &[u8],
+    relayed: Relayed,
+) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(head.line.status.to_string().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(&bytes[head.line.reason_at.clone()]);
+    out.extend_from_slice(b"\r\n");
+    let has_options = head.first(Name::Connection, bytes).is_some();
+    for field in &head.fields {
+        let dropped = match field.name {
+            // A length on a bodiless answer (HEAD, 304) is information; on 204 and 1xx it is an error of the sender.
+            Name::ContentLength => {
+                !matches!(relayed, Relayed::AsIs(Framing::Length(_) | Framing::None))
+                    || head.line.status == 204
+            }
+            Name::XMrRequestId => true,
+            name => name.hop_by_hop(),
+        };
+        if dropped || (has_options && listed(head, bytes, field)) {
+            continue;
+        }
+        line(out, field.spelled(bytes), field.value(bytes));
+    }
+    if matches!(relayed, Relayed::AsIs(Framing::Chunked) | Relayed::Chunked) {
+        line(out, b"transfer-encoding", b"chunked");
+    }
+}
+
+fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Whether Connection declares this field to be of one hop.
+fn listed<L>(head: &Head<L>, bytes: &[u8], field: &Field) -> bool {
+    let name = field.spelled(bytes);
+    connection_options(head, bytes).any(|option| option.eq_ignore_ascii_case(name))
+}
+
+fn carries_memory_key(field: &Field, bytes: &[u8]) -> bool {
+    // `mk-MK` is Macedonian as spoken in North Macedonia.
+    contains_memory_key(field.value(bytes))
+        && !field
+            .spelled(bytes)
+            .eq_ignore_ascii_case(b"accept-language")
+}
+
+/// Whether a memory key stands anywhere in `text` at the start of a word: such text never leaves for a provider.
+pub fn contains_memory_key(text: &[u8]) -> bool {
+    memchr::memmem::find_iter(text, b"mk").any(|at| {
+        matches!(text.get(at + 2), Some(b'_' | b'-'))
+            && (at == 0 || !text[at - 1].is_ascii_alphanumeric())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::{HeadLimits, request, response};
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits {
+        head_bytes_max: 4096,
+        fields_max: 64,
+        target_bytes_max: 512,
+    };
+
+    #[test]
+    fn upstream_gets_the_callers_fields_and_nothing_of_the_routers() {
+        let bytes = b"POST /v1/chat/completions HTTP/1.1\r\nHost: gw.test\r\nX-Memory-Key: mk_a\r\n\
+            Authorization: Bearer sk\r\nx-api-key: k\r\nx-goog-api-key: k\r\napi-key: k\r\nX-Provider-Key: k\r\n\
+            X-Memory-Mode: off\r\nX-Session-ID: s\r\nX-Store-Input: false\r\nX-Debug: true\r\nX-Context-Limit: 3\r\n\
+            Connection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: 9\r\nTE: trailers\r\nUpgrade: foo\r\n\
+            Forwarded: for=1\r\nX-Forwarded-For: 1\r\nVia: x\r\nX-Real-IP: 1\r\nCookie: k=mk_b\r\n\
+            Accept-Language: mk-MK\r\nExpect: 100-continue\r\naccept-encoding: gzip\r\nContent-Encoding: gzip\r\n\
+            X-E2E:  yes \r\nuser-agent: x\r\nContent-Length: 3\r\n\r\n";
+        let head = request(bytes, &mut 0, &LIMITS).unwrap().unwrap();
+        let mut out = Vec::new();
+        let with = UpstreamHead {
+            target: "/v1/chat/completions",
+            authority: "api.test",
+            credential: Some(CredentialLine {
+                name: "authorization",
+                scheme: "Bearer ",
+                key: b"sk-stored",
+            }),
+            defaults: &[(Name::AnthropicVersion, "anthropic-version", "2023-06-01")],
+            body_bytes: 70,
+            decoded: true,
+        };
+        upstream_request(&mut out, &head, bytes, &with);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: api.test\r\nauthorization: Bearer sk-stored\r\n\
+            Accept-Language: mk-MK\r\nX-E2E: yes\r\nuser-agent: x\r\nanthropic-version: 2023-06-01\r\n\
+            accept-encoding: identity\r\ncontent-length: 70\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn downstream_gets_the_providers_fields() {
+        let bytes =
+            b"HTTP/1.1 429 Slow Down\r\nConnection: close, X-Hop\r\nX-Hop: 1\r\nRetry-After: 7\r\n\
+            X-RateLimit: 1\r\nx-mr-request-id: fake\r\nContent-Length: 2\r\n\r\n";
+        let head = response(bytes, &mut 0, &LIMITS).unwrap().unwrap();
+        let of = |relayed| {
+            let mut out = Vec::new();
+            downstream_response(&mut out, &head, bytes, relayed);
+            String::from_utf8(out).unwrap()
+        };
+        let start = "HTTP/1.1 429 Slow Down\r\nRetry-After: 7\r\nX-RateLimit: 1\r\n";
+        assert_eq!(
+            of(Relayed::AsIs(Framing::Length(2))),
+            format!("{start}Content-Length: 2\r\n")
+        );
+        assert_eq!(
+            of(Relayed::Chunked),
+            format!("{start}transfer-encoding: chunked\r\n")
+        );
+        assert_eq!(of(Relayed::UntilClose), start);
+    }
+
+    #[test]
+    fn memory_keys_in_text() {
+        for (text, found) in [
+            ("mk_a", true),
+            ("a=mk-b", true),
+            ("/mk_", true),
+            ("amk_b", false),
+            ("mk", false),
+            ("mkb", false),
+        ] {
+            assert_eq!(contains_memory_key(text.as_bytes()), found, "{text}");
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Deadlines of one core: a timing wheel that ends late operations by shutting their connection down.
+//!
+//! Every connection of a core has one `Deadline`. Arming it is a store: the wheel looks at the stored time only when
+//! the queued one comes up, and queues again if it moved later, so a connection that is armed a thousand times stands
+//! in the wheel once. `server` runs `advance` every tick; `connection` and `upstream` arm.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use super::stream::Hangup;
+
+/// How late a deadline may fire. Timeouts are seconds; 25 ms costs 40 loop turns a second on an idle core.
+pub(super) const TICK: Duration = Duration::from_millis(25);
+
+const NEVER: u64 = u64::MAX;
+
+/// Which end of the router a connection stands at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// A caller's connection.
+    Downstream,
+    /// A connection to a provider.
+    Upstream,
+}
+
+/// The wheel of one core.
+pub struct Deadlines {
+    started: Instant,
+    slots: RefCell<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    /// Open connections and free places; a place's generation tells a queued entry from its successor's.
+    places: Vec<Place>,
+    free: Vec<u32>,
+    /// Entries by the tick at which they are looked at.
+    queue: BTreeMap<u64, Vec<(u32, u32)>>,
+    open_downstream: usize,
+}
+
+struct Place {
+    generation: u32,
+    slot: Option<Rc<Slot>>,
+}
+
+struct Slot {
+    side: Side,
+    hangup: Hangup,
+    due_tick: Cell<u64>,
+    queued_tick: Cell<u64>,
+    fired: Cell<bool>,
+    /// Between two exchanges: may be closed at once when the router drains.
+    idle: Cell<bool>,
+}
+
+/// One connection's deadline; unarmed at first. Dropping it takes the connection off the wheel.
+pub struct Deadline {
+    wheel: Rc<Deadlines>,
+    slot: Rc<Slot>,
+    place: u32,
+}
+
+impl Deadlines {
+    /// An empty wheel that counts ticks from `started`.
+    pub fn new(started: Instant) -> Rc<Self> {
+        Rc::new(Self {
+            started,
+            slots: RefCell::default(),
+        })
+    }
+
+    /// Registers a connection.
+    pub fn register(self: &Rc<Self>, side: Side, hangup: Hangup) -> Deadline {
+        let slot = Rc::new(Slot {
+            side,
+            hangup,
+            due_tick: Cell::new(NEVER),
+            queued_tick: Cell::new(NEVER),
+            fired: Cell::new(false),
+            idle: Cell::new(false),
+        });
+        let mut slots = self.slots.borrow_mut();
+        slots.open_downstream += usize::from(side == Side::Downstream);
+        let place = match slots.free.pop() {
+            Some(place) => {
+                slots.places[place as usize].slot = Some(slot.clone());
+                place
+            }
+            None => {
+                slots.places.push(Place {
+                    generation: 0,
+                    slot: Some(slot.clone()),
+                });
+                (slots.places.len() - 1) as u32
+            }
+        };
+        drop(slots);
+        Deadline {
+            wheel: self.clone(),
+            slot,
+            place,
+        }
+    }
+
+    /// Fires everything that is due at `now`; returns how many connections it shut down.
+    pub fn advance(&self, now: Instant) -> usize {
+        let now_tick = self.tick_at(now);
+        let mut slots = self.slots.borrow_mut();
+        let mut fired = 0;
+        while let Some(entry) = slots.queue.first_entry() {
+            if *entry.key() > now_tick {
+                break;
+            }
+            for (place, generation) in entry.remove() {
+                let Place {
+                    generation: current,
+                    slot: Some(slot),
+                } = &slots.places[place as usize]
+                else {
+                    continue;
+                };
+                if *current != generation {
+                    continue;
+                }
+                let due = slot.due_tick.get();
+                if due <= now_tick {
+                    slot.queued_tick.set(NEVER);
+                    slot.due_tick.set(NEVER);
+                    slot.fired.set(true);
+                    slot.hangup.now();
+                    fired += 1;
+                } else {
+                    slot.queued_tick.set(due);
+                    if due != NEVER {
+                        slots
+                            .queue
+                            .entry(due)
+                            .or_default()
+                            .push((place, generation));
+                    }
+                }
+            }
+        }
+        fired
+    }
+
+    /// Callers' connections that are open on this core.
+    pub fn open_downstream(&self) -> usize {
+        self.slots.borrow().open_downstream
+    }
+
+    /// Shuts down callers' connections: the idle ones, or all of them.
+    pub fn hang_up_downstream(&self, idle_only: bool) {
+        for place in &self.slots.borrow().places {
+            if let Some(slot) = &place.slot
+                && slot.side == Side::Downstream
+                && (slot.idle.get() || !idle_only)
+            {
+                slot.hangup.now();
+            }
+        }
+    }
+
+    /// Runs the wheel for as long as this thread's loop runs.
+    pub async fn keep(self: Rc<Self>) {
+        loop {
+            super::sleep(TICK).await;
+            self.advance(Instant::now());
+        }
+    }
+
+    fn tick_at(&self, now: Instant) -> u64 {
+        (now.saturating_duration_since(self.started).as_millis() / TICK.as_millis()) as u64
+    }
+}
+
+impl Deadline {
+    /// The connection is shut down unless it is armed again or disarmed within `timeout` from `now`.
+    pub fn arm(&self, now: Instant, timeout: Duration) {
+        // One tick more, so that a deadline fires late and never early.
+        let due = self.wheel.tick_at(now + timeout) + 1;
+        self.slot.due_tick.set(due);
+        if due < self.slot.queued_tick.get() {
+            self.slot.queued_tick.set(due);
+            let mut slots = self.wheel.slots.borrow_mut();
+            let generation = slots.places[self.place as usize].generation;
+            slots
+                .queue
+                .entry(due)
+                .or_default()
+                .push((self.place, generation));
+        }
+    }
+
+    /// No deadline holds any more.
+    pub fn disarm(&self) {
+        self.slot.due_tick.set(NEVER);
+    }
+
+    /// Whether the deadline shut the connection down.
+    pub fn fired(&self) -> bool {
+        self.slot.fired.get()
+    }
+
+    /// Says whether the connection stands between two exchanges.
+    pub fn set_idle(&self, idle: bool) {
+        self.slot.idle.set(idle);
+    }
+
+    /// Shuts the connection down now.
+    pub fn hang_up(&self) {
+        self.slot.hangup.now();
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        let mut slots = self.wheel.slots.borrow_mut();
+        slots.open_downstream -= usize::from(self.slot.side == Side::Downstream);
+        let place = &mut slots.places[self.place as usize];
+        place.slot = None;
+        place.generation = place.generation.wrapping_add(1);
+        slots.free.push(self.place);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::net::UnixStream;
+
+    fn closed(peer: &UnixStream) -> bool {
+        use std::io::Read;
+        peer.set_nonblocking(true).unwrap();
+        matches!((&*peer).read(&mut [0; 1]), Ok(0))
+    }
+
+    #[test]
+    fn fires_once_due_and_not_before() {
+        let start = Instant::now();
+        let wheel = Deadlines::new(start);
+        let (near, far) = UnixStream::pair().unwrap();
+        let deadline = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+        deadline.arm(start, Duration::from_secs(1));
+        assert_eq!(wheel.advance(start + Duration::from_millis(990)), 0);
+        assert!(!closed(&far) && !deadline.fired());
+        assert_eq!(wheel.advance(start + Duration::from_millis(1060)), 1);
+        assert!(closed(&far) && deadline.fired());
+        assert_eq!(wheel.advance(start + Duration::from_secs(9)), 0);
+    }
+
+    #[test]
+    fn moves_later_and_earlier_and_disarms() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let wheel = Deadlines::new(start);
+        let (near, far) = UnixStream::pair().unwrap();
+        let deadline = wheel.register(Side::Upstream, Hangup::new(near.as_raw_fd()));
+        deadline.arm(start, Duration::from_millis(100));
+        deadline.arm(at(50), Duration::from_secs(10));
+        assert_eq!(wheel.advance(at(5000)), 0, "moved later");
+        deadline.arm(at(5000), Duration::from_millis(100));
+        deadline.disarm();
+        assert_eq!(wheel.advance(at(20_000)), 0, "disarmed");
+        deadline.arm(at(20_000), Duration::from_secs(60));
+        deadline.arm(at(20_000), Duration::from_millis(100));
+        assert_eq!(wheel.advance(at(20_200)), 1, "moved earlier");
+        assert!(closed(&far));
+    }
+
+    #[test]
+    fn a_dropped_connection_is_never_hit() {
+        let start = Instant::now();
+        let wheel = Deadlines::new(start);
+        let (near, far) = UnixStream::pair().unwrap();
+        let first = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+        first.arm(start, Duration::from_millis(100));
+        drop(first);
+        assert_eq!(wheel.open_downstream(), 0);
+        let second = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+        assert_eq!(wheel.advance(start + Duration::from_secs(5)), 0);
+        assert!(!closed(&far) && !second.fired());
+        assert_eq!(wheel.open_downstream(), 1);
+    }
+
+    #[test]
+    fn drain_hangs_up_idle_callers_only() {
+        let wheel = Deadlines::new(Instant::now());
+        let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+        let sides = [Side::Downstream, Side::Downstream, Side::Upstream];
+        let held: Vec<_> = pairs
+            .iter()
+            .zip(sides)
+            .map(|(pair, side)| wheel.register(side, Hangup::new(pair.0.as_raw_fd())))
+            .collect();
+        held[0].set_idle(true);
+        wheel.hang_up_downstream(true);
+        assert_eq!(
+            pairs.iter().map(|p| closed(&p.1)).collect::<Vec<_>>(),
+            [true, false, false]
+        );
+        wheel.hang_up_downstream(false);
+        assert_eq!(
+            pairs.iter().map(|p| closed(&p.1)).collect::<Vec<_>>(),
+            [true, true, false]
+        );
+    }
+}

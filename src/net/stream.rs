@@ -1,0 +1,219 @@
+//! One connection of any transport (TCP, Unix socket, TLS on either side), split for reading and writing at once.
+//!
+//! `listener` and `connect` make streams; `Stream::split` hands out a `Reader`, a `Writer` and a `Hangup`. Buffers
+//! are owned by the operation while it runs and come back with its result.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, RawFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+use monoio::buf::{IoBuf, IoBufMut};
+use monoio::io::{
+    AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt, OwnedReadHalf, OwnedWriteHalf, Splitable,
+};
+use monoio::net::{TcpStream, UnixStream};
+use monoio_rustls::{ClientTlsStream, ServerTlsStream};
+use nix::sys::socket::{Shutdown, shutdown};
+
+use super::reader::Reader;
+
+/// An idle upstream whose machine vanished is noticed after about 15 + 3 × 5 seconds.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// A connected stream, not yet split.
+pub struct Stream {
+    pub(super) transport: Transport,
+    hangup: Hangup,
+}
+
+pub(super) enum Transport {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    TlsServer(Box<ServerTlsStream<TcpStream>>),
+    TlsClient(Box<ClientTlsStream<TcpStream>>),
+}
+
+/// Opens a TCP connection. The address is already resolved: a name look-up would block the core.
+pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
+    let stream = TcpStream::connect_addr(address).await?;
+    stream.set_nodelay(true)?;
+    stream.set_tcp_keepalive(
+        Some(KEEPALIVE_IDLE),
+        Some(KEEPALIVE_INTERVAL),
+        Some(KEEPALIVE_PROBES),
+    )?;
+    Ok(Stream::tcp(stream))
+}
+
+impl Stream {
+    pub(super) fn tcp(stream: TcpStream) -> Self {
+        let hangup = Hangup::new(stream.as_raw_fd());
+        Self {
+            transport: Transport::Tcp(stream),
+            hangup,
+        }
+    }
+
+    pub(super) fn unix(stream: UnixStream) -> Self {
+        let hangup = Hangup::new(stream.as_raw_fd());
+        Self {
+            transport: Transport::Unix(stream),
+            hangup,
+        }
+    }
+
+    /// A finished handshake in the place of the plain stream below it.
+    pub(super) fn with_hangup(transport: Transport, hangup: Hangup) -> Self {
+        Self { transport, hangup }
+    }
+
+    /// The handle that ends this stream's operations; good before the split too (a handshake in flight).
+    pub fn hangup(&self) -> Hangup {
+        self.hangup.clone()
+    }
+
+    /// Splits into the two directions, which may then run at once.
+    pub fn split(self) -> (Reader, Writer, Hangup) {
+        let (read, write) = match self.transport {
+            Transport::Tcp(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
+            }
+            Transport::Unix(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::Unix(read), WriteHalf::Unix(write))
+            }
+            Transport::TlsServer(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::TlsServer(read), WriteHalf::TlsServer(write))
+            }
+            Transport::TlsClient(stream) => {
+                let (read, write) = stream.into_split();
+                (ReadHalf::TlsClient(read), WriteHalf::TlsClient(write))
+            }
+        };
+        let writer = Writer {
+            half: write,
+            hangup: self.hangup.clone(),
+        };
+        (Reader::new(read), writer, self.hangup)
+    }
+}
+
+/// Ends a connection from outside: `shutdown(2)` in both directions, so that whatever operation is in flight on it
+/// completes. Harmless after the connection is gone.
+#[derive(Clone)]
+pub struct Hangup(Rc<Cell<Option<RawFd>>>);
+
+impl Hangup {
+    pub(super) fn new(fd: RawFd) -> Self {
+        Self(Rc::new(Cell::new(Some(fd))))
+    }
+
+    /// Shuts the connection down now. Errors mean that it is down already.
+    pub fn now(&self) {
+        if let Some(fd) = self.0.get() {
+            let _ = shutdown(fd, Shutdown::Both);
+        }
+    }
+
+    /// Half-closes: the peer sees the end of our bytes, while we may still read.
+    fn write_side(&self) {
+        if let Some(fd) = self.0.get() {
+            let _ = shutdown(fd, Shutdown::Write);
+        }
+    }
+
+    /// Forgets the descriptor before it is closed, so that a later number's new owner is never hit.
+    fn forget(&self) {
+        self.0.set(None);
+    }
+}
+
+pub(super) enum ReadHalf {
+    Tcp(OwnedReadHalf<TcpStream>),
+    Unix(OwnedReadHalf<UnixStream>),
+    TlsServer(OwnedReadHalf<ServerTlsStream<TcpStream>>),
+    TlsClient(OwnedReadHalf<ClientTlsStream<TcpStream>>),
+}
+
+impl ReadHalf {
+    /// Appends to `buf` within its spare capacity; 0 bytes is the peer's end.
+    pub(super) async fn read_more(&mut self, buf: Vec<u8>) -> (io::Result<usize>, Vec<u8>) {
+        let start = buf.len();
+        let slice = buf.slice_mut(start..);
+        let (result, slice) = match self {
+            Self::Tcp(half) => half.read(slice).await,
+            Self::Unix(half) => half.read(slice).await,
+            Self::TlsServer(half) => half.read(slice).await,
+            Self::TlsClient(half) => half.read(slice).await,
+        };
+        let mut buf = slice.into_inner();
+        if result.is_err() {
+            buf.truncate(start);
+        }
+        (result, buf)
+    }
+}
+
+enum WriteHalf {
+    Tcp(OwnedWriteHalf<TcpStream>),
+    Unix(OwnedWriteHalf<UnixStream>),
+    TlsServer(OwnedWriteHalf<ServerTlsStream<TcpStream>>),
+    TlsClient(OwnedWriteHalf<ClientTlsStream<TcpStream>>),
+}
+
+/// The writing direction of a connection. Dropping it closes the connection.
+pub struct Writer {
+    half: WriteHalf,
+    hangup: Hangup,
+}
+
+impl Writer {
+    /// Writes all of `buf` and gives it back.
+    pub async fn write_all(&mut self, buf: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let range = 0..buf.len();
+        self.write_range(buf, range).await
+    }
+
+    /// Writes `buf[range]` and gives `buf` back.
+    pub async fn write_range(
+        &mut self,
+        buf: Vec<u8>,
+        range: Range<usize>,
+    ) -> (io::Result<()>, Vec<u8>) {
+        let slice = buf.slice(range);
+        let (result, slice) = match &mut self.half {
+            WriteHalf::Tcp(half) => half.write_all(slice).await,
+            WriteHalf::Unix(half) => half.write_all(slice).await,
+            WriteHalf::TlsServer(half) => half.write_all(slice).await,
+            WriteHalf::TlsClient(half) => half.write_all(slice).await,
+        };
+        (result.map(drop), slice.into_inner())
+    }
+
+    /// Tells the peer that nothing more comes: a close_notify under TLS, then FIN.
+    pub async fn finish(&mut self) {
+        let _ = match &mut self.half {
+            WriteHalf::Tcp(half) => half.shutdown().await,
+            WriteHalf::Unix(half) => half.shutdown().await,
+            WriteHalf::TlsServer(half) => half.shutdown().await,
+            WriteHalf::TlsClient(half) => half.shutdown().await,
+        };
+        self.hangup.write_side();
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // A read may still be in flight; it keeps the descriptor open until it completes, which this makes it do.
+        self.hangup.now();
+        self.hangup.forget();
+    }
+}
