@@ -8,5 +8,7 @@ pub mod error;
 pub mod http;
 pub mod net;
 pub mod provider;
+pub mod relay;
 pub mod respond;
 pub mod secret;
+pub mod upstream;

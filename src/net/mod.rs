@@ -19,6 +19,6 @@ mod tls;
 pub use deadline::{Deadline, Deadlines, Side};
 pub use listener::{Accepted, BoundAddr, BoundListener, Listener};
 pub use reader::{Fill, Reader};
-pub use runtime::{Isolated, driver_name, isolate, pin_to_core, run, sleep, spawn};
+pub use runtime::{Isolated, driver_name, isolate, pin_to_core, run, sleep, spawn, within};
 pub use stream::{Hangup, Stream, Writer, connect};
 pub use tls::{TlsAcceptor, TlsConnector, TlsFileError, ca_file_roots, system_roots};

@@ -49,6 +49,12 @@ pub async fn sleep(time: Duration) {
     monoio::time::sleep(time).await;
 }
 
+/// Waits for `future` at most `time`; `None` when the time is over. Only for futures without IO of their own in flight,
+/// such as a channel's: what is over is dropped.
+pub async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
+    monoio::time::timeout(time, future).await.ok()
+}
+
 /// Catches a panic of `task`, so that a bug costs one connection and not its core.
 pub fn isolate<F: Future>(task: F) -> Isolated<F> {
     Isolated {

@@ -40,8 +40,13 @@ pub(super) enum Transport {
 }
 
 /// Opens a TCP connection. The address is already resolved: a name look-up would block the core.
-pub async fn connect(address: SocketAddr) -> io::Result<Stream> {
-    let stream = TcpStream::connect_addr(address).await?;
+///
+/// The one operation that a timeout may drop: its descriptor lives in the operation itself and is closed with it, and
+/// no bytes can be lost on a connection that does not exist.
+pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
+    let stream = monoio::time::timeout(timeout, TcpStream::connect_addr(address))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
     stream.set_tcp_keepalive(
         Some(KEEPALIVE_IDLE),

@@ -1,0 +1,224 @@
+//! Connections to providers, per core: dial, keep, hand out, take back.
+//!
+//! `exchange` checks one out, sends over it (`send`), and gives it back after a fully clean exchange; whatever was not
+//! clean is dropped, which closes it. An idle connection has a read in flight, so a provider that closed it, or that
+//! spoke out of turn, is noticed before the next request goes over it. Nothing here retries: the caller of `send`
+//! knows what may be repeated.
+
+mod resolve;
+mod send;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::net::{self, Deadline, Deadlines, Reader, Side, TlsConnector, Writer};
+
+pub use resolve::Resolver;
+pub use send::{Answer, Failure, Outgoing, Part, Sending, Sent, Watch, send};
+
+/// Room for the read that an idle connection keeps in flight: an answer's head and the start of its body.
+const IDLE_READ_BYTES: usize = 4 * 1024;
+
+/// Where a provider is: scheme, host and port, and whom its certificate must name.
+pub struct Origin {
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// TLS with this provider's roots; none for plain HTTP.
+    pub tls: Option<TlsConnector>,
+}
+
+/// Which origin of the process's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OriginId(pub usize);
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialError {
+    /// No address, no listener, no valid certificate.
+    Unreachable,
+    /// The connect timeout passed.
+    TimedOut,
+}
+
+/// A connection to a provider.
+pub struct Connection {
+    pub(super) reader: Reader,
+    pub(super) writer: Writer,
+    pub(super) deadline: Deadline,
+    origin: OriginId,
+    reused: bool,
+    idle_since: Instant,
+}
+
+impl Connection {
+    /// Whether it has carried an exchange before.
+    pub fn reused(&self) -> bool {
+        self.reused
+    }
+}
+
+/// How connections are made and kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Keeping {
+    /// For name, TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Idle connections older than this are closed; below what providers use, so that we close first.
+    pub idle_timeout: Duration,
+    /// Idle connections kept per origin.
+    pub idle_per_origin_max: usize,
+}
+
+/// The upstream side of one core.
+pub struct Upstreams {
+    origins: Rc<[Origin]>,
+    /// Idle connections by origin, the last used one at the back.
+    idle: RefCell<Vec<VecDeque<Connection>>>,
+    resolver: Resolver,
+    deadlines: Rc<Deadlines>,
+    keeping: Keeping,
+}
+
+impl Upstreams {
+    /// No connections yet.
+    pub fn new(
+        origins: Rc<[Origin]>,
+        resolver: Resolver,
+        deadlines: Rc<Deadlines>,
+        keeping: Keeping,
+    ) -> Self {
+        let idle = RefCell::new(origins.iter().map(|_| VecDeque::new()).collect());
+        Self {
+            origins,
+            idle,
+            resolver,
+            deadlines,
+            keeping,
+        }
+    }
+
+    /// The idle connection used last, or a new one. `fresh` asks for a new one in any case.
+    pub async fn checkout(&self, origin: OriginId, fresh: bool) -> Result<Connection, DialError> {
+        if !fresh && let Some(connection) = self.take_idle(origin) {
+            return Ok(connection);
+        }
+        self.dial(origin).await
+    }
+
+    /// Takes a connection back after a clean exchange.
+    pub fn give_back(&self, mut connection: Connection) {
+        connection.deadline.disarm();
+        connection.reader.arm(IDLE_READ_BYTES);
+        connection.idle_since = Instant::now();
+        connection.reused = true;
+        let mut idle = self.idle.borrow_mut();
+        let kept = &mut idle[connection.origin.0];
+        kept.push_back(connection);
+        if kept.len() > self.keeping.idle_per_origin_max {
+            kept.pop_front();
+        }
+    }
+
+    /// Closes idle connections that are too old or that the provider has closed. Called about once a second.
+    pub fn sweep(&self, now: Instant) {
+        for kept in self.idle.borrow_mut().iter_mut() {
+            kept.retain_mut(|connection| self.usable(connection, now));
+        }
+    }
+
+    /// Idle connections of all origins.
+    pub fn idle_count(&self) -> usize {
+        self.idle.borrow().iter().map(VecDeque::len).sum()
+    }
+
+    fn take_idle(&self, origin: OriginId) -> Option<Connection> {
+        let now = Instant::now();
+        let mut idle = self.idle.borrow_mut();
+        while let Some(mut connection) = idle[origin.0].pop_back() {
+            if self.usable(&mut connection, now) {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    /// An idle connection whose read has completed was closed, or holds bytes that answer no request of ours.
+    fn usable(&self, connection: &mut Connection, now: Instant) -> bool {
+        now.duration_since(connection.idle_since) < self.keeping.idle_timeout
+            && connection.reader.try_fill().is_none()
+    }
+
+    async fn dial(&self, id: OriginId) -> Result<Connection, DialError> {
+        let origin = &self.origins[id.0];
+        let started = Instant::now();
+        let timeout = self.keeping.connect_timeout;
+        let addresses =
+            match net::within(timeout, self.resolver.lookup(&origin.host, origin.port)).await {
+                None => return Err(DialError::TimedOut),
+                Some(Err(_)) => return Err(DialError::Unreachable),
+                Some(Ok(addresses)) => addresses,
+            };
+        let stream = connect_first(&addresses, started, timeout).await?;
+        let deadline = self.deadlines.register(Side::Upstream, stream.hangup());
+        let stream = match &origin.tls {
+            None => stream,
+            Some(tls) => {
+                deadline.arm(Instant::now(), timeout.saturating_sub(started.elapsed()));
+                let wrapped = tls.connect(&origin.host, stream).await;
+                deadline.disarm();
+                match wrapped {
+                    Ok(stream) => stream,
+                    Err(_) if deadline.fired() => return Err(DialError::TimedOut),
+                    Err(error) => {
+                        tracing::warn!(host = origin.host, %error, "TLS handshake failed");
+                        return Err(DialError::Unreachable);
+                    }
+                }
+            }
+        };
+        let (reader, writer, _) = stream.split();
+        Ok(Connection {
+            reader,
+            writer,
+            deadline,
+            origin: id,
+            reused: false,
+            idle_since: started,
+        })
+    }
+}
+
+/// Tries each address in turn; all but the last get at most half of the time that is left.
+async fn connect_first(
+    addresses: &[SocketAddr],
+    started: Instant,
+    timeout: Duration,
+) -> Result<net::Stream, DialError> {
+    let mut last = DialError::Unreachable;
+    for (index, address) in addresses.iter().enumerate() {
+        let left = timeout.saturating_sub(started.elapsed());
+        let share = if index + 1 < addresses.len() {
+            left / 2
+        } else {
+            left
+        };
+        match net::connect(*address, share).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => {
+                tracing::debug!(%address, %error, "connect failed");
+                let timed_out = error.kind() == io::ErrorKind::TimedOut;
+                last = if timed_out {
+                    DialError::TimedOut
+                } else {
+                    DialError::Unreachable
+                };
+            }
+        }
+    }
+    Err(last)
+}

@@ -1,0 +1,356 @@
+//! One request over one connection, up to the head of its answer.
+//!
+//! Sending and reading run at once, because a provider may answer before it has read everything, and because the read
+//! is how a dead connection shows. While both run, the caller's connection is watched: when the caller leaves, the
+//! upstream connection is shut down at once, since a provider bills for answers that nobody reads.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use super::Connection;
+use crate::http::head::{self, Head, HeadLimits, StatusLine};
+use crate::net::{Deadline, Fill, Reader, Writer};
+
+/// Room for an answer's head and the start of its body.
+const READ_BYTES: usize = 8 * 1024;
+/// Interim responses before the final one. Providers send one or two; a chain without end is an attack.
+const INTERIM_MAX: usize = 8;
+/// How much a caller may send ahead while its answer streams; beyond it, it is no longer watched.
+const AHEAD_BYTES_MAX: usize = 16 * 1024;
+/// Room for the read that watches a caller: small, because it stays in flight while the connection is idle.
+const WATCH_BYTES: usize = 256;
+
+/// A piece of an outgoing message.
+pub enum Part {
+    /// Bytes made here.
+    Own(Vec<u8>),
+    /// A run of the caller's own bytes.
+    Body(Range<usize>),
+}
+
+/// A request ready to be sent, and sent again: the caller's bytes with the parts of the message over them.
+pub struct Outgoing {
+    /// What the ranges of `parts` are over.
+    pub body: Vec<u8>,
+    /// In the order in which they are sent.
+    pub parts: Vec<Part>,
+}
+
+impl Outgoing {
+    async fn write(mut self, mut writer: Writer) -> (Writer, Self, io::Result<()>) {
+        for part in &mut self.parts {
+            let result = match part {
+                Part::Own(own) => {
+                    let (result, bytes) = writer.write_all(std::mem::take(own)).await;
+                    *own = bytes;
+                    result
+                }
+                Part::Body(range) => {
+                    let (result, bytes) = writer
+                        .write_range(std::mem::take(&mut self.body), range.clone())
+                        .await;
+                    self.body = bytes;
+                    result
+                }
+            };
+            if result.is_err() {
+                return (writer, self, result);
+            }
+        }
+        (writer, self, Ok(()))
+    }
+}
+
+/// The sending half of an exchange, which may outlive the arrival of the answer.
+pub enum Sending {
+    /// Not all is sent.
+    Running(Pin<Box<dyn Future<Output = (Writer, Outgoing, io::Result<()>)>>>),
+    /// It has ended; whether everything was sent.
+    Ended {
+        /// The connection's writing direction.
+        writer: Writer,
+        /// The message, for sending it again.
+        outgoing: Outgoing,
+        /// Whether every byte was taken.
+        whole: bool,
+    },
+}
+
+impl Sending {
+    /// Lets the sending go on. Returns whether it ended just now.
+    fn poll(&mut self, cx: &mut Context<'_>) -> bool {
+        let Self::Running(running) = self else {
+            return false;
+        };
+        let Poll::Ready((writer, outgoing, result)) = running.as_mut().poll(cx) else {
+            return false;
+        };
+        *self = Self::Ended {
+            writer,
+            outgoing,
+            whole: result.is_ok(),
+        };
+        true
+    }
+
+    async fn ended(mut self) -> (Writer, Outgoing, bool) {
+        loop {
+            match self {
+                Self::Running(running) => {
+                    let (writer, outgoing, result) = running.await;
+                    self = Self::Ended {
+                        writer,
+                        outgoing,
+                        whole: result.is_ok(),
+                    };
+                }
+                Self::Ended {
+                    writer,
+                    outgoing,
+                    whole,
+                } => return (writer, outgoing, whole),
+            }
+        }
+    }
+}
+
+/// Looks after the caller's connection while the router is busy with the provider's.
+pub struct Watch<'a> {
+    caller: &'a mut Reader,
+}
+
+impl<'a> Watch<'a> {
+    /// Starts to watch; the request must have been read whole.
+    pub fn new(caller: &'a mut Reader) -> Self {
+        caller.arm(WATCH_BYTES);
+        Self { caller }
+    }
+
+    /// Whether the caller has left.
+    pub fn left(&self) -> bool {
+        self.caller.ended().is_some()
+    }
+
+    /// Polls `future` to its end, and shuts `upstream` down when the caller leaves meanwhile.
+    pub async fn during<F: Future>(&mut self, upstream: &Deadline, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| {
+            self.poll(cx, upstream);
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, upstream: &Deadline) {
+        while self.caller.ended().is_none() && self.caller.bytes().len() < AHEAD_BYTES_MAX {
+            match self.caller.poll_fill(cx, WATCH_BYTES) {
+                Poll::Pending => return,
+                // The next request, sent ahead: keep watching behind it.
+                Poll::Ready(Fill::Bytes(_)) => self.caller.arm(WATCH_BYTES),
+                Poll::Ready(_) => upstream.hang_up(),
+            }
+        }
+    }
+}
+
+/// The head of a provider's answer, and the connection that the rest comes over.
+pub struct Answer {
+    /// The final response's head.
+    pub head: Head<StatusLine>,
+    /// What `head` is over, and what came behind it already.
+    pub bytes: Vec<u8>,
+    reader: Reader,
+    /// The connection's deadline.
+    pub deadline: Deadline,
+    sending: Sending,
+    origin: super::OriginId,
+    /// Whether the connection had carried an exchange before.
+    pub reused: bool,
+}
+
+impl Answer {
+    /// The connection again, after a clean exchange; none if the request was not sent whole, or the provider sent more
+    /// than its answer.
+    pub fn into_connection(self) -> Option<Connection> {
+        let Sending::Ended {
+            writer,
+            whole: true,
+            ..
+        } = self.sending
+        else {
+            return None;
+        };
+        self.reader.bytes().is_empty().then_some(Connection {
+            reader: self.reader,
+            writer,
+            deadline: self.deadline,
+            origin: self.origin,
+            reused: true,
+            idle_since: Instant::now(),
+        })
+    }
+
+    /// Reads more of the answer into `buf`, while the rest of the request is still being sent and the caller watched.
+    pub async fn receive(
+        &mut self,
+        buf: Vec<u8>,
+        spare: usize,
+        watch: &mut Watch<'_>,
+    ) -> (Fill, Vec<u8>) {
+        self.reader.put_back(buf);
+        let fill = poll_fn(|cx| {
+            watch.poll(cx, &self.deadline);
+            self.sending.poll(cx);
+            self.reader.poll_fill(cx, spare)
+        })
+        .await;
+        (fill, self.reader.take())
+    }
+
+    /// Gives the answer up and the connection with it; returns the request for another attempt.
+    pub async fn discard(self) -> Outgoing {
+        self.deadline.hang_up();
+        self.sending.ended().await.1
+    }
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection ended before the first byte of an answer.
+    Closed,
+    /// It ended inside the head.
+    Truncated,
+    /// The answer is no HTTP that we accept.
+    Malformed,
+    /// No answer began in time.
+    TimedOut,
+}
+
+/// What came of a request.
+pub enum Sent {
+    /// An answer.
+    Answered(Box<Answer>),
+    /// None; the message comes back for another attempt.
+    Failed(Failure, Outgoing),
+}
+
+/// Sends `outgoing` and waits for the head of the final response.
+pub async fn send(
+    connection: Connection,
+    outgoing: Outgoing,
+    first_byte_timeout: Duration,
+    limits: &HeadLimits,
+    watch: &mut Watch<'_>,
+) -> Sent {
+    let Connection {
+        mut reader,
+        writer,
+        deadline,
+        origin,
+        reused,
+        ..
+    } = connection;
+    deadline.arm(Instant::now(), first_byte_timeout);
+    let mut sending = Sending::Running(Box::pin(outgoing.write(writer)));
+    let mut arriving = Arriving {
+        limits,
+        scanned: 0,
+        interim: 0,
+    };
+    let arrived = poll_fn(|cx| {
+        watch.poll(cx, &deadline);
+        if sending.poll(cx) {
+            // The provider's time begins when it has the whole request.
+            deadline.arm(Instant::now(), first_byte_timeout);
+        }
+        arriving.poll(cx, &mut reader)
+    })
+    .await;
+    match arrived {
+        Ok(head) => {
+            deadline.disarm();
+            let bytes = reader.take();
+            Sent::Answered(Box::new(Answer {
+                head,
+                bytes,
+                reader,
+                deadline,
+                sending,
+                origin,
+                reused,
+            }))
+        }
+        Err(failure) => {
+            deadline.hang_up();
+            let (_, outgoing, _) = sending.ended().await;
+            let failure = if deadline.fired() {
+                Failure::TimedOut
+            } else {
+                failure
+            };
+            Sent::Failed(failure, outgoing)
+        }
+    }
+}
+
+struct Arriving<'a> {
+    limits: &'a HeadLimits,
+    scanned: usize,
+    interim: usize,
+}
+
+impl Arriving<'_> {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut Reader,
+    ) -> Poll<Result<Head<StatusLine>, Failure>> {
+        loop {
+            match reader.poll_fill(cx, READ_BYTES) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Fill::Bytes(_)) => {}
+                Poll::Ready(_) if reader.bytes().is_empty() => {
+                    return Poll::Ready(Err(Failure::Closed));
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(Failure::Truncated)),
+            }
+            if let Some(outcome) = self.parse(reader) {
+                return Poll::Ready(outcome);
+            }
+        }
+    }
+
+    /// Parses what is there, dropping interim responses. None wants more bytes.
+    fn parse(&mut self, reader: &mut Reader) -> Option<Result<Head<StatusLine>, Failure>> {
+        loop {
+            let head = match head::response(reader.bytes(), &mut self.scanned, self.limits) {
+                Ok(Some(head)) => head,
+                Ok(None) => return None,
+                Err(error) => {
+                    tracing::warn!(?error, "provider sent a malformed head");
+                    return Some(Err(Failure::Malformed));
+                }
+            };
+            match head.line.status {
+                // Nothing asked for an upgrade.
+                101 => return Some(Err(Failure::Malformed)),
+                100..=199 => {
+                    self.interim += 1;
+                    if self.interim > INTERIM_MAX {
+                        return Some(Err(Failure::Malformed));
+                    }
+                    let mut bytes = reader.take();
+                    bytes.drain(..head.end);
+                    reader.put_back(bytes);
+                    self.scanned = 0;
+                }
+                _ => return Some(Ok(head)),
+            }
+        }
+    }
+}
