@@ -89,6 +89,27 @@ pub fn gather<'a>(
     })
 }
 
+/// The decoded `key` parameter of a query, the last of several.
+pub fn query_key(query: &str) -> Option<Cow<'_, [u8]>> {
+    let raw = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("key="))
+        .next_back()?;
+    if !raw.contains(['%', '+']) {
+        return Some(Cow::Borrowed(raw.as_bytes()));
+    }
+    let mut decoded = Vec::with_capacity(raw.len());
+    let mut rest = raw.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let escape = tail.split_at_checked(2).filter(|_| *first == b'%');
+        let byte = escape
+            .and_then(|(digits, _)| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        decoded.push(byte.unwrap_or(*first));
+        rest = if byte.is_some() { &tail[2..] } else { tail };
+    }
+    Some(Cow::Owned(decoded))
+}
+
 /// The one value of a credential field. Two equal ones are a proxy's harmless doubling; two different ones could be
 /// read differently by the next hop.
 fn single<'a>(
@@ -224,6 +245,20 @@ mod tests {
                 (memory, provider),
                 "{fields}"
             );
+        }
+    }
+
+    #[test]
+    fn keys_in_the_query() {
+        for (query, key) in [
+            ("alt=sse&key=mk_a", Some("mk_a")),
+            ("key=mk%5Fa%2", Some("mk_a%2")),
+            ("key=a&key=b", Some("b")),
+            ("monkey=a", None),
+            ("key", None),
+        ] {
+            let found = query_key(query).map(|key| String::from_utf8(key.into_owned()).unwrap());
+            assert_eq!(found.as_deref(), key, "{query}");
         }
     }
 

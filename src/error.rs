@@ -37,8 +37,6 @@ pub enum Fault {
     TooManyFields(usize),
     /// The target is over `limits.target_bytes`.
     TargetTooLong(usize),
-    /// The head or the body did not come in time.
-    TooSlow(&'static str),
     /// An `Expect` that is not `100-continue`.
     Expectation,
     /// The same credential field twice, with different values.
@@ -108,7 +106,6 @@ impl Fault {
             Self::ModelNotAllowed { .. } => 403,
             Self::NotFound { .. } => 404,
             Self::MethodNotAllowed(_) => 405,
-            Self::TooSlow(_) => 408,
             Self::BodyTooLarge(_) => 413,
             Self::TargetTooLong(_) => 414,
             Self::UnsupportedCoding => 415,
@@ -136,7 +133,6 @@ impl Fault {
             Self::HeadTooLarge(_) => "Request head is too large".into(),
             Self::TooManyFields(_) => "Request has too many header fields".into(),
             Self::TargetTooLong(_) => "Request target is too long".into(),
-            Self::TooSlow(what) => format!("Request {what} did not arrive in time"),
             Self::Expectation => "Unsupported expectation".into(),
             Self::ConflictingCredentials(name) => {
                 format!("Header {name} stands twice with different values")

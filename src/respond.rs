@@ -207,7 +207,6 @@ fn reason(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
-        408 => "Request Timeout",
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",

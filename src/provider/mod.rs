@@ -3,6 +3,8 @@
 //!
 //! `exchange` calls in here; nothing here does IO or keeps state.
 
+pub mod answer;
+
 /// A wire format that applications speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {

@@ -4,12 +4,18 @@
 //! written, before the next one is read: that await is the back-pressure, and nothing is ever held back. What ends
 //! early upstream ends early downstream: no final chunk, no length is made up.
 
+mod sse;
+mod tap;
+
 use std::time::{Duration, Instant};
 
 use crate::http::encode::Relayed;
 use crate::http::{ChunkError, Framing, Track, Version, framing};
 use crate::net::{Deadline, Fill, Writer};
 use crate::upstream::{Answer, Connection, Watch};
+
+pub use sse::{Event, SseScanner};
+pub use tap::Tap;
 
 /// The relay buffer: large enough for an SSE event or a short answer, doubled while reads fill it. Large bodies pass
 /// with two to three times less CPU in large pieces.
@@ -69,14 +75,14 @@ pub async fn relay(
     head: Vec<u8>,
     downstream: Downstream<'_>,
     watch: &mut Watch<'_>,
-    mut tap: impl FnMut(&[u8]),
+    tap: &mut Tap,
 ) -> Outcome {
     let mut body = Body::new(framing, downstream.version);
     let keeps_alive = framing::keeps_alive(&answer.head, &answer.bytes, answer.head.line.version);
     let mut received = std::mem::take(&mut answer.bytes);
     received.drain(..answer.head.end);
     // The head leaves with the first of the body, or alone and at once.
-    let mut outgoing = match body.pass(received, &mut tap) {
+    let mut outgoing = match body.pass(received, |content| tap.content(content)) {
         Ok(first) => [head, first].concat(),
         Err(_) => return Outcome::broken(End::Malformed, &body, answer).await,
     };
@@ -103,7 +109,7 @@ pub async fn relay(
             .arm(Instant::now(), downstream.stream_idle_timeout);
         let (fill, received) = answer.receive(outgoing, spare, watch).await;
         let passed = match fill {
-            Fill::Bytes(_) => body.pass(received, &mut tap),
+            Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
             Fill::End if body.track.ends_with_connection() && !watch.left() => Ok(body.finish()),
             _ => {
                 let end = if watch.left() {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::net::{self, Deadline, Deadlines, Reader, Side, TlsConnector, Writer};
 
 pub use resolve::Resolver;
-pub use send::{Answer, Failure, Outgoing, Part, Sending, Sent, Watch, send};
+pub use send::{ANSWER_HEAD_LIMITS, Answer, Failure, Outgoing, Part, Sending, Sent, Watch, send};
 
 /// Room for the read that an idle connection keeps in flight: an answer's head and the start of its body.
 const IDLE_READ_BYTES: usize = 4 * 1024;

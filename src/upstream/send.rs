@@ -32,7 +32,15 @@ pub enum Part {
     Body(Range<usize>),
 }
 
+/// How much of an answer's head is accepted. Providers send up to a few kilobytes of rate-limit and tracing fields.
+pub const ANSWER_HEAD_LIMITS: HeadLimits = HeadLimits {
+    head_bytes_max: 64 * 1024,
+    fields_max: head::FIELDS_CEILING,
+    target_bytes_max: 0,
+};
+
 /// A request ready to be sent, and sent again: the caller's bytes with the parts of the message over them.
+#[derive(Default)]
 pub struct Outgoing {
     /// What the ranges of `parts` are over.
     pub body: Vec<u8>,
@@ -145,15 +153,33 @@ impl<'a> Watch<'a> {
         .await
     }
 
+    /// Polls `future` to its end, noticing meanwhile whether the caller leaves; for what cannot be hurried.
+    pub async fn beside<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| {
+            self.poll_caller(cx);
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>, upstream: &Deadline) {
+        if self.poll_caller(cx) {
+            upstream.hang_up();
+        }
+    }
+
+    /// Whether the caller left just now.
+    fn poll_caller(&mut self, cx: &mut Context<'_>) -> bool {
         while self.caller.ended().is_none() && self.caller.bytes().len() < AHEAD_BYTES_MAX {
             match self.caller.poll_fill(cx, WATCH_BYTES) {
-                Poll::Pending => return,
+                Poll::Pending => return false,
                 // The next request, sent ahead: keep watching behind it.
                 Poll::Ready(Fill::Bytes(_)) => self.caller.arm(WATCH_BYTES),
-                Poll::Ready(_) => upstream.hang_up(),
+                Poll::Ready(_) => return true,
             }
         }
+        false
     }
 }
 
@@ -209,6 +235,14 @@ impl Answer {
         })
         .await;
         (fill, self.reader.take())
+    }
+
+    /// Takes the message back for another attempt while the answer is held; none while it is still being sent.
+    pub fn reclaim_outgoing(&mut self) -> Option<Outgoing> {
+        match &mut self.sending {
+            Sending::Running(_) => None,
+            Sending::Ended { outgoing, .. } => Some(std::mem::take(outgoing)),
+        }
     }
 
     /// Gives the answer up and the connection with it; returns the request for another attempt.

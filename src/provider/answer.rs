@@ -1,0 +1,266 @@
+//! What a provider's answer says, read from the bytes that pass: token counts, errors, text.
+//!
+//! `relay::tap` calls in with single events of a stream, or with a plain answer's last bytes or whole body. All
+//! dialects spell the same few facts differently; one tolerant form reads them all, and what is not there stays
+//! unknown. Nothing is parsed that does not hold one of these facts.
+
+use memchr::memmem;
+use serde::Deserialize;
+use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _};
+
+use super::Dialect;
+
+/// Tokens of one exchange by the provider's own count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// All tokens that went in, cached ones included.
+    pub input: Option<u64>,
+    /// All tokens that came out, reasoning included.
+    pub output: Option<u64>,
+    /// Of the input, read from the provider's prompt cache.
+    pub cached: Option<u64>,
+    /// Of the input, written to it.
+    pub cache_written: Option<u64>,
+    /// Of the output, spent on reasoning.
+    pub reasoning: Option<u64>,
+}
+
+/// What is known of an answer so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed {
+    /// Token counts; later events add to and replace earlier ones.
+    pub usage: Usage,
+    /// The answer is or holds an error, under whatever status.
+    pub error: bool,
+    /// The answer's text, where it was asked for.
+    pub text: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Details {
+    cached_tokens: Option<u64>,
+    reasoning_tokens: Option<u64>,
+}
+
+/// Every dialect's spelling of the same counts.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Counts {
+    #[serde(alias = "input_tokens", alias = "promptTokenCount")]
+    prompt_tokens: Option<u64>,
+    #[serde(alias = "output_tokens", alias = "candidatesTokenCount")]
+    completion_tokens: Option<u64>,
+    #[serde(alias = "input_tokens_details")]
+    prompt_tokens_details: Option<Details>,
+    #[serde(alias = "output_tokens_details")]
+    completion_tokens_details: Option<Details>,
+    cache_read_input_tokens: Option<u64>,
+    cache_creation_input_tokens: Option<u64>,
+    #[serde(rename = "cachedContentTokenCount")]
+    cached_content: Option<u64>,
+    #[serde(rename = "thoughtsTokenCount")]
+    thoughts: Option<u64>,
+}
+
+impl Usage {
+    fn add(&mut self, counts: &Counts, dialect: Dialect) {
+        let set = |slot: &mut Option<u64>, value: Option<u64>| {
+            if value.is_some() {
+                *slot = value;
+            }
+        };
+        let prompt = counts.prompt_tokens_details.as_ref();
+        let completion = counts.completion_tokens_details.as_ref();
+        set(
+            &mut self.cached,
+            counts.cache_read_input_tokens.or(counts.cached_content),
+        );
+        set(
+            &mut self.cached,
+            prompt.and_then(|details| details.cached_tokens),
+        );
+        set(&mut self.cache_written, counts.cache_creation_input_tokens);
+        set(&mut self.reasoning, counts.thoughts);
+        set(
+            &mut self.reasoning,
+            completion.and_then(|details| details.reasoning_tokens),
+        );
+        match dialect {
+            // Anthropic counts the cached part of the input apart.
+            Dialect::Anthropic => set(
+                &mut self.input,
+                counts.prompt_tokens.map(|tokens| {
+                    tokens
+                        .saturating_add(self.cached.unwrap_or(0))
+                        .saturating_add(self.cache_written.unwrap_or(0))
+                }),
+            ),
+            _ => set(&mut self.input, counts.prompt_tokens),
+        }
+        match dialect {
+            // Google counts thoughts apart.
+            Dialect::Gemini => set(
+                &mut self.output,
+                counts
+                    .completion_tokens
+                    .or(counts.thoughts.map(|_| 0))
+                    .map(|tokens| tokens.saturating_add(counts.thoughts.unwrap_or(0))),
+            ),
+            _ => set(&mut self.output, counts.completion_tokens),
+        }
+    }
+}
+
+impl Observed {
+    /// Looks at one event of a stream. `with_text` gathers the answer's text too.
+    pub fn event(&mut self, dialect: Dialect, name: &[u8], data: &[u8], with_text: bool) {
+        if matches!(name, b"error" | b"response.failed") || top_level_error(data) {
+            self.error = true;
+        }
+        self.counts(dialect, data);
+        if with_text && let Some(text) = delta_text(dialect, data) {
+            self.text.push_str(&text);
+        }
+    }
+
+    /// Looks at the end of a plain answer, where every provider puts its counts.
+    pub fn tail(&mut self, dialect: Dialect, tail: &[u8]) {
+        self.counts(dialect, tail);
+    }
+
+    /// Looks at a whole plain answer for its text.
+    pub fn whole(&mut self, dialect: Dialect, body: &[u8]) {
+        if let Some(text) = whole_text(dialect, body) {
+            self.text = text;
+        }
+    }
+
+    fn counts(&mut self, dialect: Dialect, bytes: &[u8]) {
+        let name: &[u8] = if dialect == Dialect::Gemini {
+            b"\"usageMetadata\""
+        } else {
+            b"\"usage\""
+        };
+        // From the end: an answer's own counts stand behind whatever else is named so. A quote inside a string is
+        // escaped, so text that speaks of "usage" does not match.
+        let mut end = bytes.len();
+        while let Some(at) = memmem::rfind(&bytes[..end], name) {
+            if let Some(object) = object_behind(&bytes[at + name.len()..])
+                && let Ok(counts) = sonic_rs::from_slice::<Counts>(object)
+            {
+                self.usage.add(&counts, dialect);
+                return;
+            }
+            end = at;
+        }
+    }
+}
+
+/// The object that follows `: ` at the start of `bytes`, whole.
+fn object_behind(bytes: &[u8]) -> Option<&[u8]> {
+    let bytes = bytes
+        .trim_ascii_start()
+        .strip_prefix(b":")?
+        .trim_ascii_start();
+    if bytes.first() != Some(&b'{') {
+        return None;
+    }
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for (at, byte) in bytes.iter().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' => depth += 1,
+            b'}' => {
+                depth -= 1;
+                if depth == 0 {
+                    return Some(&bytes[..=at]);
+                }
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// `{"error": …}` or `{"type": "error", …}`, whatever the event is called. An `error` of null is none.
+fn top_level_error(data: &[u8]) -> bool {
+    if memmem::find(data, b"\"error\"").is_none() {
+        return false;
+    }
+    let error = sonic_rs::get(data, &["error"]).is_ok_and(|value| !value.is_null());
+    error || sonic_rs::get(data, &["type"]).is_ok_and(|value| value.as_str() == Some("error"))
+}
+
+/// The text that one event adds.
+fn delta_text(dialect: Dialect, data: &[u8]) -> Option<String> {
+    let value: sonic_rs::Value = sonic_rs::from_slice(data).ok()?;
+    match dialect {
+        Dialect::OpenAi => {
+            if value["type"].as_str() == Some("response.output_text.delta") {
+                return value["delta"].as_str().map(str::to_owned);
+            }
+            let choice = &value["choices"][0];
+            choice["delta"]["content"]
+                .as_str()
+                .or(choice["text"].as_str())
+                .map(str::to_owned)
+        }
+        Dialect::Anthropic => {
+            let delta = &value["delta"];
+            (delta["type"].as_str() == Some("text_delta"))
+                .then(|| delta["text"].as_str().map(str::to_owned))?
+        }
+        Dialect::Gemini => gemini_text(&value),
+    }
+}
+
+fn whole_text(dialect: Dialect, body: &[u8]) -> Option<String> {
+    let value: sonic_rs::Value = sonic_rs::from_slice(body).ok()?;
+    match dialect {
+        Dialect::OpenAi => {
+            let choice = &value["choices"][0];
+            if let Some(text) = choice["message"]["content"]
+                .as_str()
+                .or(choice["text"].as_str())
+            {
+                return Some(text.to_owned());
+            }
+            let messages = value["output"]
+                .as_array()?
+                .iter()
+                .filter_map(|item| item["content"].as_array());
+            Some(joined(
+                messages.flat_map(|parts| parts.iter()),
+                "output_text",
+            ))
+        }
+        Dialect::Anthropic => Some(joined(value["content"].as_array()?.iter(), "text")),
+        // Without `alt=sse` a stream is one array of answers.
+        Dialect::Gemini => match value.as_array() {
+            Some(answers) => Some(answers.iter().filter_map(gemini_text).collect()),
+            None => gemini_text(&value),
+        },
+    }
+}
+
+fn joined<'a>(parts: impl Iterator<Item = &'a sonic_rs::Value>, kind: &str) -> String {
+    parts
+        .filter(|part| part["type"].as_str() == Some(kind))
+        .filter_map(|part| part["text"].as_str())
+        .collect()
+}
+
+fn gemini_text(value: &sonic_rs::Value) -> Option<String> {
+    let parts = value["candidates"][0]["content"]["parts"].as_array()?;
+    let spoken = parts
+        .iter()
+        .filter(|part| part["thought"].as_bool() != Some(true));
+    Some(spoken.filter_map(|part| part["text"].as_str()).collect())
+}
+
+#[cfg(test)]
+mod tests;

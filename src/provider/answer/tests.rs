@@ -1,0 +1,179 @@
+use super::*;
+
+fn usage(
+    input: u64,
+    output: u64,
+    cached: Option<u64>,
+    written: Option<u64>,
+    reasoning: Option<u64>,
+) -> Usage {
+    Usage {
+        input: Some(input),
+        output: Some(output),
+        cached,
+        cache_written: written,
+        reasoning,
+    }
+}
+
+#[test]
+fn plain_answers_of_every_dialect() {
+    for (dialect, body, expected, text) in [
+        (
+            Dialect::OpenAi,
+            r#"{"choices":[{"message":{"content":"say \"usage\": {}"}}],"usage":{"prompt_tokens":9,"completion_tokens":4,
+               "total_tokens":13,"prompt_tokens_details":{"cached_tokens":2,"audio_tokens":0},
+               "completion_tokens_details":{"reasoning_tokens":3}},"service_tier":"x"}"#,
+            usage(9, 4, Some(2), None, Some(3)),
+            "say \"usage\": {}",
+        ),
+        (
+            Dialect::OpenAi,
+            r#"{"output":[{"type":"reasoning"},{"type":"message","content":[{"type":"output_text","text":"hi"}]}],
+               "usage":{"input_tokens":5,"input_tokens_details":{"cached_tokens":1},"output_tokens":2,
+               "output_tokens_details":{"reasoning_tokens":0}}}"#,
+            usage(5, 2, Some(1), None, Some(0)),
+            "hi",
+        ),
+        (
+            Dialect::Anthropic,
+            r#"{"content":[{"type":"thinking","thinking":"x"},{"type":"text","text":"a"},{"type":"text","text":"b"}],
+               "usage":{"input_tokens":10,"cache_creation_input_tokens":20,"cache_read_input_tokens":30,
+               "output_tokens":7,"service_tier":"standard"}}"#,
+            usage(60, 7, Some(30), Some(20), None),
+            "ab",
+        ),
+        (
+            Dialect::Gemini,
+            r#"{"candidates":[{"content":{"parts":[{"text":"t","thought":true},{"text":"hi"}]}}],
+               "usageMetadata":{"promptTokenCount":4,"candidatesTokenCount":2,"thoughtsTokenCount":5,
+               "cachedContentTokenCount":1},"modelVersion":"g"}"#,
+            usage(4, 7, Some(1), None, Some(5)),
+            "hi",
+        ),
+    ] {
+        let mut seen = Observed::default();
+        seen.tail(dialect, &body.as_bytes()[20..]);
+        seen.whole(dialect, body.as_bytes());
+        assert_eq!(
+            (seen.usage, seen.text.as_str(), seen.error),
+            (expected, text, false),
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn streams_of_every_dialect() {
+    let run = |dialect, events: &[(&str, &str)]| {
+        let mut seen = Observed::default();
+        for (name, data) in events {
+            seen.event(dialect, name.as_bytes(), data.as_bytes(), true);
+        }
+        seen
+    };
+    let chat = run(
+        Dialect::OpenAi,
+        &[
+            (
+                "",
+                r#"{"choices":[{"delta":{"role":"assistant","content":"He"}}],"usage":null}"#,
+            ),
+            (
+                "",
+                r#"{"choices":[{"delta":{"content":"y"}}],"usage":null}"#,
+            ),
+            (
+                "",
+                r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":2}}"#,
+            ),
+            ("", "[DONE]"),
+        ],
+    );
+    assert_eq!(
+        (chat.text.as_str(), chat.usage, chat.error),
+        ("Hey", usage(3, 2, None, None, None), false)
+    );
+    let responses = run(
+        Dialect::OpenAi,
+        &[
+            (
+                "response.output_text.delta",
+                r#"{"type":"response.output_text.delta","delta":"ok"}"#,
+            ),
+            (
+                "response.completed",
+                r#"{"type":"response.completed","response":{"error":null,"usage":{"input_tokens":1,"output_tokens":2}}}"#,
+            ),
+        ],
+    );
+    assert_eq!(
+        (responses.text.as_str(), responses.usage),
+        ("ok", usage(1, 2, None, None, None))
+    );
+    assert!(!responses.error);
+    let messages = run(
+        Dialect::Anthropic,
+        &[
+            (
+                "message_start",
+                r#"{"type":"message_start","message":{"usage":{"input_tokens":5,"cache_read_input_tokens":2,"output_tokens":1}}}"#,
+            ),
+            (
+                "content_block_delta",
+                r#"{"delta":{"type":"thinking_delta","thinking":"no"}}"#,
+            ),
+            (
+                "content_block_delta",
+                r#"{"delta":{"type":"text_delta","text":"yes"}}"#,
+            ),
+            (
+                "message_delta",
+                r#"{"delta":{},"usage":{"output_tokens":9}}"#,
+            ),
+        ],
+    );
+    assert_eq!(
+        (messages.text.as_str(), messages.usage),
+        ("yes", usage(7, 9, Some(2), None, None))
+    );
+}
+
+#[test]
+fn errors_inside_a_good_status() {
+    for (name, data, error) in [
+        (
+            "error",
+            r#"{"type":"error","error":{"type":"overloaded_error"}}"#,
+            true,
+        ),
+        ("", r#"{"error":{"message":"x"}}"#, true),
+        ("", r#"{"type": "error"}"#, true),
+        ("", r#"{"error":null,"choices":[]}"#, false),
+        (
+            "",
+            r#"{"choices":[{"delta":{"content":"\"error\""}}]}"#,
+            false,
+        ),
+        ("response.failed", "{}", true),
+    ] {
+        let mut seen = Observed::default();
+        seen.event(Dialect::OpenAi, name.as_bytes(), data.as_bytes(), false);
+        assert_eq!(seen.error, error, "{name} {data}");
+    }
+}
+
+#[test]
+fn nonsense_is_no_count() {
+    for tail in [
+        "\"usage\"",
+        "\"usage\":{",
+        "\"usage\":{\"prompt_tokens\":\"x\"}",
+        "\"usage\":[1]",
+        "\"usage\":{\"a\":\"}\"}",
+    ] {
+        let mut seen = Observed::default();
+        seen.tail(Dialect::OpenAi, tail.as_bytes());
+        assert_eq!(seen.usage, Usage::default(), "{tail}");
+    }
+}
