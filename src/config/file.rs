@@ -1,0 +1,131 @@
+//! Where the file is, and what is said when it cannot be used.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Config;
+use super::reader::Problem;
+
+/// The file's name in the data directory.
+pub const FILE_NAME: &str = "memoryrouter.toml";
+
+/// What `init` writes: every key at its default, with what it is for.
+pub const TEMPLATE: &str = include_str!("memoryrouter.toml");
+
+/// Where everything is without a word from the operator.
+const DEFAULT_DIR: &str = "./data";
+
+/// The data directory and the file that is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// Where relative paths start from.
+    pub dir: PathBuf,
+    /// The configuration file.
+    pub file: PathBuf,
+    /// Whether the operator named the file, and so it has to be there.
+    pub file_named: bool,
+}
+
+impl Location {
+    /// From `--dir` and `--config`; without either, from the variables `MEMORYROUTER_DIR` and
+    /// `MEMORYROUTER_CONFIG`; without those, `./data`. A file without a directory brings its own.
+    pub fn resolve(
+        dir: Option<PathBuf>,
+        config: Option<PathBuf>,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Self {
+        let (mut dir, mut config) = (dir, config);
+        if dir.is_none() && config.is_none() {
+            let path = |name| {
+                variable(name)
+                    .filter(|it| !it.is_empty())
+                    .map(PathBuf::from)
+            };
+            dir = path("MEMORYROUTER_DIR");
+            config = path("MEMORYROUTER_CONFIG");
+        }
+        match (dir, config) {
+            (dir, Some(file)) => Self {
+                dir: dir.unwrap_or_else(|| parent(&file)),
+                file,
+                file_named: true,
+            },
+            (dir, None) => {
+                let dir = dir.unwrap_or_else(|| PathBuf::from(DEFAULT_DIR));
+                Self {
+                    file: dir.join(FILE_NAME),
+                    dir,
+                    file_named: false,
+                }
+            }
+        }
+    }
+}
+
+/// The directory of a file; of a bare name it is the current one.
+fn parent(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() => dir.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug)]
+pub struct ConfigError {
+    file: PathBuf,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    Unreadable(io::Error),
+    Wrong(Vec<Problem>),
+}
+
+impl ConfigError {
+    pub(super) fn wrong(file: &Path, problems: Vec<Problem>) -> Self {
+        Self {
+            file: file.to_owned(),
+            reason: Reason::Wrong(problems),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        match &self.reason {
+            Reason::Unreadable(error) => write!(f, "{file}: cannot be read: {error}"),
+            Reason::Wrong(problems) => {
+                for (index, Problem { line, key, what }) in problems.iter().enumerate() {
+                    let end = if index == 0 { "" } else { "\n" };
+                    let colon = if key.is_empty() { "" } else { ": " };
+                    write!(f, "{end}{file}:{line}: {key}{colon}{what}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads the file of `location`. One that nobody named may be absent: then everything is at its default.
+    pub fn load(location: &Location) -> Result<Self, ConfigError> {
+        match fs::read_to_string(&location.file) {
+            Ok(text) => Self::parse(&text, &location.file, &location.dir),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !location.file_named => {
+                Ok(Self::defaults(&location.dir))
+            }
+            Err(error) => Err(ConfigError {
+                file: location.file.clone(),
+                reason: Reason::Unreadable(error),
+            }),
+        }
+    }
+}

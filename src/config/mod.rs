@@ -1,0 +1,282 @@
+//! `memoryrouter.toml`, read once into types that cannot be wrong.
+//!
+//! `cli` loads it; `server` and everything below see only these types, in which nothing is left to interpret: sizes
+//! are bytes, times are `Duration`s, names of providers are indices into one table, paths are resolved against the
+//! data directory. Every value has a default, and its reason stands beside it in `sections`. What a file says wrong
+//! is reported all at once, each with line, key and the nearest valid name.
+
+mod base_url;
+mod file;
+mod providers;
+mod reader;
+mod routing;
+mod sections;
+mod units;
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+pub use base_url::{BaseUrl, BaseUrlError};
+pub use file::{ConfigError, FILE_NAME, Location, TEMPLATE};
+pub use providers::{Azure, DEMO, Provider, ProviderId, Providers};
+pub use reader::nearest;
+pub use routing::Routing;
+
+/// Everything an operator can set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The data directory, which relative paths start from.
+    pub dir: PathBuf,
+    /// Where callers come in.
+    pub server: Server,
+    /// The operator's own port.
+    pub admin: Admin,
+    /// Where keys lie.
+    pub keys: Keys,
+    /// How much of anything.
+    pub limits: Limits,
+    /// How long for anything.
+    pub timeouts: Timeouts,
+    /// Who can be routed to.
+    pub providers: Providers,
+    /// Which model goes where.
+    pub routing: Routing,
+    /// Recall and storing.
+    pub memory: Memory,
+    /// Metering.
+    pub usage: Usage,
+    /// The form of the router's own errors.
+    pub errors: Errors,
+    /// Browsers of other origins.
+    pub cors: Cors,
+    /// What is logged, and how.
+    pub log: Log,
+    /// The built-in provider for trying out.
+    pub demo: Demo,
+}
+
+/// `[server]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// Addresses of the data port; never empty.
+    pub listen: Vec<Listen>,
+    /// Worker threads; 0 means one per core (`workers_count`).
+    pub workers: usize,
+    /// TLS on every TCP listener of the data port.
+    pub tls: Option<TlsFiles>,
+}
+
+impl Server {
+    /// Worker threads to start: what is configured, else one for each core this process may use.
+    pub fn workers_count(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            workers => workers,
+        }
+    }
+}
+
+/// An address to listen on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Listen {
+    /// IP and port; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Listen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A certificate chain and its private key, both PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The chain, leaf first.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// The operator's port: never one of the data port's.
+    pub listen: Listen,
+}
+
+/// `[keys]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Keys {
+    /// The sealed snapshot.
+    pub snapshot: PathBuf,
+    /// The key that opens it.
+    pub master_key: PathBuf,
+}
+
+/// `[limits]`. The names of the keys are the fields' without `_max`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Request line and fields together.
+    pub head_bytes_max: usize,
+    /// Field lines of one head.
+    pub headers_max: usize,
+    /// Path and query.
+    pub target_bytes_max: usize,
+    /// A request body, as sent and decoded.
+    pub body_bytes_max: usize,
+    /// Callers connected at once, over all workers.
+    pub connections_max: usize,
+    /// Idle upstream connections kept, per worker and origin (`upstream_idle`).
+    pub upstream_idle_per_origin_max: usize,
+}
+
+/// `[timeouts]`: lengths, each for one thing that can stall by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From a request's first byte to the end of its head.
+    pub head: Duration,
+    /// Between two reads of a request's body.
+    pub body_idle: Duration,
+    /// Between two requests of one connection.
+    pub keepalive: Duration,
+    /// Name, TCP and TLS toward a provider, together.
+    pub connect: Duration,
+    /// From the request's last byte to the answer's first.
+    pub first_byte: Duration,
+    /// Between two reads of an answer, and a caller's stall in taking it.
+    pub stream_idle: Duration,
+    /// How long running exchanges may go on after the signal to stop; 0 cuts them at once.
+    pub drain: Duration,
+    /// How long an upstream connection is kept idle.
+    pub upstream_idle: Duration,
+}
+
+/// `[memory]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Whether anything is recalled or stored at all.
+    pub enabled: bool,
+}
+
+/// `[usage]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// How long counts are kept.
+    pub retention: Duration,
+}
+
+/// `[errors]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Errors {
+    /// The form of the router's own errors.
+    pub format: ErrorFormat,
+}
+
+/// The form of the router's own errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// `{"error": …, "hint": …}` everywhere.
+    Plain,
+    /// The envelope of the endpoint's dialect.
+    Dialect,
+}
+
+/// `[cors]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins whose scripts may read answers, as browsers send them; `*` is everyone; empty is off.
+    pub origins: Vec<String>,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// The form of a line.
+    pub format: LogFormat,
+    /// The least severe level that is written.
+    pub level: LevelFilter,
+    /// One line per exchange.
+    pub access: bool,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[demo]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demo {
+    /// Whether the provider `demo` exists.
+    pub enabled: bool,
+}
+
+impl Config {
+    /// What an empty file says.
+    pub fn defaults(dir: &Path) -> Self {
+        sections::read("", dir).0
+    }
+
+    /// Reads `text`, the contents of `file`, for the data directory `dir`. Pure: no file is looked at.
+    pub fn parse(text: &str, file: &Path, dir: &Path) -> Result<Self, ConfigError> {
+        let (config, problems) = sections::read(text, dir);
+        if problems.is_empty() {
+            return Ok(config);
+        }
+        Err(ConfigError::wrong(file, problems))
+    }
+
+    /// What works but deserves a second look, for `check` and for the log of a start.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (_, provider) in self.providers.iter() {
+            for url in &provider.base_urls {
+                if !url.tls && !url.is_loopback() {
+                    warnings.push(format!(
+                        "providers.{}.base_url: {url} sends keys and texts unencrypted over the network",
+                        provider.name
+                    ));
+                }
+            }
+        }
+        let exposed = |listen: &&Listen| matches!(listen, Listen::Tcp(a) if !a.ip().is_loopback());
+        if self.server.tls.is_none() {
+            for listen in self.server.listen.iter().filter(exposed) {
+                warnings.push(format!(
+                    "server.listen: {listen} is reachable from outside without TLS; \
+                     set server.tls or put a TLS terminator in front"
+                ));
+            }
+        }
+        if exposed(&&self.admin.listen) {
+            warnings.push(format!(
+                "admin.listen: {} is reachable from outside",
+                self.admin.listen
+            ));
+        }
+        if self.cors.origins.iter().any(|origin| origin == "*") {
+            warnings.push("cors.origins: `*` lets every web page read answers".into());
+        }
+        if self.demo.enabled {
+            warnings.push("demo.enabled: the built-in demo provider is for trying out".into());
+        }
+        warnings
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! Which model goes where, as data: the table that `provider` matches a model's name against.
+
+use super::providers::{ProviderId, Providers};
+use super::reader::{Section, count, one_or_many, parsed, unknown};
+
+/// Names of models whose vendor is known, first match wins. `*` is any text, `[0-9]` one digit.
+const PATTERNS: &[(&str, &str)] = &[
+    ("gpt-*", "openai"),
+    ("chatgpt-*", "openai"),
+    ("o[0-9]*", "openai"),
+    ("text-embedding-*", "openai"),
+    ("claude*", "anthropic"),
+    ("gemini*", "google"),
+    ("grok*", "xai"),
+    ("deepseek*", "deepseek"),
+    ("mistral*", "mistral"),
+    ("mixtral*", "mistral"),
+    ("codestral*", "mistral"),
+];
+
+/// Where models go that nothing else places: one account there reaches most vendors, under `vendor/model` names.
+const DEFAULT_PROVIDER: &str = "openrouter";
+
+/// Tries for one request over all keys and providers: one, and two more; each may take as long as a timeout lets it.
+const ATTEMPTS: usize = 3;
+
+/// `[routing]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routing {
+    /// For models that no prefix and no pattern places.
+    pub default_provider: ProviderId,
+    /// Providers to go on with when one has failed before its answer began, in this order.
+    pub fallback: Vec<ProviderId>,
+    /// Upstream requests made for one request at most.
+    pub attempts: u32,
+    /// Patterns of model names, the first match wins: those of the file, then those built in. `*` is any text,
+    /// `[0-9]` one digit; all else is itself. A pattern covers the whole name.
+    pub patterns: Vec<(String, ProviderId)>,
+}
+
+impl Routing {
+    /// Reads `[routing]`.
+    pub(super) fn read(section: &mut Section<'_>, providers: &Providers) -> Self {
+        let provider = |name: &str| {
+            providers.find(name).ok_or_else(|| {
+                let names: Vec<_> = providers.iter().map(|(_, it)| it.name.as_str()).collect();
+                unknown(name, &names)
+            })
+        };
+        // The names above are built in, so `find` never misses; place 0 only spares a panic.
+        let built_in = |name| providers.find(name).unwrap_or(ProviderId(0));
+        let default_provider = built_in(DEFAULT_PROVIDER);
+        let attempts = section.value("attempts", ATTEMPTS, count(1, 100));
+        let mut routing = Self {
+            default_provider: section.value("default_provider", default_provider, parsed(provider)),
+            fallback: section.value("fallback", Vec::new(), one_or_many(parsed(provider))),
+            attempts: u32::try_from(attempts).unwrap_or(u32::MAX),
+            patterns: section.section("patterns", |section| {
+                section.rest(|text, value| Ok((pattern(text)?, parsed(provider)(value)?)))
+            }),
+        };
+        let mut seen = Vec::new();
+        routing.fallback.retain(|id| {
+            let new = !seen.contains(id);
+            seen.push(*id);
+            new
+        });
+        let known = PATTERNS
+            .iter()
+            .map(|(text, name)| ((*text).to_owned(), built_in(name)));
+        routing.patterns.extend(known);
+        routing
+    }
+}
+
+/// A pattern of visible characters, whose brackets are only the digit's.
+fn pattern(text: &str) -> Result<String, String> {
+    let plain = text.replace("[0-9]", "");
+    let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if visible && !plain.contains(['[', ']', '?']) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "{text:?} is no pattern: only `*` (any text) and `[0-9]` (a digit) are special"
+    ))
+}

@@ -1,0 +1,267 @@
+//! Each section of the file: its keys, their bounds, and each default with its reason.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeTable;
+use tracing::level_filters::LevelFilter;
+
+use super::base_url::BaseUrl;
+use super::providers::Providers;
+use super::reader::{
+    Problem, Report, Section, Value, Wrong, boolean, count, one_or_many, parsed, word,
+};
+use super::routing::Routing;
+use super::units::{bytes, duration};
+use super::{
+    Admin, Config, Cors, Demo, ErrorFormat, Errors, Keys, Limits, Listen, Log, LogFormat, Memory,
+    Server, Timeouts, TlsFiles, Usage,
+};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// No wait is shorter: below it, an ordinary pause of a loaded machine would count as a failure.
+const SHORTEST: Duration = Duration::from_millis(10);
+/// No wait is longer: a connection that is silent for a week is gone.
+const LONGEST: Duration = Duration::from_hours(7 * 24);
+
+const LEVELS: &[(&str, LevelFilter)] = &[
+    ("off", LevelFilter::OFF),
+    ("error", LevelFilter::ERROR),
+    ("warn", LevelFilter::WARN),
+    ("info", LevelFilter::INFO),
+    ("debug", LevelFilter::DEBUG),
+    ("trace", LevelFilter::TRACE),
+];
+
+/// Reads the whole file. Where it is wrong the default stands in, and the problem is in the list.
+pub(super) fn read(text: &str, dir: &Path) -> (Config, Vec<Problem>) {
+    let report = Report::new(text);
+    let (document, errors) = DeTable::parse_recoverable(text);
+    for error in &errors {
+        let place = error.span().map_or(0, |span| span.start);
+        report.add(place, String::new(), error.message());
+    }
+    // After an error of syntax the rest of the file is guesswork, and so would be what is said about it.
+    let empty = DeTable::new();
+    let table = if errors.is_empty() {
+        document.get_ref()
+    } else {
+        &empty
+    };
+    let mut root = Section::root(&report, table);
+    let config = read_root(&mut root, dir);
+    root.finish();
+    (config, report.finish())
+}
+
+fn read_root(root: &mut Section<'_>, dir: &Path) -> Config {
+    let server = root.section("server", |section| read_server(section, dir));
+    let admin = root.section("admin", |section| read_admin(section, dir, &server));
+    let demo = root.section("demo", |section| Demo {
+        // A provider that invents answers: only where someone asked for it.
+        enabled: section.value("enabled", false, boolean),
+    });
+    let mut providers = root.section("providers", |section| Providers::read(section, dir));
+    if demo.enabled {
+        providers.add_demo();
+    }
+    let routing = root.section("routing", |section| Routing::read(section, &providers));
+    Config {
+        dir: dir.to_owned(),
+        server,
+        admin,
+        keys: root.section("keys", |section| read_keys(section, dir)),
+        limits: root.section("limits", read_limits),
+        timeouts: root.section("timeouts", read_timeouts),
+        providers,
+        routing,
+        memory: root.section("memory", |section| Memory {
+            // The reason why the product exists.
+            enabled: section.value("enabled", true, boolean),
+        }),
+        usage: root.section("usage", read_usage),
+        errors: root.section("errors", |section| {
+            const FORMATS: &[(&str, ErrorFormat)] = &[
+                ("plain", ErrorFormat::Plain),
+                ("dialect", ErrorFormat::Dialect),
+            ];
+            Errors {
+                // One form on every endpoint, the shortest to read.
+                format: section.value("format", ErrorFormat::Plain, word(FORMATS)),
+            }
+        }),
+        cors: root.section("cors", |section| Cors {
+            // Keys do not belong into web pages, so browsers are let in only by name.
+            origins: section.value("origins", Vec::new(), one_or_many(parsed(web_origin))),
+        }),
+        log: root.section("log", read_log),
+        demo,
+    }
+}
+
+fn read_server(section: &mut Section<'_>, dir: &Path) -> Server {
+    // Loopback, because nothing is reachable from outside before someone decides so.
+    let local = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 8080)));
+    let server = Server {
+        listen: section.value("listen", vec![local], |value| listen_list(value, dir)),
+        // One per core: a worker never waits for another, and more of them would only share the cores.
+        workers: section.value("workers", 0, count(0, 1024)),
+        tls: None,
+    };
+    let tls = section.optional_section("tls", |section| {
+        let file = parsed(|text| path(text, dir));
+        let cert = section.optional("cert", &file);
+        let key = section.optional("key", &file);
+        if cert.is_none() || key.is_none() {
+            section.wrong("needs both `cert` and `key`");
+        }
+        Some(TlsFiles {
+            cert: cert?,
+            key: key?,
+        })
+    });
+    Server {
+        tls: tls.flatten(),
+        ..server
+    }
+}
+
+fn read_admin(section: &mut Section<'_>, dir: &Path, server: &Server) -> Admin {
+    // Loopback, as it holds the operator's power.
+    let local = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 9090)));
+    let own = |text: &str| {
+        let listen = listen(text, dir)?;
+        if server.listen.contains(&listen) && !takes_any_port(&listen) {
+            return Err(format!("{text} is already in server.listen"));
+        }
+        Ok(listen)
+    };
+    Admin {
+        listen: section.value("listen", local, parsed(own)),
+    }
+}
+
+fn read_keys(section: &mut Section<'_>, dir: &Path) -> Keys {
+    let file = |text: &str| path(text, dir);
+    Keys {
+        // Both inside the data directory, so that a backup of it is whole.
+        snapshot: section.value("snapshot", dir.join("keys.snapshot"), parsed(file)),
+        master_key: section.value("master_key", dir.join("master.key"), parsed(file)),
+    }
+}
+
+fn read_limits(section: &mut Section<'_>) -> Limits {
+    Limits {
+        // Twice what browsers and SDKs ever send with cookies and long tokens.
+        head_bytes_max: section.value("head_bytes", 64 * KIB, bytes(KIB, MIB)),
+        // SDKs send 15 to 25; proxies in front add some.
+        headers_max: section.value("headers", 100, count(16, 1000)),
+        // Paths are short; room for a query with a long pass-through key.
+        target_bytes_max: section.value("target_bytes", 16 * KIB, bytes(256, MIB)),
+        // Agents send whole histories with images: 30 MiB must pass.
+        body_bytes_max: section.value("body_bytes", 32 * MIB, bytes(KIB, GIB)),
+        // At under 1 KiB for an idle one, 64 MiB at the very most.
+        connections_max: section.value("connections", 65_536, count(1, 10_000_000)),
+        // Enough for a busy worker to never dial in a steady state.
+        upstream_idle_per_origin_max: section.value("upstream_idle", 256, count(0, 65_536)),
+    }
+}
+
+fn read_timeouts(section: &mut Section<'_>) -> Timeouts {
+    let secs = Duration::from_secs;
+    let wait = || duration(SHORTEST, LONGEST);
+    Timeouts {
+        // A head is one packet; slower ones are mobile networks, or an attempt to hold connections open.
+        head: section.value("head", secs(10), wait()),
+        // A pause inside an upload; the whole may take as long as it needs.
+        body_idle: section.value("body_idle", secs(30), wait()),
+        // Above the minute after which most load balancers in front close, so that it is they who do.
+        keepalive: section.value("keepalive", secs(75), wait()),
+        // A provider that is up answers within one; a lost packet costs one or three more.
+        connect: section.value("connect", secs(5), wait()),
+        // Reasoning models think for minutes before the first byte; SDKs wait 10 minutes too.
+        first_byte: section.value("first_byte", secs(600), wait()),
+        // The same between two events of a stream.
+        stream_idle: section.value("stream_idle", secs(600), wait()),
+        // Long enough for most running answers, shorter than what service managers grant (90 s).
+        drain: section.value("drain", secs(60), duration(Duration::ZERO, LONGEST)),
+        // Below what providers use (from 60 s on), so that it is we who close.
+        upstream_idle: section.value("upstream_idle", secs(30), wait()),
+    }
+}
+
+fn read_usage(section: &mut Section<'_>) -> Usage {
+    const DAY: Duration = Duration::from_hours(24);
+    Usage {
+        // A year's comparison with the month before it.
+        retention: section.value("retention", 400 * DAY, duration(DAY, 36_500 * DAY)),
+    }
+}
+
+fn read_log(section: &mut Section<'_>) -> Log {
+    const FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
+    Log {
+        // The first reader is a person at a terminal.
+        format: section.value("format", LogFormat::Text, word(FORMATS)),
+        // What an operator acts on; `debug` is for hunting.
+        level: section.value("level", LevelFilter::INFO, word(LEVELS)),
+        // Without it nothing tells what a caller met.
+        access: section.value("access", true, boolean),
+    }
+}
+
+/// A file or directory; relative ones start from the data directory.
+pub(super) fn path(text: &str, dir: &Path) -> Result<PathBuf, String> {
+    if text.is_empty() || text.contains('\0') {
+        return Err("expected the path of a file".into());
+    }
+    Ok(dir.join(text))
+}
+
+fn listen_list<'a>(value: &'a Value<'a>, dir: &Path) -> Result<Vec<Listen>, Wrong> {
+    let all = one_or_many(parsed(|text| listen(text, dir)))(value)?;
+    if all.is_empty() {
+        return Err("needs at least one address".into());
+    }
+    let mut seen = HashSet::new();
+    for listen in all.iter().filter(|listen| !takes_any_port(listen)) {
+        if !seen.insert(listen) {
+            return Err(format!("{listen} stands here twice").into());
+        }
+    }
+    Ok(all)
+}
+
+fn listen(text: &str, dir: &Path) -> Result<Listen, String> {
+    if let Some(file) = text.strip_prefix("unix:") {
+        return Ok(Listen::Unix(path(file, dir)?));
+    }
+    text.parse().map(Listen::Tcp).map_err(|_| {
+        format!(
+            "{text:?} is no address; write \"127.0.0.1:8080\", \"[::1]:8080\", \
+             \"0.0.0.0:8080\" for every interface, or \"unix:/path\""
+        )
+    })
+}
+
+fn takes_any_port(listen: &Listen) -> bool {
+    matches!(listen, Listen::Tcp(address) if address.port() == 0)
+}
+
+/// An origin as browsers send it in `Origin`: scheme, host in lower case, port unless it is the scheme's own.
+fn web_origin(text: &str) -> Result<String, String> {
+    if text == "*" {
+        return Ok(text.to_owned());
+    }
+    let wrong = || format!("{text:?} is no origin; write \"https://app.example.com\" or \"*\"");
+    let url = BaseUrl::parse(text).map_err(|_| wrong())?;
+    if !url.path.is_empty() || text.ends_with('/') {
+        return Err(wrong());
+    }
+    Ok(url.to_string())
+}
