@@ -8,6 +8,7 @@ pub mod config;
 pub mod demo;
 pub mod error;
 pub mod http;
+pub mod log;
 pub mod net;
 pub mod provider;
 pub mod relay;

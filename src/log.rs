@@ -1,0 +1,314 @@
+//! Where log lines go: to stderr, by a thread of their own, so that no worker ever waits for a terminal, a pipe or a
+//! disk.
+//!
+//! `cli` opens it once. Lines pass through a bounded channel; when whoever reads stderr is too slow, lines are dropped
+//! and counted, and the count is the next line that gets through. Dropping the guard writes what is left.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::Registry;
+
+use crate::config::{Log, LogFormat};
+
+/// The target of access lines, which can be turned off by themselves.
+pub const ACCESS: &str = "access";
+
+/// Lines waiting to be written: some megabytes at most, and a second of a busy core's access lines.
+const LINES_WAITING_MAX: usize = 16 * 1024;
+/// How much is put together for one write.
+const WRITE_BYTES: usize = 64 * 1024;
+/// How long the end of the process waits for a stderr that does not take what is left.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Starts logging for the process. Lines written after the guard is dropped are lost.
+pub fn init(log: &Log) -> LogGuard {
+    let (lines, guard) = start(io::stderr(), log.format, LINES_WAITING_MAX);
+    // Only a second call fails, and then the first one's settings stay.
+    let _ = tracing::subscriber::set_global_default(subscriber(log, lines));
+    guard
+}
+
+fn subscriber(log: &Log, lines: Lines) -> impl Subscriber + Send + Sync + use<> {
+    let access = if log.access {
+        log.level
+    } else {
+        LevelFilter::OFF
+    };
+    let filter = Targets::new()
+        .with_default(log.level)
+        .with_target(ACCESS, access);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_ansi(false)
+        .with_writer(lines);
+    let layer = match log.format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    Registry::default().with(layer.with_filter(filter))
+}
+
+/// The writing end that every thread shares.
+#[derive(Clone)]
+struct Lines {
+    sender: SyncSender<Message>,
+    dropped: Arc<AtomicU64>,
+}
+
+enum Message {
+    Line(Vec<u8>),
+    End,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = &'a Lines;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self
+    }
+}
+
+impl Write for &Lines {
+    /// One call is one line: the layer formats a line whole before it writes.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.sender.try_send(Message::Line(line.to_vec())).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Ends logging when it is dropped, after what waits was written.
+pub struct LogGuard {
+    sender: SyncSender<Message>,
+    ended: Receiver<()>,
+}
+
+impl Drop for LogGuard {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        let mut end = Message::End;
+        while let Err(TrySendError::Full(back)) = self.sender.try_send(end) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            end = back;
+            thread::sleep(Duration::from_millis(5));
+        }
+        // Either the thread has ended, or stderr takes nothing any more.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let _ = self.ended.recv_timeout(left);
+    }
+}
+
+fn start(
+    sink: impl Write + Send + 'static,
+    format: LogFormat,
+    waiting_max: usize,
+) -> (Lines, LogGuard) {
+    let (sender, receiver) = sync_channel(waiting_max);
+    let (end, ended) = sync_channel(1);
+    let dropped = Arc::<AtomicU64>::default();
+    let lines = Lines {
+        sender: sender.clone(),
+        dropped: dropped.clone(),
+    };
+    let write = move || {
+        write_lines(sink, &receiver, &dropped, format);
+        // Nobody may be waiting.
+        let _ = end.send(());
+    };
+    // Without the thread the receiver is gone: every line is dropped and counted, and nothing else changes.
+    let _ = thread::Builder::new().name("log".into()).spawn(write);
+    (lines, LogGuard { sender, ended })
+}
+
+fn write_lines(
+    mut sink: impl Write,
+    lines: &Receiver<Message>,
+    dropped: &AtomicU64,
+    format: LogFormat,
+) {
+    let mut out = Vec::with_capacity(WRITE_BYTES);
+    while let Ok(first) = lines.recv() {
+        let mut next = Some(first);
+        let mut ended = false;
+        while let Some(message) = next.take() {
+            match message {
+                Message::Line(line) => out.extend_from_slice(&line),
+                Message::End => ended = true,
+            }
+            if !ended && out.len() < WRITE_BYTES {
+                next = lines.try_recv().ok();
+            }
+        }
+        let lost = dropped.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            out.extend_from_slice(lost_line(lost, format).as_bytes());
+        }
+        // A closed stderr is no reason to stop serving.
+        let _ = sink.write_all(&out).and_then(|()| sink.flush());
+        out.clear();
+        if ended {
+            return;
+        }
+    }
+}
+
+/// What stands in for lines that were dropped. No time stands in it: the lines around it carry theirs.
+fn lost_line(lost: u64, format: LogFormat) -> String {
+    match format {
+        LogFormat::Text => format!("WARN log: {lost} lines dropped, stderr is too slow\n"),
+        LogFormat::Json => format!(
+            "{{\"level\":\"WARN\",\"target\":\"log\",\"message\":\"lines dropped, stderr is too slow\",\"lines\":{lost}}}\n"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::sync::mpsc::Sender;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Memory(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Memory {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Memory {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    fn logged(log: &Log, events: impl FnOnce()) -> String {
+        let memory = Memory::default();
+        let (lines, guard) = start(memory.clone(), log.format, 100);
+        tracing::subscriber::with_default(subscriber(log, lines), events);
+        drop(guard);
+        memory.text()
+    }
+
+    fn log(format: LogFormat, level: LevelFilter, access: bool) -> Log {
+        Log {
+            format,
+            level,
+            access,
+        }
+    }
+
+    #[test]
+    fn text_lines() {
+        let text = logged(&log(LogFormat::Text, LevelFilter::INFO, true), || {
+            tracing::info!(port = 1, "hello");
+            tracing::debug!("quiet");
+            tracing::info!(target: ACCESS, status = 200);
+        });
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains("INFO") && lines[0].contains("hello port=1"));
+        assert!(lines[1].contains("access: status=200"), "{text}");
+        assert!(!text.contains('\x1b'));
+    }
+
+    #[test]
+    fn json_lines() {
+        let text = logged(&log(LogFormat::Json, LevelFilter::INFO, true), || {
+            tracing::info!(port = 1, "hello \"you\"");
+        });
+        let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!(line["message"], "hello \"you\"");
+        assert_eq!(line["port"], 1);
+        assert_eq!(line["level"], "INFO");
+        assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn access_lines_and_levels_can_be_turned_off() {
+        let events = || {
+            tracing::info!(target: ACCESS, status = 200);
+            tracing::error!("broken");
+        };
+        let text = logged(&log(LogFormat::Text, LevelFilter::INFO, false), events);
+        assert!(!text.contains("status"), "{text}");
+        assert!(text.contains("broken"), "{text}");
+        let text = logged(&log(LogFormat::Text, LevelFilter::OFF, true), events);
+        assert_eq!(text, "");
+    }
+
+    /// A reader of stderr that takes nothing until it is told to.
+    struct Stuck(Receiver<()>, Sender<()>, Memory);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.1.send(());
+            let _ = self.0.recv();
+            self.2.write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_stuck_reader_costs_lines_and_never_time() {
+        let (release, released) = channel();
+        let (stuck, is_stuck) = channel();
+        let memory = Memory::default();
+        let sink = Stuck(released, stuck, memory.clone());
+        let (lines, guard) = start(sink, LogFormat::Text, 10);
+        let line = |text: &str| (&lines).write_all(text.as_bytes()).unwrap();
+        line("first\n");
+        is_stuck.recv().unwrap();
+        let started = Instant::now();
+        for _ in 0..30 {
+            line("x\n");
+        }
+        assert!(started.elapsed() < Duration::from_secs(1));
+        drop(release);
+        drop(guard);
+        let text = memory.text();
+        assert_eq!(text.matches("x\n").count(), 10, "{text}");
+        assert!(text.contains("20 lines dropped"), "{text}");
+    }
+
+    #[test]
+    fn the_end_does_not_wait_for_a_stuck_reader_forever() {
+        let (_release, released) = channel();
+        let (stuck, is_stuck) = channel();
+        let sink = Stuck(released, stuck, Memory::default());
+        let (lines, guard) = start(sink, LogFormat::Text, 1);
+        (&lines).write_all(b"first\n").unwrap();
+        is_stuck.recv().unwrap();
+        (&lines).write_all(b"second\n").unwrap();
+        let started = Instant::now();
+        drop(guard);
+        assert!(started.elapsed() < FLUSH_TIMEOUT + Duration::from_secs(3));
+    }
+}
