@@ -1,3 +1,5 @@
 //! The `memoryrouter` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    memoryrouter::cli::run()
+}

@@ -75,6 +75,18 @@ impl Provider {
     pub fn speaks(&self, dialect: Dialect) -> bool {
         self.dialects.contains(&dialect)
     }
+
+    /// The kind's word in the file.
+    pub fn kind_name(&self) -> &'static str {
+        word_of(KINDS, self.kind)
+    }
+
+    /// The dialects' words in the file.
+    pub fn dialect_names(&self) -> impl Iterator<Item = &'static str> {
+        self.dialects
+            .iter()
+            .map(|dialect| word_of(DIALECTS, *dialect))
+    }
 }
 
 /// What Azure wants to know besides the model.
@@ -265,6 +277,11 @@ impl Provider {
         }
         given
     }
+}
+
+fn word_of<T: PartialEq>(words: &[(&'static str, T)], meaning: T) -> &'static str {
+    let found = words.iter().find(|(_, own)| *own == meaning);
+    found.map_or("", |(word, _)| word)
 }
 
 fn dialects_of(kind: Kind) -> Vec<Dialect> {

@@ -1,0 +1,134 @@
+//! `memoryrouter check`: reads everything that a start would read, starts nothing, and tells what would run.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::{Failure, Global};
+use crate::config::{BaseUrl, Config, Location};
+use crate::net::{TlsAcceptor, ca_file_roots};
+
+/// Runs the command.
+pub(crate) fn run(global: &Global) -> Result<(), Failure> {
+    let location = global.location();
+    let config = global.config()?;
+    certificates(&config)?;
+    global.show(
+        || Report::new(&config, &location),
+        || as_text(&config, &location),
+    )
+}
+
+/// Certificates are named in the configuration, so a wrong one is a wrong configuration.
+fn certificates(config: &Config) -> Result<(), Failure> {
+    if let Some(files) = &config.server.tls {
+        TlsAcceptor::from_files(&files.cert, &files.key)
+            .map_err(|error| Failure::Config(format!("server.tls: {error}")))?;
+    }
+    for (_, provider) in config.providers.iter() {
+        if let Some(ca) = &provider.ca {
+            ca_file_roots(ca).map_err(|error| {
+                Failure::Config(format!("providers.{}.ca: {error}", provider.name))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Report<'a> {
+    config: String,
+    dir: String,
+    listen: Vec<String>,
+    tls: bool,
+    workers: usize,
+    providers: Vec<ProviderRow<'a>>,
+    routing: RoutingRow<'a>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ProviderRow<'a> {
+    name: &'a str,
+    kind: &'static str,
+    dialects: Vec<&'static str>,
+    base_urls: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RoutingRow<'a> {
+    default_provider: &'a str,
+    fallback: Vec<&'a str>,
+    attempts: u32,
+}
+
+impl<'a> Report<'a> {
+    fn new(config: &'a Config, location: &Location) -> Self {
+        let name = |id| config.providers.get(id).name.as_str();
+        let listen = config.server.listen.iter().map(ToString::to_string);
+        let providers = config.providers.iter().map(|(_, provider)| ProviderRow {
+            name: &provider.name,
+            kind: provider.kind_name(),
+            dialects: provider.dialect_names().collect(),
+            base_urls: provider.base_urls.iter().map(BaseUrl::to_string).collect(),
+        });
+        Self {
+            config: location.file.display().to_string(),
+            dir: config.dir.display().to_string(),
+            listen: listen.collect(),
+            tls: config.server.tls.is_some(),
+            workers: config.server.workers_count(),
+            providers: providers.collect(),
+            routing: RoutingRow {
+                default_provider: name(config.routing.default_provider),
+                fallback: config.routing.fallback.iter().copied().map(name).collect(),
+                attempts: config.routing.attempts,
+            },
+            warnings: config.warnings(),
+        }
+    }
+}
+
+fn as_text(config: &Config, location: &Location) -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name:<16}{value}");
+    };
+    let file = location.file.display().to_string();
+    let absent = if location.file.exists() {
+        ""
+    } else {
+        " (absent: everything at its default)"
+    };
+    row("configuration", &(file + absent));
+    for listen in &config.server.listen {
+        let tls = if config.server.tls.is_some() {
+            " (TLS)"
+        } else {
+            ""
+        };
+        row("listen", &format!("{listen}{tls}"));
+    }
+    row("workers", &config.server.workers_count().to_string());
+    for (_, provider) in config.providers.iter() {
+        let urls: Vec<_> = provider.base_urls.iter().map(BaseUrl::to_string).collect();
+        let urls = match urls.as_slice() {
+            [] if provider.name == crate::config::DEMO => "built in, for trying out".to_owned(),
+            [] => "without base_url, cannot be used".to_owned(),
+            urls => urls.join(" "),
+        };
+        row("provider", &format!("{:<12}{urls}", provider.name));
+    }
+    let name = |id| config.providers.get(id).name.as_str();
+    row("default", name(config.routing.default_provider));
+    for fallback in &config.routing.fallback {
+        row("fallback", name(*fallback));
+    }
+    for warning in config.warnings() {
+        row("warning", &warning);
+    }
+    text.truncate(text.trim_end().len());
+    text
+}

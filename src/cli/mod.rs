@@ -1,0 +1,181 @@
+//! The command line: what each command is called, and what the process answers with.
+//!
+//! `main` calls `run` and nothing else. Exit codes: 0 good, 1 failed, 2 wrong usage, 78 bad configuration. What a
+//! command was asked for goes to stdout, as text or with `--json` as one JSON value; what went wrong goes to stderr.
+//! No secret is ever read from an argument, because every user of the machine can read those.
+
+mod check;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::{Config, ConfigError, Location};
+
+/// What sysexits.h calls `EX_CONFIG`; service managers can be told not to restart on it.
+const EXIT_CONFIG: u8 = 78;
+
+#[derive(Parser)]
+#[command(name = "memoryrouter", version, about, max_term_width = 100)]
+struct CommandLine {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every command takes.
+#[derive(Args)]
+pub(crate) struct Global {
+    /// Data directory [variable: MEMORYROUTER_DIR] [default: ./data, or where the file of --config is]
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Configuration file [variable: MEMORYROUTER_CONFIG] [default: DIR/memoryrouter.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print data as JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Check the configuration and the key snapshot, and tell what would run
+    Check,
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It could not be done.
+    Failed(String),
+    /// It was asked for in a way that makes no sense.
+    Usage(String),
+    /// The configuration cannot be used.
+    Config(String),
+}
+
+impl Failure {
+    /// It could not be done, for this reason.
+    pub(crate) fn failed(reason: impl fmt::Display) -> Self {
+        Self::Failed(reason.to_string())
+    }
+
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Failed(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Config(_) => EXIT_CONFIG,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Failed(reason) | Self::Usage(reason) | Self::Config(reason)) = self;
+        f.write_str(reason)
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error.to_string())
+    }
+}
+
+impl Global {
+    /// The data directory and the configuration file.
+    pub(crate) fn location(&self) -> Location {
+        Location::resolve(self.dir.clone(), self.config.clone(), |name| {
+            std::env::var_os(name)
+        })
+    }
+
+    /// The configuration as it stands in its file.
+    pub(crate) fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(&self.location())?)
+    }
+
+    /// Prints a result in the form that was asked for: one JSON value, or a text without its last line break.
+    pub(crate) fn show<T: Serialize>(
+        &self,
+        json: impl FnOnce() -> T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        if self.json {
+            print(&sonic_rs::to_string(&json()).map_err(Failure::failed)?)
+        } else {
+            print(&text())
+        }
+    }
+}
+
+/// Writes one text and a line break to stdout. A reader that has gone (`| head`) has what it wanted.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot write to stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads the arguments, runs the command, and tells how it went.
+pub fn run() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            // Nothing is left to do if the terminal is gone. Help and version come this way too, with code 0.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let Err(failure) = dispatch(line) else {
+        return ExitCode::SUCCESS;
+    };
+    let _ = writeln!(io::stderr(), "memoryrouter: {failure}");
+    ExitCode::from(failure.exit_code())
+}
+
+fn dispatch(line: CommandLine) -> Result<(), Failure> {
+    let CommandLine { global, command } = line;
+    match command {
+        None => print(CommandLine::command().render_help().to_string().trim_end()),
+        Some(Command::Check) => check::run(&global),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn places_can_stand_before_and_behind_the_command() {
+        for line in [
+            ["memoryrouter", "--dir", "/d", "check"],
+            ["memoryrouter", "check", "--dir", "/d"],
+        ] {
+            let parsed = CommandLine::try_parse_from(line).unwrap();
+            assert_eq!(parsed.global.location().dir, PathBuf::from("/d"));
+        }
+    }
+
+    #[test]
+    fn exit_codes() {
+        assert_eq!(Failure::failed("x").exit_code(), 1);
+        assert_eq!(Failure::Usage("x".into()).exit_code(), 2);
+        assert_eq!(Failure::Config("x".into()).exit_code(), 78);
+        let wrong = CommandLine::try_parse_from(["memoryrouter", "nope"]);
+        assert_eq!(wrong.err().map(|error| error.exit_code()), Some(2));
+    }
+}
