@@ -14,5 +14,6 @@ pub mod net;
 pub mod provider;
 pub mod relay;
 pub mod respond;
+pub mod route;
 pub mod secret;
 pub mod upstream;

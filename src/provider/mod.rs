@@ -1,9 +1,24 @@
 //! What differs between LLM vendors, as pure functions over bytes: wire dialects, credential forms, where a
 //! request's model and texts stand, and how a body is edited without being re-written.
 //!
-//! `exchange` calls in here; nothing here does IO or keeps state.
+//! `exchange` calls in here, in this order: `coding` opens a compressed body, `body` (JSON) or `multipart` finds the
+//! model and the router's own fields, `routing` picks the provider, `upstream_form` says how it is addressed and
+//! paid, `splice` makes the bytes that leave. Nothing here does IO or keeps state.
 
 pub mod answer;
+mod anthropic;
+pub mod body;
+pub mod coding;
+mod gemini;
+mod json;
+pub mod multipart;
+mod openai;
+pub mod operation;
+pub mod pattern;
+pub mod query;
+pub mod routing;
+pub mod splice;
+pub mod upstream_form;
 
 /// A wire format that applications speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,4 +44,16 @@ pub enum Kind {
     Azure,
     /// No credential at all (Ollama and other local engines).
     Keyless,
+}
+
+impl Kind {
+    /// Whether a provider of this kind answers requests of that dialect. A keyless engine is taken at its word: local
+    /// engines serve any of the three, and one that does not answers 404 itself.
+    pub fn speaks(self, dialect: Dialect) -> bool {
+        match dialect {
+            Dialect::OpenAi => true,
+            Dialect::Anthropic => matches!(self, Self::Anthropic | Self::Keyless),
+            Dialect::Gemini => matches!(self, Self::Google | Self::Keyless),
+        }
+    }
 }

@@ -1,0 +1,182 @@
+//! (method, path) → endpoint.
+//!
+//! `exchange` asks once per request, before it authenticates: a miss says whether its answer is for everyone or only
+//! for holders of a memory key. Paths are taken with, without and with a doubled version segment and with a trailing
+//! slash, because SDKs disagree about where a base URL ends. Nothing is decoded or resolved apart from a Gemini
+//! model's name: a path that is not spelled like an endpoint is none.
+
+use std::cmp::Reverse;
+
+use crate::provider::Dialect;
+use crate::provider::operation::{Operation, Task};
+
+/// What a request is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint<'a> {
+    /// `GET /`
+    Root,
+    /// `GET /health`
+    Health,
+    /// `GET /ready`
+    Ready,
+    /// `GET /v1/models`, `GET /v1beta/models`
+    Models,
+    /// A provider's to answer.
+    Proxy(Operation<'a>),
+}
+
+/// Why a request is for nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// No such endpoint.
+    NotFound {
+        /// Only the holder of a memory key is told.
+        authenticated: bool,
+        /// Endpoints that are spelled alike, the likest first, at most 3.
+        nearest: Vec<&'static str>,
+    },
+    /// The endpoint takes other methods.
+    MethodNotAllowed {
+        /// The `Allow` header's value.
+        allow: &'static str,
+        /// Only the holder of a memory key is told.
+        authenticated: bool,
+    },
+}
+
+/// What endpoints are called when a caller missed them.
+const NAMES: [&str; 19] = [
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/moderations",
+    "/v1/audio/speech",
+    "/v1/audio/transcriptions",
+    "/v1/audio/translations",
+    "/v1/images/generations",
+    "/v1/images/edits",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/v1/models",
+    "/v1beta/models",
+    "/v1beta/models/{model}:generateContent",
+    "/v1beta/models/{model}:streamGenerateContent",
+    "/v1beta/models/{model}:countTokens",
+    "/health",
+    "/ready",
+];
+
+const NEAREST_MAX: usize = 3;
+/// Edit distance takes time in proportion to both lengths; no endpoint's name is longer.
+const COMPARED_BYTES_MAX: usize = 64;
+
+const GET: &str = "GET, HEAD";
+const POST: &str = "POST";
+
+/// Finds the endpoint of a request. `path` is without query.
+pub fn endpoint<'a>(method: &str, path: &'a str) -> Result<Endpoint<'a>, Miss> {
+    let open = match path.strip_suffix('/').unwrap_or(path) {
+        "" if path == "/" => Some(Endpoint::Root),
+        "/health" => Some(Endpoint::Health),
+        "/ready" => Some(Endpoint::Ready),
+        _ => None,
+    };
+    if let Some(endpoint) = open {
+        return allow(method, GET, false, endpoint);
+    }
+    let (version, rest) = split_version(path);
+    if rest == "/models" {
+        return allow(method, GET, true, Endpoint::Models);
+    }
+    let operation = Operation::gemini(version.unwrap_or("/v1beta"), rest)
+        .or_else(|| by_name(version.unwrap_or("/v1"), rest));
+    match operation {
+        Some(operation) => allow(method, POST, true, Endpoint::Proxy(operation)),
+        None => Err(Miss::NotFound {
+            authenticated: path.starts_with("/v1"),
+            nearest: nearest(path),
+        }),
+    }
+}
+
+fn allow<'a>(
+    method: &str,
+    allow: &'static str,
+    authenticated: bool,
+    endpoint: Endpoint<'a>,
+) -> Result<Endpoint<'a>, Miss> {
+    if allow.split(", ").any(|allowed| allowed == method) {
+        Ok(endpoint)
+    } else {
+        Err(Miss::MethodNotAllowed {
+            allow,
+            authenticated,
+        })
+    }
+}
+
+/// Takes up to two version segments and one trailing slash off; the version nearest to the rest counts.
+fn split_version(path: &str) -> (Option<&'static str>, &str) {
+    let mut rest = path.strip_suffix('/').unwrap_or(path);
+    let mut version = None;
+    for _ in 0..2 {
+        let split = ["/v1beta", "/v1"].into_iter().find_map(|segment| {
+            let behind = rest.strip_prefix(segment)?;
+            behind.starts_with('/').then_some((segment, behind))
+        });
+        let Some((segment, behind)) = split else {
+            break;
+        };
+        version = Some(segment);
+        rest = behind;
+    }
+    (version, rest)
+}
+
+fn by_name<'a>(version: &'static str, path: &'a str) -> Option<Operation<'a>> {
+    let (dialect, task) = match path {
+        "/chat/completions" => (Dialect::OpenAi, Task::ChatCompletions),
+        "/completions" => (Dialect::OpenAi, Task::Completions),
+        "/embeddings" => (Dialect::OpenAi, Task::Embeddings),
+        "/responses" => (Dialect::OpenAi, Task::Responses),
+        "/moderations" => (Dialect::OpenAi, Task::Moderations),
+        "/messages" => (Dialect::Anthropic, Task::Messages),
+        "/messages/count_tokens" => (Dialect::Anthropic, Task::CountTokens),
+        _ if below(path, "/audio/") => (Dialect::OpenAi, Task::Audio),
+        _ if below(path, "/images/") => (Dialect::OpenAi, Task::Images),
+        _ => return None,
+    };
+    Some(Operation {
+        dialect,
+        task,
+        version,
+        path,
+        model: None,
+    })
+}
+
+/// `path` goes on below `root` in plain segments, so that it cannot climb out again at the provider.
+fn below(path: &str, root: &str) -> bool {
+    let plain = |segment: &str| {
+        let safe = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'~');
+        !matches!(segment, "" | "." | "..") && segment.bytes().all(safe)
+    };
+    path.strip_prefix(root)
+        .is_some_and(|rest| rest.split('/').all(plain))
+}
+
+fn nearest(path: &str) -> Vec<&'static str> {
+    let asked: String = path.chars().take(COMPARED_BYTES_MAX).collect();
+    let alike = |name: &&'static str| {
+        // In steps of a thousandth: a float cannot be sorted by.
+        Reverse((strsim::normalized_damerau_levenshtein(name, &asked) * 1000.0) as u32)
+    };
+    let mut names = NAMES.to_vec();
+    names.sort_by_key(alike);
+    names.truncate(NEAREST_MAX);
+    names
+}
+
+#[cfg(test)]
+mod tests;
