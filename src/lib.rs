@@ -3,6 +3,7 @@
 //! The modules are declared in the order in which a request meets them.
 
 pub mod auth;
+pub mod catalogue;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,0 +1,179 @@
+//! The models that `GET /v1/models` lists: data in a file beside this one, which the operator can replace in parts.
+//!
+//! `config` puts the catalogue together at the start, `exchange` asks it for the models of one caller. A model is listed
+//! under the id that a caller sends: the provider's own where that alone leads there, else with the provider's prefix.
+//! The list is for pickers and humans; nothing is refused because it is not in here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde::{Deserialize, Serialize};
+use toml::value::Date;
+
+/// The operator's own lists, in the data directory.
+pub const FILE_NAME: &str = "models.toml";
+
+const BUILT_IN: &str = include_str!("models.toml");
+
+/// What a file says: provider to its models.
+type Lists = BTreeMap<String, List>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    models: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: String,
+    name: Option<String>,
+    created: Option<toml::value::Datetime>,
+    owned_by: Option<String>,
+}
+
+/// One model, as a member of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Model {
+    /// As a caller sends it.
+    id: String,
+    object: &'static str,
+    /// Seconds since 1970; 0 where nobody knows.
+    created: i64,
+    owned_by: String,
+    display_name: String,
+    #[serde(skip)]
+    provider: String,
+    /// As the provider knows it.
+    #[serde(skip)]
+    id_sent: String,
+}
+
+/// The known models of all providers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    models: Vec<Model>,
+}
+
+/// A list of the operator's that cannot be used.
+#[derive(Debug)]
+pub struct CatalogueError {
+    file: PathBuf,
+    reason: Reason,
+}
+
+#[derive(Debug)]
+enum Reason {
+    Unreadable(io::Error),
+    Wrong(Box<toml::de::Error>),
+}
+
+impl fmt::Display for CatalogueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        match &self.reason {
+            Reason::Unreadable(error) => write!(f, "{file}: cannot be read: {error}"),
+            Reason::Wrong(error) => write!(f, "{file}: {}", error.to_string().trim_end()),
+        }
+    }
+}
+
+impl std::error::Error for CatalogueError {}
+
+impl Catalogue {
+    /// Reads the operator's lists in `dir`, if there are any, over those built in. `leads_to` tells which provider a
+    /// model without a prefix goes to.
+    pub fn load(
+        dir: &Path,
+        leads_to: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, CatalogueError> {
+        let file = dir.join(FILE_NAME);
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => {
+                let reason = Reason::Unreadable(error);
+                return Err(CatalogueError { file, reason });
+            }
+        };
+        Self::read(&text, leads_to).map_err(|error| {
+            let reason = Reason::Wrong(Box::new(error));
+            CatalogueError { file, reason }
+        })
+    }
+
+    /// What is built in, with the lists of `own` in place of those of the same providers.
+    fn read(own: &str, leads_to: impl Fn(&str) -> Option<String>) -> Result<Self, toml::de::Error> {
+        let mut lists: Lists = toml::from_str(BUILT_IN)?;
+        lists.extend(toml::from_str::<Lists>(own)?);
+        let mut models = Vec::new();
+        for (provider, list) in lists {
+            for entry in list.models {
+                models.push(entry.listed(&provider, &leads_to));
+            }
+        }
+        Ok(Self { models })
+    }
+
+    /// The list for a caller who can use `providers`, without the models that `allowed(provider, model)` denies.
+    pub fn list(&self, providers: &[&str], allowed: impl Fn(&str, &str) -> bool) -> String {
+        #[derive(Serialize)]
+        struct Answer<'a> {
+            object: &'static str,
+            data: Vec<&'a Model>,
+        }
+        let mut data = Vec::new();
+        for provider in providers {
+            let own = self
+                .models
+                .iter()
+                .filter(|model| model.provider == *provider);
+            data.extend(own.filter(|model| allowed(provider, &model.id_sent)));
+        }
+        let answer = Answer {
+            object: "list",
+            data,
+        };
+        // Strings and numbers only, so it does not fail; a caller would see an empty list.
+        sonic_rs::to_string(&answer).unwrap_or_else(|_| r#"{"object":"list","data":[]}"#.to_owned())
+    }
+}
+
+impl Entry {
+    fn listed(self, provider: &str, leads_to: impl Fn(&str) -> Option<String>) -> Model {
+        let plain = leads_to(&self.id).as_deref() == Some(provider);
+        let id = if plain {
+            self.id.clone()
+        } else {
+            format!("{provider}/{}", self.id)
+        };
+        let date = self.created.and_then(|created| created.date);
+        Model {
+            object: "model",
+            created: date.map_or(0, unix_seconds),
+            owned_by: self.owned_by.unwrap_or_else(|| provider.to_owned()),
+            display_name: self.name.unwrap_or_else(|| self.id.clone()),
+            provider: provider.to_owned(),
+            id,
+            id_sent: self.id,
+        }
+    }
+}
+
+/// Midnight UTC of a day, counted in the proleptic Gregorian calendar from 1970-01-01 (Hinnant's days_from_civil).
+fn unix_seconds(date: Date) -> i64 {
+    let (month, day) = (i64::from(date.month), i64::from(date.day));
+    // Years begin in March, so that the leap day is a year's last.
+    let year = i64::from(date.year) - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era - 719_468) * 86_400
+}
+
+#[cfg(test)]
+mod tests;
