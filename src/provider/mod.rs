@@ -45,15 +45,3 @@ pub enum Kind {
     /// No credential at all (Ollama and other local engines).
     Keyless,
 }
-
-impl Kind {
-    /// Whether a provider of this kind answers requests of that dialect. A keyless engine is taken at its word: local
-    /// engines serve any of the three, and one that does not answers 404 itself.
-    pub fn speaks(self, dialect: Dialect) -> bool {
-        match dialect {
-            Dialect::OpenAi => true,
-            Dialect::Anthropic => matches!(self, Self::Anthropic | Self::Keyless),
-            Dialect::Gemini => matches!(self, Self::Google | Self::Keyless),
-        }
-    }
-}

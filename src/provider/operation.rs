@@ -43,6 +43,26 @@ pub enum Task {
 }
 
 impl Task {
+    /// The endpoint's template, for logs and metrics: never a caller's own path.
+    pub fn template(self) -> &'static str {
+        match self {
+            Self::ChatCompletions => "/v1/chat/completions",
+            Self::Completions => "/v1/completions",
+            Self::Embeddings => "/v1/embeddings",
+            Self::Responses => "/v1/responses",
+            Self::Moderations => "/v1/moderations",
+            Self::Audio => "/v1/audio",
+            Self::Images => "/v1/images",
+            Self::Messages => "/v1/messages",
+            Self::CountTokens => "/v1/messages/count_tokens",
+            Self::Generate { stream: false } => "/v1beta/models:generateContent",
+            Self::Generate { stream: true } => "/v1beta/models:streamGenerateContent",
+            Self::GeminiCountTokens => "/v1beta/models:countTokens",
+            Self::GeminiEmbed => "/v1beta/models:embedContent",
+            Self::GeminiBatchEmbed => "/v1beta/models:batchEmbedContents",
+        }
+    }
+
     /// The body may be a form instead of JSON, and need not state a model.
     pub fn takes_form(self) -> bool {
         matches!(self, Self::Audio | Self::Images)

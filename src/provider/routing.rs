@@ -4,32 +4,14 @@
 //! list. A pass-through key goes to the provider that is chosen here and to no other, so a prefix that names a
 //! provider always decides, even where that provider cannot serve the request.
 
+use super::Dialect;
 use super::pattern::Pattern;
-use super::{Dialect, Kind};
-
-/// Name patterns that hold unless the configuration says otherwise, with the provider each names.
-pub const BUILT_IN_PATTERNS: [(&str, &str); 11] = [
-    ("gpt-*", "openai"),
-    ("chatgpt-*", "openai"),
-    ("o[0-9]*", "openai"),
-    ("text-embedding-*", "openai"),
-    ("claude*", "anthropic"),
-    ("gemini*", "google"),
-    ("grok*", "xai"),
-    ("deepseek*", "deepseek"),
-    ("mistral*", "mistral"),
-    ("mixtral*", "mistral"),
-    ("codestral*", "mistral"),
-];
-
-/// Prefixes that name a provider besides its own name.
-pub const BUILT_IN_ALIASES: [(&str, &str); 1] = [("x-ai", "xai")];
 
 /// The routing rules, as plain data.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    /// Each provider's kind; the other members' indices point in here.
-    pub kinds: Vec<Kind>,
+    /// What each provider speaks; the other members' indices point in here.
+    pub dialects: Vec<Vec<Dialect>>,
     /// Prefixes without their slash (a provider's name, or an alias), compared in any case.
     pub prefixes: Vec<(String, usize)>,
     /// The first that matches wins.
@@ -116,9 +98,8 @@ impl Table {
     }
 
     fn speaks(&self, provider: usize, dialect: Dialect) -> bool {
-        self.kinds
-            .get(provider)
-            .is_some_and(|kind| kind.speaks(dialect))
+        let spoken = self.dialects.get(provider);
+        spoken.is_some_and(|spoken| spoken.contains(&dialect))
     }
 }
 

@@ -10,6 +10,15 @@ use std::ops::Range;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Overlap;
 
+/// A run of the resulting body, possibly empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece<'a> {
+    /// A run of the original.
+    Kept(Range<usize>),
+    /// A replacement.
+    New(&'a [u8]),
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Edit {
     range: Range<usize>,
@@ -87,22 +96,31 @@ impl Splices {
         })
     }
 
-    /// The resulting body as pieces of the original and replacements, none empty, in order.
-    pub fn segments<'a>(&'a self, original: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    /// The resulting body as ranges of an original of `original_len` bytes, and replacements, in order.
+    pub fn pieces(&self, original_len: usize) -> impl Iterator<Item = Piece<'_>> {
         let mut kept_from = 0;
         let edited = self.edits.iter().flat_map(move |edit| {
-            let range = clamp(&edit.range, original.len());
-            let kept = &original[kept_from..range.start];
+            let range = clamp(&edit.range, original_len);
+            let kept = Piece::Kept(kept_from..range.start);
             kept_from = range.end;
-            [kept, &edit.replacement]
+            [kept, Piece::New(&edit.replacement)]
         });
-        let tail_from = self
-            .edits
-            .last()
-            .map_or(0, |edit| clamp(&edit.range, original.len()).end);
-        edited
-            .chain([&original[tail_from..]])
-            .filter(|segment| !segment.is_empty())
+        let tail_from = match self.edits.last() {
+            Some(last) => clamp(&last.range, original_len).end,
+            None => 0,
+        };
+        edited.chain([Piece::Kept(tail_from..original_len)])
+    }
+
+    /// The pieces as bytes, none empty.
+    pub fn segments<'a>(&'a self, original: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let bytes = |piece| match piece {
+            Piece::Kept(range) => &original[range],
+            Piece::New(bytes) => bytes,
+        };
+        self.pieces(original.len())
+            .map(bytes)
+            .filter(|bytes: &&[u8]| !bytes.is_empty())
     }
 
     /// The resulting body in one piece.

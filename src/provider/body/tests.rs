@@ -23,7 +23,10 @@ fn router_members_go_with_one_comma_wherever_they_stand() {
         (r#"{"memory":1,"session_id":"s"}"#, r#"{}"#),
         (r#"{"memory":1,"session_id":"s","a":0}"#, r#"{"a":0}"#),
         (r#"{"a":0,"memory":1,"session_id":"s"}"#, r#"{"a":0}"#),
-        (r#"{"memory":1,"a":0,"memory":2,"memory_limit":3,"b":1,"memory":9}"#, r#"{"a":0,"b":1}"#),
+        (
+            r#"{"memory":1,"a":0,"memory":2,"memory_limit":3,"b":1,"memory":9}"#,
+            r#"{"a":0,"b":1}"#,
+        ),
         ("{\n  \"memory\": 1,\n  \"a\": 2\n}", "{\n  \"a\": 2\n}"),
         ("{\n  \"a\": 2,\n  \"memory\": 1\n}", "{\n  \"a\": 2\n}"),
     ] {

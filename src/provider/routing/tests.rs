@@ -1,16 +1,35 @@
 use super::*;
 
-const PROVIDERS: [(&str, Kind); 10] = [
-    ("openai", Kind::OpenAi),
-    ("anthropic", Kind::Anthropic),
-    ("google", Kind::Google),
-    ("xai", Kind::OpenAi),
-    ("deepseek", Kind::OpenAi),
-    ("mistral", Kind::OpenAi),
-    ("openrouter", Kind::OpenAi),
-    ("azure", Kind::Azure),
-    ("ollama", Kind::Keyless),
-    ("My-Claude", Kind::Anthropic),
+const OPENAI: &[Dialect] = &[Dialect::OpenAi];
+const ANTHROPIC: &[Dialect] = &[Dialect::Anthropic, Dialect::OpenAi];
+const GOOGLE: &[Dialect] = &[Dialect::Gemini, Dialect::OpenAi];
+const ALL: &[Dialect] = &[Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];
+
+const PROVIDERS: [(&str, &[Dialect]); 10] = [
+    ("openai", OPENAI),
+    ("anthropic", ANTHROPIC),
+    ("google", GOOGLE),
+    ("xai", OPENAI),
+    ("deepseek", OPENAI),
+    ("mistral", OPENAI),
+    ("openrouter", OPENAI),
+    ("azure", OPENAI),
+    ("ollama", ALL),
+    ("My-Claude", ANTHROPIC),
+];
+
+const PATTERNS: [(&str, &str); 11] = [
+    ("gpt-*", "openai"),
+    ("chatgpt-*", "openai"),
+    ("o[0-9]*", "openai"),
+    ("text-embedding-*", "openai"),
+    ("claude*", "anthropic"),
+    ("gemini*", "google"),
+    ("grok*", "xai"),
+    ("deepseek*", "deepseek"),
+    ("mistral*", "mistral"),
+    ("mixtral*", "mistral"),
+    ("codestral*", "mistral"),
 ];
 
 fn index(name: &str) -> usize {
@@ -26,11 +45,14 @@ fn table() -> Table {
         .enumerate()
         .map(|(at, (name, _))| ((*name).to_owned(), at))
         .collect();
-    prefixes.extend(BUILT_IN_ALIASES.map(|(alias, name)| (alias.to_owned(), index(name))));
+    prefixes.push(("x-ai".to_owned(), index("xai")));
     Table {
-        kinds: PROVIDERS.iter().map(|(_, kind)| *kind).collect(),
+        dialects: PROVIDERS
+            .iter()
+            .map(|(_, dialects)| dialects.to_vec())
+            .collect(),
         prefixes,
-        patterns: BUILT_IN_PATTERNS
+        patterns: PATTERNS
             .map(|(pattern, name)| (Pattern::parse(pattern).unwrap(), index(name)))
             .into(),
         default: Some(index("openrouter")),
