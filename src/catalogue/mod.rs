@@ -5,22 +5,16 @@
 //! The list is for pickers and humans; nothing is refused because it is not in here.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use serde::{Deserialize, Serialize};
 use toml::value::Date;
-
-/// The operator's own lists, in the data directory.
-pub const FILE_NAME: &str = "models.toml";
 
 const BUILT_IN: &str = include_str!("models.toml");
 
 /// What a file says: provider to its models.
 type Lists = BTreeMap<String, List>;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
     models: Vec<Entry>,
@@ -58,63 +52,26 @@ pub struct Catalogue {
     models: Vec<Model>,
 }
 
-/// A list of the operator's that cannot be used.
-#[derive(Debug)]
-pub struct CatalogueError {
-    file: PathBuf,
-    reason: Reason,
-}
-
-#[derive(Debug)]
-enum Reason {
-    Unreadable(io::Error),
-    Wrong(Box<toml::de::Error>),
-}
-
-impl fmt::Display for CatalogueError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.display();
-        match &self.reason {
-            Reason::Unreadable(error) => write!(f, "{file}: cannot be read: {error}"),
-            Reason::Wrong(error) => write!(f, "{file}: {}", error.to_string().trim_end()),
-        }
-    }
-}
-
-impl std::error::Error for CatalogueError {}
-
 impl Catalogue {
-    /// Reads the operator's lists in `dir`, if there are any, over those built in. `leads_to` tells which provider a
-    /// model without a prefix goes to.
-    pub fn load(
-        dir: &Path,
+    /// What is built in, with the lists of `own`, the operator's file, in place of those of the same providers, and
+    /// `more` models (provider and id) behind. `leads_to` tells which provider a model without a prefix goes to.
+    pub fn new<'m>(
+        own: &str,
+        more: impl IntoIterator<Item = (&'m str, &'m str)>,
         leads_to: impl Fn(&str) -> Option<String>,
-    ) -> Result<Self, CatalogueError> {
-        let file = dir.join(FILE_NAME);
-        let text = match fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => {
-                let reason = Reason::Unreadable(error);
-                return Err(CatalogueError { file, reason });
-            }
-        };
-        Self::read(&text, leads_to).map_err(|error| {
-            let reason = Reason::Wrong(Box::new(error));
-            CatalogueError { file, reason }
-        })
-    }
-
-    /// What is built in, with the lists of `own` in place of those of the same providers.
-    fn read(own: &str, leads_to: impl Fn(&str) -> Option<String>) -> Result<Self, toml::de::Error> {
+    ) -> Result<Self, toml::de::Error> {
         let mut lists: Lists = toml::from_str(BUILT_IN)?;
         lists.extend(toml::from_str::<Lists>(own)?);
-        let mut models = Vec::new();
-        for (provider, list) in lists {
-            for entry in list.models {
-                models.push(entry.listed(&provider, &leads_to));
-            }
+        for (provider, id) in more {
+            let list = lists.entry(provider.to_owned()).or_default();
+            list.models.push(Entry::bare(id));
         }
+        let listed = |(provider, list): (String, List)| {
+            let entries = list.models.into_iter();
+            let models = entries.map(|entry| entry.listed(&provider, &leads_to));
+            models.collect::<Vec<_>>()
+        };
+        let models = lists.into_iter().flat_map(listed).collect();
         Ok(Self { models })
     }
 
@@ -143,6 +100,15 @@ impl Catalogue {
 }
 
 impl Entry {
+    fn bare(id: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: None,
+            created: None,
+            owned_by: None,
+        }
+    }
+
     fn listed(self, provider: &str, leads_to: impl Fn(&str) -> Option<String>) -> Model {
         let plain = leads_to(&self.id).as_deref() == Some(provider);
         let id = if plain {

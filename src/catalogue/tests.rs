@@ -17,7 +17,7 @@ fn leads_to(model: &str) -> Option<String> {
 }
 
 fn list(own: &str, providers: &[&str]) -> Vec<Value> {
-    let catalogue = Catalogue::read(own, leads_to).unwrap();
+    let catalogue = Catalogue::new(own, [], leads_to).unwrap();
     let list: Value = serde_json::from_str(&catalogue.list(providers, |_, _| true)).unwrap();
     assert_eq!(list["object"], "list");
     assert_eq!(list.as_object().unwrap().len(), 2);
@@ -70,7 +70,7 @@ fn only_the_callers_providers_in_their_order() {
 
 #[test]
 fn the_filter_sees_provider_and_the_providers_own_id() {
-    let catalogue = Catalogue::read("", leads_to).unwrap();
+    let catalogue = Catalogue::new("", [], leads_to).unwrap();
     let allowed = |provider: &str, model: &str| provider == "groq" && model == "openai/gpt-oss-20b";
     let list = catalogue.list(&["groq", "openai"], allowed);
     let list: Value = serde_json::from_str(&list).unwrap();
@@ -91,18 +91,27 @@ fn the_operators_lists_replace_single_providers() {
 }
 
 #[test]
-fn a_wrong_list_says_file_and_line() {
-    let dir = tempfile::tempdir().unwrap();
-    assert!(Catalogue::load(dir.path(), leads_to).is_ok());
-    std::fs::write(
-        dir.path().join(FILE_NAME),
-        "[xai]\nmodels = [\n{ ids = \"x\" }]\n",
-    )
-    .unwrap();
-    let error = Catalogue::load(dir.path(), leads_to)
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("models.toml: "), "{error}");
+fn more_models_stand_behind_a_providers_own() {
+    let more = [("azure", "gpt-4o"), ("xai", "grok-own")];
+    let catalogue = Catalogue::new("", more, leads_to).unwrap();
+    let list = catalogue.list(&["azure", "xai"], |_, model| !model.starts_with("grok-4"));
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let ids: Vec<_> = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["id"])
+        .collect();
+    assert_eq!(
+        ids,
+        ["azure/gpt-4o", "xai/grok-code-fast-1", "xai/grok-own"]
+    );
+}
+
+#[test]
+fn a_wrong_list_says_the_line() {
+    let error = Catalogue::new("[xai]\nmodels = [\n{ ids = \"x\" }]\n", [], leads_to);
+    let error = error.unwrap_err().to_string();
     assert!(
         error.contains("line 3") && error.contains("unknown field `ids`"),
         "{error}"
@@ -112,7 +121,7 @@ fn a_wrong_list_says_file_and_line() {
 #[test]
 fn built_in_lists_name_built_in_providers_and_no_model_twice() {
     let lists: Lists = toml::from_str(BUILT_IN).unwrap();
-    let config = Config::defaults(Path::new("/d"));
+    let config = Config::defaults(std::path::Path::new("/d"));
     for (provider, list) in &lists {
         let known = config.providers.find(provider).is_some() || provider == crate::config::DEMO;
         assert!(known, "{provider}");

@@ -12,6 +12,9 @@ use super::reader::Problem;
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "memoryrouter.toml";
 
+/// The operator's own lists of models, in the data directory.
+const MODELS_FILE_NAME: &str = "models.toml";
+
 /// What `init` writes: every key at its default, with what it is for.
 pub const TEMPLATE: &str = include_str!("memoryrouter.toml");
 
@@ -84,6 +87,8 @@ pub struct ConfigError {
 enum Reason {
     Unreadable(io::Error),
     Wrong(Vec<Problem>),
+    /// The lists of models, in the parser's own words.
+    Models(String),
 }
 
 impl ConfigError {
@@ -100,6 +105,7 @@ impl fmt::Display for ConfigError {
         let file = self.file.display();
         match &self.reason {
             Reason::Unreadable(error) => write!(f, "{file}: cannot be read: {error}"),
+            Reason::Models(error) => write!(f, "{file}: {}", error.trim_end()),
             Reason::Wrong(problems) => {
                 for (index, Problem { line, key, what }) in problems.iter().enumerate() {
                     let end = if index == 0 { "" } else { "\n" };
@@ -115,17 +121,31 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads the file of `location`. One that nobody named may be absent: then everything is at its default.
+    /// Reads the file of `location` and the operator's lists of models. A file that nobody named may be absent: then
+    /// everything is at its default.
     pub fn load(location: &Location) -> Result<Self, ConfigError> {
-        match fs::read_to_string(&location.file) {
-            Ok(text) => Self::parse(&text, &location.file, &location.dir),
+        let unreadable = |file: &Path, error| ConfigError {
+            file: file.to_owned(),
+            reason: Reason::Unreadable(error),
+        };
+        let mut config = match fs::read_to_string(&location.file) {
+            Ok(text) => Self::parse(&text, &location.file, &location.dir)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !location.file_named => {
-                Ok(Self::defaults(&location.dir))
+                Self::defaults(&location.dir)
             }
-            Err(error) => Err(ConfigError {
-                file: location.file.clone(),
-                reason: Reason::Unreadable(error),
-            }),
+            Err(error) => return Err(unreadable(&location.file, error)),
+        };
+        let models = location.dir.join(MODELS_FILE_NAME);
+        match fs::read_to_string(&models) {
+            Ok(text) => {
+                config.catalogue = config.catalogue(&text).map_err(|error| ConfigError {
+                    file: models,
+                    reason: Reason::Models(error.to_string()),
+                })?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(&models, error)),
         }
+        Ok(config)
     }
 }

@@ -20,6 +20,9 @@ use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
+use crate::catalogue::Catalogue;
+use crate::provider::Dialect;
+
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use file::{ConfigError, FILE_NAME, Location, TEMPLATE};
 pub use providers::{Azure, DEMO, Provider, ProviderId, Providers};
@@ -57,6 +60,8 @@ pub struct Config {
     pub log: Log,
     /// The built-in provider for trying out.
     pub demo: Demo,
+    /// The models that are listed.
+    pub catalogue: Catalogue,
 }
 
 /// `[server]`.
@@ -238,6 +243,25 @@ impl Config {
             return Ok(config);
         }
         Err(ConfigError::wrong(file, problems))
+    }
+
+    /// The known models under this configuration's routing, with the operator's own lists.
+    fn catalogue(&self, own: &str) -> Result<Catalogue, toml::de::Error> {
+        let table = self.routing.table(&self.providers);
+        let leads_to = |model: &str| {
+            let choice = table.choose(model, Dialect::OpenAi).ok()?;
+            let provider = self.providers.get(ProviderId(choice.provider));
+            choice.prefix.is_empty().then(|| provider.name.clone())
+        };
+        // A deployment that somebody configured is a model that somebody uses.
+        let deployed = self.providers.iter().flat_map(|(_, provider)| {
+            let deployments = provider
+                .azure
+                .iter()
+                .flat_map(|azure| azure.deployments.keys());
+            deployments.map(|model| (provider.name.as_str(), model.as_str()))
+        });
+        Catalogue::new(own, deployed, leads_to)
     }
 
     /// What works but deserves a second look, for `check` and for the log of a start.

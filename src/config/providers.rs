@@ -31,24 +31,22 @@ const DIALECTS: &[(&str, Dialect)] = &[
     ("gemini", Dialect::Gemini),
 ];
 
-/// Name, other prefix, kind, base URL (host and path; all are HTTPS).
-const BUILT_IN: &[(&str, Option<&str>, Kind, &str, &str)] = &[
-    ("openai", None, Kind::OpenAi, "api.openai.com", "/v1"),
-    ("anthropic", None, Kind::Anthropic, "api.anthropic.com", ""),
-    (
-        "google",
-        None,
-        Kind::Google,
-        "generativelanguage.googleapis.com",
-        "",
-    ),
-    ("xai", Some("x-ai"), Kind::OpenAi, "api.x.ai", "/v1"),
-    ("deepseek", None, Kind::OpenAi, "api.deepseek.com", "/v1"),
-    ("mistral", None, Kind::OpenAi, "api.mistral.ai", "/v1"),
-    ("cerebras", None, Kind::OpenAi, "api.cerebras.ai", "/v1"),
-    ("groq", None, Kind::OpenAi, "api.groq.com", "/openai/v1"),
-    ("together", None, Kind::OpenAi, "api.together.xyz", "/v1"),
-    ("openrouter", None, Kind::OpenAi, "openrouter.ai", "/api/v1"),
+/// Other prefixes of built-in providers.
+const ALIASES: &[(&str, &str)] = &[("x-ai", "xai")];
+
+/// Name, kind, base URL (host and path; all are HTTPS).
+#[rustfmt::skip] // A table reads by rows.
+const BUILT_IN: &[(&str, Kind, &str, &str)] = &[
+    ("openai", Kind::OpenAi, "api.openai.com", "/v1"),
+    ("anthropic", Kind::Anthropic, "api.anthropic.com", ""),
+    ("google", Kind::Google, "generativelanguage.googleapis.com", ""),
+    ("xai", Kind::OpenAi, "api.x.ai", "/v1"),
+    ("deepseek", Kind::OpenAi, "api.deepseek.com", "/v1"),
+    ("mistral", Kind::OpenAi, "api.mistral.ai", "/v1"),
+    ("cerebras", Kind::OpenAi, "api.cerebras.ai", "/v1"),
+    ("groq", Kind::OpenAi, "api.groq.com", "/openai/v1"),
+    ("together", Kind::OpenAi, "api.together.xyz", "/v1"),
+    ("openrouter", Kind::OpenAi, "openrouter.ai", "/api/v1"),
 ];
 
 /// One vendor, or one account's own endpoint.
@@ -142,15 +140,16 @@ impl Providers {
     pub fn set_demo_address(&mut self, address: SocketAddr) {
         if let Some(ProviderId(demo)) = self.find(DEMO) {
             let host = address.ip().to_string();
-            self.0[demo].base_urls = vec![BaseUrl::new(false, host, address.port(), String::new())];
+            self.0[demo].base_urls = vec![BaseUrl::new(false, host, address.port(), "/v1".into())];
         }
     }
 
     pub(super) fn built_in() -> Self {
-        let hosted = BUILT_IN.iter().map(|&(name, alias, kind, host, path)| {
+        let hosted = BUILT_IN.iter().map(|&(name, kind, host, path)| {
             let url = BaseUrl::new(true, host.into(), 443, path.into());
             let mut provider = Provider::new(name, kind);
-            provider.aliases.extend(alias.map(str::to_owned));
+            let aliases = ALIASES.iter().filter(|(_, of)| *of == name);
+            provider.aliases = aliases.map(|(alias, _)| (*alias).to_owned()).collect();
             provider.base_urls.push(url);
             provider
         });

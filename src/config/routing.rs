@@ -1,10 +1,12 @@
 //! Which model goes where, as data: the table that `provider` matches a model's name against.
 
-use super::providers::{ProviderId, Providers};
+use super::providers::{Provider, ProviderId, Providers};
 use super::reader::{Section, count, one_or_many, parsed, unknown};
+use crate::provider::pattern::Pattern;
+use crate::provider::routing::Table;
 
-/// Names of models whose vendor is known, first match wins. `*` is any text, `[0-9]` one digit.
-const PATTERNS: &[(&str, &str)] = &[
+/// Names of models whose vendor is known.
+const PATTERNS: [(&str, &str); 11] = [
     ("gpt-*", "openai"),
     ("chatgpt-*", "openai"),
     ("o[0-9]*", "openai"),
@@ -33,8 +35,7 @@ pub struct Routing {
     pub fallback: Vec<ProviderId>,
     /// Upstream requests made for one request at most.
     pub attempts: u32,
-    /// Patterns of model names, the first match wins: those of the file, then those built in. `*` is any text,
-    /// `[0-9]` one digit; all else is itself. A pattern covers the whole name.
+    /// Patterns of model names, the first match wins: those of the file, then those built in. All of them parse.
     pub patterns: Vec<(String, ProviderId)>,
 }
 
@@ -65,22 +66,39 @@ impl Routing {
             seen.push(*id);
             new
         });
-        let known = PATTERNS
-            .iter()
-            .map(|(text, name)| ((*text).to_owned(), built_in(name)));
+        let known = PATTERNS.map(|(text, name)| (text.to_owned(), built_in(name)));
         routing.patterns.extend(known);
         routing
     }
+
+    /// The rules in the form that a model is matched against.
+    pub fn table(&self, providers: &Providers) -> Table {
+        let names = |(ProviderId(place), provider): (_, &Provider)| {
+            let names = provider.aliases.iter().chain([&provider.name]);
+            names.map(|name| (name.clone(), place)).collect::<Vec<_>>()
+        };
+        let pattern = |(text, provider): &(String, ProviderId)| {
+            let pattern = Pattern::parse(text).ok()?;
+            Some((pattern, provider.0))
+        };
+        let place = |name| providers.find(name).map(|provider| provider.0);
+        Table {
+            dialects: providers
+                .iter()
+                .map(|(_, it)| it.dialects.clone())
+                .collect(),
+            prefixes: providers.iter().flat_map(names).collect(),
+            patterns: self.patterns.iter().filter_map(pattern).collect(),
+            default: Some(self.default_provider.0),
+            anthropic: place("anthropic"),
+            google: place("google"),
+        }
+    }
 }
 
-/// A pattern of visible characters, whose brackets are only the digit's.
 fn pattern(text: &str) -> Result<String, String> {
-    let plain = text.replace("[0-9]", "");
-    let visible = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-    if visible && !plain.contains(['[', ']', '?']) {
-        return Ok(text.to_owned());
+    match Pattern::parse(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
     }
-    Err(format!(
-        "{text:?} is no pattern: only `*` (any text) and `[0-9]` (a digit) are special"
-    ))
 }

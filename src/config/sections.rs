@@ -19,6 +19,7 @@ use super::{
     Admin, Config, Cors, Demo, ErrorFormat, Errors, Keys, Limits, Listen, Log, LogFormat, Memory,
     Server, Timeouts, TlsFiles, Usage,
 };
+use crate::catalogue::Catalogue;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -71,7 +72,7 @@ fn read_root(root: &mut Section<'_>, dir: &Path) -> Config {
         providers.add_demo();
     }
     let routing = root.section("routing", |section| Routing::read(section, &providers));
-    Config {
+    let mut config = Config {
         dir: dir.to_owned(),
         server,
         admin,
@@ -101,7 +102,11 @@ fn read_root(root: &mut Section<'_>, dir: &Path) -> Config {
         }),
         log: root.section("log", read_log),
         demo,
-    }
+        catalogue: Catalogue::default(),
+    };
+    // What is built in parses, and there is nothing else yet.
+    config.catalogue = config.catalogue("").unwrap_or_default();
+    config
 }
 
 fn read_server(section: &mut Section<'_>, dir: &Path) -> Server {

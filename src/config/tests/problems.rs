@@ -55,7 +55,7 @@ fn each_problem_says_what_would_be_right() {
         ("[providers.azure]\ndeployment = \"a/b\"", "other characters than A-Z a-z 0-9 . _ -"),
         ("[routing]\nfallback = [\"groc\"]", "unknown \"groc\"; did you mean \"groq\"?"),
         ("[routing]\nattempts = 0", "routing.attempts: expected a whole number from 1 to 100"),
-        ("[routing.patterns]\n\"a?\" = \"groq\"", "routing.patterns.a?: \"a?\" is no pattern"),
+        ("[routing.patterns]\n\"o[0-9\" = \"groq\"", "routing.patterns.o[0-9: a `[` needs characters and a `]`"),
         ("[routing]\ndefault_provider = \"demo\"", "routing.default_provider: unknown \"demo\""),
     ];
     for (text, expected) in cases {
