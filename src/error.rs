@@ -55,6 +55,8 @@ pub enum Fault {
     WrongDialect(String),
     /// The body is not a JSON object.
     InvalidJson,
+    /// The body is no form.
+    InvalidForm,
     /// A required member is absent.
     MissingField(&'static str),
     /// The key's patterns do not allow this model.
@@ -100,6 +102,7 @@ impl Fault {
             | Self::ProviderNotConfigured(_)
             | Self::WrongDialect(_)
             | Self::InvalidJson
+            | Self::InvalidForm
             | Self::MissingField(_)
             | Self::BrokenCoding => 400,
             Self::NoMemoryKey | Self::UnknownMemoryKey => 401,
@@ -150,6 +153,7 @@ impl Fault {
                 format!("Provider does not serve this endpoint: {provider}")
             }
             Self::InvalidJson => "Invalid JSON body".into(),
+            Self::InvalidForm => "Invalid form body".into(),
             Self::MissingField(name) => format!("Missing required field: {name}"),
             Self::ModelNotAllowed { model, .. } => {
                 format!("Model not allowed for this memory key: {model}")

@@ -8,7 +8,7 @@ use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, Value, json};
 use super::{anthropic, gemini, openai};
 
 /// The one model.
-pub(super) const MODEL: &str = "echo";
+pub const MODEL: &str = "echo";
 
 /// An answer before it is framed.
 #[derive(Debug, PartialEq, Eq)]

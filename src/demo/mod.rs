@@ -22,6 +22,8 @@ use crate::http::{ChunkScanner, Framing, framing};
 use crate::net::{self, BoundAddr, BoundListener, Deadline, Deadlines, Fill, Reader, Side, Writer};
 use answer::{Content, Reply};
 
+pub use answer::MODEL;
+
 /// What it accepts: the router's own limits by default, so that whatever passes there passes here.
 const HEAD_LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 64 * 1024,

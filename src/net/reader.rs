@@ -87,6 +87,11 @@ impl Reader {
         self.buf = bytes;
     }
 
+    /// Drops the first `count` bytes.
+    pub fn discard(&mut self, count: usize) {
+        self.buf.drain(..count);
+    }
+
     /// Whether the peer's direction has ended, and how.
     pub fn ended(&self) -> Option<Fill> {
         self.ended
@@ -166,5 +171,100 @@ impl Reader {
         };
         self.ended = Some(fill);
         fill
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{Shutdown, TcpStream};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::net::{self, BoundAddr, BoundListener, Deadlines, Side};
+
+    /// Runs `test` with both ends of a TCP connection: ours on the loop, the peer's blocking.
+    fn connected<F: Future<Output = ()>>(test: impl FnOnce(net::Stream, TcpStream) -> F) {
+        let (bound, mut listeners) = BoundListener::tcp("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let BoundAddr::Tcp(address) = bound else {
+            panic!("not TCP")
+        };
+        let peer = TcpStream::connect(address).unwrap();
+        net::run(async {
+            let listener = listeners.remove(0).open().unwrap();
+            let accepted = listener.accept().await.unwrap();
+            test(accepted.stream, peer).await;
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn an_armed_read_serves_whoever_waits() {
+        connected(|stream, mut peer| async move {
+            let (mut reader, _writer, _) = stream.split();
+            reader.arm(4);
+            assert_eq!(reader.try_fill(), None);
+            reader.put_back(b"before ".to_vec());
+            assert_eq!(
+                reader.bytes(),
+                b"before ",
+                "visible while a read is in flight"
+            );
+            peer.write_all(b"abc").unwrap();
+            assert_eq!(reader.fill(1000).await, Fill::Bytes(3));
+            assert_eq!(reader.bytes(), b"before abc");
+            peer.write_all(b"def").unwrap();
+            assert_eq!(reader.fill(1000).await, Fill::Bytes(3), "appended in place");
+            assert_eq!(reader.take(), b"before abcdef");
+            peer.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(reader.fill(1).await, Fill::End);
+            assert_eq!(
+                (reader.fill(1).await, reader.try_fill()),
+                (Fill::End, Some(Fill::End))
+            );
+        });
+    }
+
+    #[test]
+    fn a_deadline_ends_a_read_without_losing_bytes() {
+        connected(|stream, mut peer| async move {
+            let wheel = Deadlines::new(Instant::now());
+            let deadline = wheel.register(Side::Downstream, stream.hangup());
+            let (mut reader, _writer, _) = stream.split();
+            peer.write_all(b"abc").unwrap();
+            assert_eq!(reader.fill(10).await, Fill::Bytes(3));
+            reader.arm(10);
+            deadline.arm(Instant::now(), Duration::from_millis(10));
+            net::sleep(Duration::from_millis(60)).await;
+            assert_eq!(wheel.advance(Instant::now()), 1);
+            assert!(!matches!(reader.fill(10).await, Fill::Bytes(_)));
+            assert!(deadline.fired());
+            assert_eq!(reader.bytes(), b"abc");
+        });
+    }
+
+    #[test]
+    fn writing_and_reading_run_at_once() {
+        connected(|stream, peer| async move {
+            let (mut reader, mut writer, _) = stream.split();
+            let echo = std::thread::spawn(move || {
+                let mut peer_out = peer.try_clone().unwrap();
+                std::io::copy(&mut &peer, &mut peer_out).unwrap();
+            });
+            let sent: Vec<u8> = (0..3_000_000u32).map(|n| n as u8).collect();
+            let expected = sent.clone();
+            net::spawn(async move {
+                assert!(writer.write_all(sent).await.0.is_ok());
+                writer.finish().await;
+                // Dropping the writer would close the connection under the reader.
+                net::sleep(Duration::from_secs(5)).await;
+            });
+            while reader.bytes().len() < expected.len() {
+                assert!(matches!(reader.fill(64 * 1024).await, Fill::Bytes(_)));
+            }
+            assert!(reader.take() == expected);
+            assert_eq!(reader.fill(1).await, Fill::End);
+            echo.join().unwrap();
+        });
     }
 }

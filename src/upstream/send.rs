@@ -49,7 +49,7 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
-    async fn write(mut self, mut writer: Writer) -> (Writer, Self, io::Result<()>) {
+    async fn write(mut self, mut writer: Writer) -> Wrote {
         for part in &mut self.parts {
             let result = match part {
                 Part::Own(own) => {
@@ -73,10 +73,12 @@ impl Outgoing {
     }
 }
 
+type Wrote = (Writer, Outgoing, io::Result<()>);
+
 /// The sending half of an exchange, which may outlive the arrival of the answer.
 pub enum Sending {
     /// Not all is sent.
-    Running(Pin<Box<dyn Future<Output = (Writer, Outgoing, io::Result<()>)>>>),
+    Running(Pin<Box<dyn Future<Output = Wrote>>>),
     /// It has ended; whether everything was sent.
     Ended {
         /// The connection's writing direction.

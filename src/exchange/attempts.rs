@@ -1,0 +1,263 @@
+//! From an order to an answer: which provider, key and address to try, in which order, and when to stop.
+//!
+//! The first answer that is not a refusal a different key or provider could cure goes to the caller. Until then the
+//! last answer is held, not thrown away: if nothing better comes, the caller gets it as it came. A request is sent
+//! again on the same provider only if no byte of an answer came and the connection was an old one.
+
+use std::time::Instant;
+
+use super::body::Request;
+use super::order::{Order, Route};
+use super::{Exchange, Stop, Tenant};
+use crate::config::ProviderId;
+use crate::error::{Fault, Wait};
+use crate::http::Framing;
+use crate::plan::Base;
+use crate::secret::Secret;
+use crate::upstream::{self, Answer, DialError, Failure, OriginId, Outgoing, Sent, Watch};
+
+/// The answer that goes to the caller.
+pub(super) struct Attempt {
+    pub(super) answer: Box<Answer>,
+    pub(super) framing: Framing,
+}
+
+/// One way to be answered: a provider and what pays it.
+struct Candidate<'a> {
+    route: &'a Route,
+    key: Option<&'a Secret>,
+}
+
+/// What the last try came to.
+enum Tried {
+    Answered(Attempt),
+    /// Nothing was sent; another address or provider may do.
+    NotReached(Fault),
+    /// It was sent, and no answer came; the same provider is not asked again.
+    Unanswered(Fault),
+}
+
+/// Statuses that another key or provider may cure.
+fn curable(status: u16) -> bool {
+    matches!(status, 401 | 403 | 429 | 500..)
+}
+
+/// Tries until there is an answer for the caller, or none is to be had.
+pub(super) async fn answer(
+    order: &Order<'_>,
+    mut request: Request,
+    tenant: &Tenant,
+    watch: &mut Watch<'_>,
+    exchange: &mut Exchange<'_>,
+) -> Result<Attempt, Stop> {
+    let candidates = candidates(order, tenant, exchange)?;
+    let attempts_max = exchange.worker.config.routing.attempts as usize;
+    let mut held: Option<(Attempt, ProviderId)> = None;
+    let mut fault = None;
+    let mut spent: Option<ProviderId> = None;
+    let mut left = candidates.iter().take(attempts_max).peekable();
+    while let Some(candidate) = left.next() {
+        let provider = candidate.route.provider;
+        if spent == Some(provider) {
+            continue;
+        }
+        exchange.record.provider =
+            Some(exchange.worker.config.providers.get(provider).name.clone());
+        let tried = try_candidate(candidate, order, &mut request, watch, exchange).await?;
+        match tried {
+            Tried::Answered(attempt) => {
+                let last = left.peek().is_none() || !curable(attempt.answer.head.line.status);
+                if last {
+                    return Ok(attempt);
+                }
+                let Attempt {
+                    mut answer,
+                    framing,
+                } = attempt;
+                match answer.reclaim_outgoing() {
+                    Some(outgoing) => {
+                        request.restore_body(outgoing.body);
+                        held = Some((Attempt { answer, framing }, provider));
+                    }
+                    // Answered before it had read everything: nothing to hold on to.
+                    None => request.restore_body(answer.discard().await.body),
+                }
+            }
+            Tried::NotReached(why) | Tried::Unanswered(why) => {
+                spent = Some(provider);
+                fault = Some(why);
+            }
+        }
+        if watch.left() {
+            return Err(Stop::CallerLeft);
+        }
+    }
+    if let Some((attempt, provider)) = held {
+        exchange.record.provider =
+            Some(exchange.worker.config.providers.get(provider).name.clone());
+        return Ok(attempt);
+    }
+    Err(fault
+        .unwrap_or_else(|| Fault::Unreachable(exchange.record.provider.clone().unwrap_or_default()))
+        .into())
+}
+
+/// The order's routes with each key that can pay them. A key passed through pays the named provider only.
+fn candidates<'a>(
+    order: &'a Order,
+    tenant: &'a Tenant,
+    exchange: &Exchange<'_>,
+) -> Result<Vec<Candidate<'a>>, Fault> {
+    let config = &exchange.worker.config;
+    let mut candidates = Vec::new();
+    for (index, route) in order.routes.iter().enumerate() {
+        let provider = config.providers.get(route.provider);
+        if provider.kind == crate::provider::Kind::Keyless {
+            candidates.push(Candidate { route, key: None });
+            continue;
+        }
+        if let Some(key) = &tenant.provider_key {
+            candidates.push(Candidate {
+                route,
+                key: Some(key),
+            });
+            break;
+        }
+        match tenant
+            .snapshot
+            .provider_keys(&tenant.key.account, &provider.name)
+        {
+            Some(keys) => {
+                candidates.extend(keys.in_turn().map(|key| Candidate {
+                    route,
+                    key: Some(&key.secret),
+                }));
+            }
+            None if index == 0 => return Err(Fault::NoProviderKey(provider.name.clone())),
+            None => {}
+        }
+    }
+    Ok(candidates)
+}
+
+async fn try_candidate(
+    candidate: &Candidate<'_>,
+    order: &Order<'_>,
+    request: &mut Request,
+    watch: &mut Watch<'_>,
+    exchange: &mut Exchange<'_>,
+) -> Result<Tried, Stop> {
+    let worker = exchange.worker;
+    let name = || {
+        worker
+            .config
+            .providers
+            .get(candidate.route.provider)
+            .name
+            .clone()
+    };
+    let mut fault = Fault::ProviderNotConfigured(name());
+    for base in worker.plan.bases_in_turn(candidate.route.provider) {
+        let connection = match checkout(base.origin, false, watch, exchange).await? {
+            Ok(connection) => connection,
+            Err(DialError::Unreachable) => {
+                fault = Fault::Unreachable(name());
+                continue;
+            }
+            Err(DialError::TimedOut) => {
+                fault = Fault::TimedOut(name(), Wait::Connect);
+                continue;
+            }
+        };
+        let outgoing = order.outgoing(candidate.route, candidate.key, base, request, worker)?;
+        return send(
+            connection,
+            outgoing,
+            base,
+            request,
+            &name(),
+            watch,
+            exchange,
+        )
+        .await;
+    }
+    Ok(Tried::NotReached(fault))
+}
+
+async fn checkout(
+    origin: OriginId,
+    fresh: bool,
+    watch: &mut Watch<'_>,
+    exchange: &Exchange<'_>,
+) -> Result<Result<upstream::Connection, DialError>, Stop> {
+    let connection = watch
+        .beside(exchange.worker.upstreams.checkout(origin, fresh))
+        .await;
+    if watch.left() {
+        Err(Stop::CallerLeft)
+    } else {
+        Ok(connection)
+    }
+}
+
+/// Sends over `connection`; once more over a new one if this was an old one that had died unnoticed.
+async fn send(
+    mut connection: upstream::Connection,
+    mut outgoing: Outgoing,
+    base: &Base,
+    request: &mut Request,
+    provider: &str,
+    watch: &mut Watch<'_>,
+    exchange: &mut Exchange<'_>,
+) -> Result<Tried, Stop> {
+    let worker = exchange.worker;
+    let limits = upstream::ANSWER_HEAD_LIMITS;
+    loop {
+        let departed = Instant::now();
+        let reused = connection.reused();
+        exchange.record.attempts += 1;
+        exchange.record.reused = reused;
+        exchange
+            .record
+            .overhead
+            .get_or_insert(exchange.record.elapsed());
+        let first_byte_timeout = worker.config.timeouts.first_byte;
+        let sent = upstream::send(connection, outgoing, first_byte_timeout, &limits, watch).await;
+        exchange.record.first_byte = Some(departed.elapsed());
+        if watch.left() {
+            return Err(Stop::CallerLeft);
+        }
+        let (failure, returned) = match sent {
+            Sent::Failed(failure, outgoing) => (failure, outgoing),
+            Sent::Answered(answer) => {
+                match Framing::of_response(&answer.head, &answer.bytes, crate::http::Method::Post) {
+                    Ok(framing) => return Ok(Tried::Answered(Attempt { answer, framing })),
+                    Err(error) => {
+                        tracing::warn!(
+                            provider,
+                            error = error.0,
+                            "provider sent a malformed answer"
+                        );
+                        (Failure::Malformed, answer.discard().await)
+                    }
+                }
+            }
+        };
+        if failure == Failure::Closed && reused {
+            outgoing = returned;
+            connection = match checkout(base.origin, true, watch, exchange).await? {
+                Ok(connection) => connection,
+                Err(_) => {
+                    request.restore_body(outgoing.body);
+                    return Ok(Tried::NotReached(Fault::Unreachable(provider.to_owned())));
+                }
+            };
+            continue;
+        }
+        request.restore_body(returned.body);
+        return Ok(Tried::Unanswered(match failure {
+            Failure::TimedOut => Fault::TimedOut(provider.to_owned(), Wait::FirstByte),
+            _ => Fault::Unreachable(provider.to_owned()),
+        }));
+    }
+}

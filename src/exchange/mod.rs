@@ -1,0 +1,389 @@
+//! One request and its response: the story, told once, with every branch in sight.
+//!
+//! `connection` calls `run` for each head it has read; `run` answers the caller, whatever happens, and says what
+//! becomes of the connection. The stages it calls are straight: each takes what the one before it gave, and returns it
+//! or a `Stop`. All answers of the router's own go through `Exchange::answer`.
+
+mod attempts;
+mod body;
+mod local;
+mod order;
+
+use std::time::Instant;
+
+use crate::auth::{self, ModeSuffix};
+use crate::clock;
+use crate::config::ErrorFormat;
+use crate::error::Fault;
+use crate::http::head::{Head, HeadError, RequestLine, StatusLine};
+use crate::http::{Framing, Method, Name, Version, encode, framing};
+use crate::net::{Deadline, Reader, Side, Stream, Writer};
+use crate::provider::Dialect;
+use crate::provider::answer::Observed;
+use crate::record::{Ended, Record};
+use crate::relay::{self, End, Tap};
+use crate::respond::{self, Context};
+use crate::route::{self, Endpoint, Miss};
+use crate::secret::Secret;
+use crate::upstream::{Answer, Watch};
+use crate::worker::Worker;
+
+/// A caller's connection, as an exchange uses it.
+pub struct Caller {
+    /// What it sends.
+    pub reader: Reader,
+    /// What it gets.
+    pub writer: Writer,
+    /// Its deadline.
+    pub deadline: Deadline,
+}
+
+/// What becomes of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// It can carry another exchange.
+    Exchange,
+    /// It ends, in a way that lets the caller read what was sent.
+    Linger,
+    /// It ends at once: the caller must see that its answer is not whole, or is gone anyway.
+    Close,
+}
+
+/// Why an exchange does not go its whole way.
+pub enum Stop {
+    /// The router answers by itself.
+    Fault(Fault),
+    /// Nobody is there to answer.
+    CallerLeft,
+}
+
+impl From<Fault> for Stop {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+/// Who calls: what a memory key stands for.
+struct Tenant {
+    key: std::sync::Arc<crate::keys::KeyRecord>,
+    snapshot: std::sync::Arc<crate::keys::Snapshot>,
+    /// A key that came with the request, good for this request only.
+    provider_key: Option<Secret>,
+    #[expect(dead_code, reason = "the mode that recall will start from")]
+    mode: Option<ModeSuffix>,
+}
+
+/// What every answer to this request depends on.
+struct Exchange<'w> {
+    worker: &'w Worker,
+    record: Record,
+    dialect: Option<Dialect>,
+    method: Method,
+    version: Version,
+    /// Whether the caller wants to keep the connection.
+    keep_alive: bool,
+    /// Whether the request has been read to its end; before that, the connection cannot go on.
+    read_whole: bool,
+    /// Whether the request has been taken out of the reader.
+    received: bool,
+    allowed_origin: Option<String>,
+}
+
+/// Serves the request that `head` begins.
+pub async fn run(caller: &mut Caller, head: Head<RequestLine>, worker: &Worker) -> Next {
+    let head_bytes = head.end;
+    let mut exchange = Exchange::new(worker, &head, caller.reader.bytes());
+    let next = match exchange.serve(caller, head).await {
+        Ok(next) => next,
+        Err(Stop::Fault(fault)) => {
+            exchange.record.refused(&fault);
+            let answer = respond::fault(&fault, &exchange.context());
+            exchange.answer(caller, answer).await
+        }
+        Err(Stop::CallerLeft) => {
+            exchange.record.ended = Ended::CallerLeft;
+            Next::Close
+        }
+    };
+    exchange.record.finish();
+    if next == Next::Exchange && !exchange.received {
+        caller.reader.discard(head_bytes);
+    }
+    next
+}
+
+impl<'w> Exchange<'w> {
+    /// The story of a request.
+    async fn serve(&mut self, caller: &mut Caller, head: Head<RequestLine>) -> Result<Next, Stop> {
+        let bytes = caller.reader.bytes();
+        let framing =
+            Framing::of_request(&head, bytes).map_err(|error| Fault::Malformed(error.0))?;
+        self.read_whole = matches!(framing, Framing::None | Framing::Length(0));
+        let path = head.path(bytes).to_owned();
+        if head.line.method == Method::Options {
+            return Ok(self
+                .answer(caller, local::options(&path, &self.context()))
+                .await);
+        }
+        let endpoint = route::endpoint(head.line.method.as_str(), &path);
+        self.dialect = dialect_of(&endpoint, &path);
+        let tenant = match needs_key(&endpoint) {
+            true => Some(self.authenticate(&head, bytes)?),
+            false => None,
+        };
+        let operation = match (endpoint.map_err(|miss| fault_of(miss, &path))?, &tenant) {
+            (Endpoint::Proxy(operation), Some(_)) => operation,
+            (endpoint, tenant) => {
+                let answer = local::answer(&endpoint, tenant.as_ref(), self);
+                return Ok(self.answer(caller, answer?).await);
+            }
+        };
+        let Some(tenant) = tenant else {
+            return Err(Fault::NoMemoryKey.into());
+        };
+        self.record.route = operation.task.template();
+
+        let request = body::receive(caller, head, framing, self.worker).await?;
+        (self.read_whole, self.received) = (true, true);
+        self.record.request_bytes = request.body().len() as u64;
+        let order = order::take(&request, &operation, &tenant, self.worker)?;
+        self.record.model = Some(order.model.clone());
+
+        let mut watch = Watch::new(&mut caller.reader);
+        let attempt = attempts::answer(&order, request, &tenant, &mut watch, self).await?;
+        let head = self.response_head(&attempt.answer.head, &attempt.answer.bytes, attempt.framing);
+        let mut tap = self.tap(&attempt.answer, operation.dialect);
+        let downstream = relay::Downstream {
+            writer: &mut caller.writer,
+            deadline: &caller.deadline,
+            version: self.version,
+            stream_idle_timeout: self.worker.config.timeouts.stream_idle,
+        };
+        let outcome = relay::relay(
+            attempt.answer,
+            attempt.framing,
+            head,
+            downstream,
+            &mut watch,
+            &mut tap,
+        )
+        .await;
+        self.record.response_bytes = outcome.body_bytes;
+        self.record.ended = Ended::Relayed(outcome.end);
+        self.observed(tap.finish());
+        if let Some(connection) = outcome.connection {
+            self.worker.upstreams.give_back(connection);
+        }
+        Ok(if outcome.end == End::Complete {
+            self.next()
+        } else {
+            Next::Close
+        })
+    }
+
+    fn new(worker: &'w Worker, head: &Head<RequestLine>, bytes: &[u8]) -> Self {
+        let origin = head
+            .first(Name::Origin, bytes)
+            .and_then(|value| std::str::from_utf8(value).ok());
+        let allowed = |origin: &&str| {
+            worker
+                .config
+                .cors
+                .origins
+                .iter()
+                .any(|allowed| allowed == "*" || allowed == origin)
+        };
+        Self {
+            worker,
+            record: Record::new(
+                worker.next_request_id(),
+                head.line.method.as_str(),
+                Instant::now(),
+            ),
+            dialect: None,
+            method: head.line.method,
+            version: head.line.version,
+            keep_alive: head.line.version == Version::Http11
+                && framing::keeps_alive(head, bytes, head.line.version),
+            read_whole: false,
+            received: false,
+            allowed_origin: origin.filter(allowed).map(str::to_owned),
+        }
+    }
+
+    /// Who calls. Unknown, revoked and expired keys get one answer.
+    fn authenticate(&mut self, head: &Head<RequestLine>, bytes: &[u8]) -> Result<Tenant, Fault> {
+        let query_key = match self.dialect {
+            Some(Dialect::Gemini) => head.query(bytes).and_then(auth::query_key),
+            _ => None,
+        };
+        let credentials = auth::gather(head, bytes, query_key)?;
+        let token = credentials.memory_key.ok_or(Fault::NoMemoryKey)?;
+        let snapshot = self.worker.snapshot();
+        let key = snapshot
+            .authenticate(&token, clock::unix_seconds())
+            .ok_or(Fault::UnknownMemoryKey)?
+            .clone();
+        self.record.key_id = Some(key.id.clone());
+        let provider_key = credentials
+            .provider_key
+            .map(|key| Secret::new(key.into_owned()));
+        Ok(Tenant {
+            key,
+            snapshot,
+            provider_key,
+            mode: credentials.mode,
+        })
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            request_id: &self.record.request_id,
+            dialect: self.dialect,
+            dialect_errors: self.worker.config.errors.format == ErrorFormat::Dialect,
+            close: self.next() != Next::Exchange,
+            head_only: self.method == Method::Head,
+            allowed_origin: self.allowed_origin.as_deref(),
+        }
+    }
+
+    /// What becomes of the connection if all goes well from here.
+    fn next(&self) -> Next {
+        if self.read_whole && self.keep_alive && !self.worker.draining() {
+            Next::Exchange
+        } else {
+            Next::Linger
+        }
+    }
+
+    /// A provider's head as the caller gets it, its own fields untouched.
+    fn response_head(
+        &mut self,
+        head: &Head<StatusLine>,
+        bytes: &[u8],
+        framing: Framing,
+    ) -> Vec<u8> {
+        self.record.status = Some(head.line.status);
+        let id = head
+            .first(Name::XRequestId, bytes)
+            .or_else(|| head.first(Name::RequestId, bytes));
+        self.record.provider_request_id = id.map(|id| String::from_utf8_lossy(id).into_owned());
+        let mut out = Vec::with_capacity(head.end + 256);
+        encode::downstream_response(
+            &mut out,
+            head,
+            bytes,
+            relay::framing_for(framing, self.version),
+        );
+        respond::common(&mut out, &self.context());
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
+    fn tap(&self, answer: &Answer, dialect: Dialect) -> Tap {
+        let of = |name| answer.head.first(name, &answer.bytes);
+        Tap::new(
+            dialect,
+            of(Name::ContentType).unwrap_or_default(),
+            of(Name::ContentEncoding),
+        )
+    }
+
+    fn observed(&mut self, seen: Observed) {
+        self.record.usage = seen.usage;
+        let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
+        if failed && self.record.ended == Ended::Relayed(End::Complete) {
+            self.record.ended = Ended::ProviderError;
+        }
+    }
+
+    /// Writes an answer of the router's own.
+    async fn answer(&mut self, caller: &mut Caller, answer: Vec<u8>) -> Next {
+        if self.record.ended == Ended::Running {
+            self.record.ended = Ended::Answered;
+        }
+        caller
+            .deadline
+            .arm(Instant::now(), self.worker.config.timeouts.body_idle);
+        let (result, _) = caller.writer.write_all(answer).await;
+        caller.deadline.disarm();
+        if result.is_ok() {
+            self.next()
+        } else {
+            Next::Close
+        }
+    }
+}
+
+fn needs_key(endpoint: &Result<Endpoint<'_>, Miss>) -> bool {
+    match endpoint {
+        Ok(Endpoint::Root | Endpoint::Health | Endpoint::Ready) => false,
+        Ok(Endpoint::Models | Endpoint::Proxy(_)) => true,
+        Err(
+            Miss::NotFound { authenticated, .. } | Miss::MethodNotAllowed { authenticated, .. },
+        ) => *authenticated,
+    }
+}
+
+/// The dialect in which errors of this path are best told.
+fn dialect_of(endpoint: &Result<Endpoint<'_>, Miss>, path: &str) -> Option<Dialect> {
+    match endpoint {
+        Ok(Endpoint::Proxy(operation)) => Some(operation.dialect),
+        _ if path.contains("/v1beta") => Some(Dialect::Gemini),
+        _ if path.contains("/messages") => Some(Dialect::Anthropic),
+        _ if path.starts_with("/v1") => Some(Dialect::OpenAi),
+        _ => None,
+    }
+}
+
+fn fault_of(miss: Miss, path: &str) -> Fault {
+    match miss {
+        Miss::NotFound { nearest, .. } => Fault::NotFound {
+            path: path.to_owned(),
+            nearest,
+        },
+        Miss::MethodNotAllowed { allow, .. } => Fault::MethodNotAllowed(allow),
+    }
+}
+
+/// Answers a head that is no HTTP. The connection ends behind it.
+pub async fn refuse_head(caller: &mut Caller, worker: &Worker, error: HeadError) {
+    let limits = worker.head_limits();
+    let fault = match error {
+        HeadError::Syntax(what) => Fault::Malformed(what),
+        HeadError::Version => Fault::Malformed("HTTP version"),
+        HeadError::TooLarge => Fault::HeadTooLarge(limits.head_bytes_max),
+        HeadError::TooManyFields => Fault::TooManyFields(limits.fields_max),
+        HeadError::TargetTooLong => Fault::TargetTooLong(limits.target_bytes_max),
+    };
+    refuse_unread(&mut caller.writer, &caller.deadline, worker, &fault).await;
+}
+
+/// Answers a caller for whom there is no room.
+pub async fn turn_away(stream: Stream, worker: &Worker, fault: &Fault) {
+    let (_reader, mut writer, hangup) = stream.split();
+    let deadline = worker.deadlines.register(Side::Downstream, hangup);
+    refuse_unread(&mut writer, &deadline, worker, fault).await;
+    writer.finish().await;
+}
+
+async fn refuse_unread(writer: &mut Writer, deadline: &Deadline, worker: &Worker, fault: &Fault) {
+    let mut record = Record::new(
+        worker.next_request_id(),
+        Method::Other.as_str(),
+        Instant::now(),
+    );
+    record.refused(fault);
+    let context = Context {
+        request_id: &record.request_id,
+        dialect: None,
+        dialect_errors: false,
+        close: true,
+        head_only: false,
+        allowed_origin: None,
+    };
+    deadline.arm(Instant::now(), worker.config.timeouts.body_idle);
+    // Whether the answer arrives is the caller's affair: the connection ends either way.
+    let _ = writer.write_all(respond::fault(fault, &context)).await;
+    record.finish();
+}

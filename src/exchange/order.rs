@@ -1,0 +1,250 @@
+//! What a request orders: which model, from which providers, with which edits to its body.
+//!
+//! `take` reads the request once, whole; `Order::outgoing` writes it down for one provider and one key, as often as
+//! `attempts` asks. The caller's bytes are never re-written: the message is the caller's buffer with splices over it.
+
+use std::ops::Range;
+
+use super::Tenant;
+use super::body::Request;
+use crate::config::ProviderId;
+use crate::error::Fault;
+use crate::http::Name;
+use crate::http::encode::{self, CredentialLine, UpstreamHead, contains_memory_key};
+use crate::keys::model_allowed;
+use crate::plan::Base;
+use crate::provider::body::{self, BodyError, RequestBody};
+use crate::provider::operation::{Operation, Task};
+use crate::provider::query::{clean_query, percent_decode};
+use crate::provider::routing::{Choice, Misroute};
+use crate::provider::splice::{Piece, Splices};
+use crate::provider::upstream_form::{self, Address};
+use crate::provider::{Dialect, Kind, multipart};
+use crate::secret::Secret;
+use crate::upstream::{Outgoing, Part};
+use crate::worker::Worker;
+
+/// Up to here, head and body are put together and leave in one send; beyond, copying costs more than another send.
+const ASSEMBLED_BYTES_MAX: usize = 16 * 1024;
+
+const ANTHROPIC_VERSION: (Name, &str, &str) =
+    (Name::AnthropicVersion, "anthropic-version", "2023-06-01");
+
+/// A request understood.
+pub(super) struct Order<'a> {
+    /// The model as the caller wrote it; empty for a form that names none.
+    pub(super) model: String,
+    /// Who can serve it, best first.
+    pub(super) routes: Vec<Route>,
+    operation: &'a Operation<'a>,
+    body: RequestBody,
+    query: Option<String>,
+}
+
+/// A provider that can serve the order.
+pub(super) struct Route {
+    pub(super) provider: ProviderId,
+    /// What comes off the front of the model for it.
+    prefix: String,
+    /// The model as it is known there.
+    model: String,
+}
+
+/// Reads the request.
+pub(super) fn take<'a>(
+    request: &Request,
+    operation: &'a Operation<'a>,
+    tenant: &Tenant,
+    worker: &Worker,
+) -> Result<Order<'a>, Fault> {
+    let content_type = request
+        .head
+        .first(Name::ContentType, &request.bytes)
+        .unwrap_or_default();
+    // Forms are for files; everything else is JSON, whatever it is called.
+    let is_form = operation.task.takes_form() && multipart::is_form(content_type);
+    let scanned = match is_form {
+        true => multipart::scan(request.body(), content_type),
+        false => body::scan(request.body(), operation.dialect),
+    };
+    let body = scanned.map_err(|error| match error {
+        BodyError::InvalidJson => Fault::InvalidJson,
+        BodyError::InvalidForm => Fault::InvalidForm,
+    })?;
+    let model = match (&operation.model, &body.model) {
+        (Some(in_path), _) => in_path.name.clone().into_owned(),
+        (None, Some(model)) => model.decode(request.body()).into_owned(),
+        (None, None) if is_form => String::new(),
+        (None, None) => return Err(Fault::MissingField("model")),
+    };
+    let is_chat = matches!(operation.task, Task::ChatCompletions | Task::Messages);
+    if is_chat && !(body.has_messages || body.has_input) {
+        return Err(Fault::MissingField("messages"));
+    }
+    let routes = routes(&model, operation.dialect, tenant, worker)?;
+    let query = request
+        .head
+        .query(&request.bytes)
+        .and_then(clean_query)
+        .map(|query| query.into_owned());
+    Ok(Order {
+        model,
+        routes,
+        operation,
+        body,
+        query,
+    })
+}
+
+/// The provider that the model means, then those to fall back to, as far as they speak the dialect and the key allows
+/// the model there.
+fn routes(
+    model: &str,
+    dialect: Dialect,
+    tenant: &Tenant,
+    worker: &Worker,
+) -> Result<Vec<Route>, Fault> {
+    let providers = &worker.config.providers;
+    let table = &worker.plan.table;
+    let misroute = |misroute| match misroute {
+        Misroute::OtherDialect(provider) => {
+            Fault::WrongDialect(providers.get(ProviderId(provider)).name.clone())
+        }
+        Misroute::NoProvider => Fault::MissingField("model"),
+    };
+    let first = if model.is_empty() {
+        let openai = providers.find("openai").map(|provider| provider.0);
+        let provider = table.without_model(openai).map_err(misroute)?;
+        Route {
+            provider: ProviderId(provider),
+            prefix: String::new(),
+            model: String::new(),
+        }
+    } else {
+        let choice = table.choose(model, dialect).map_err(misroute)?;
+        Route {
+            provider: ProviderId(choice.provider),
+            prefix: choice.prefix.to_owned(),
+            model: choice.model_sent.to_owned(),
+        }
+    };
+    let allowed = |route: &Route| {
+        model_allowed(
+            &tenant.key,
+            &providers.get(route.provider).name,
+            &route.model,
+        )
+    };
+    if !allowed(&first) {
+        return Err(Fault::ModelNotAllowed {
+            model: model.to_owned(),
+            allowed: tenant.key.models.clone(),
+        });
+    }
+    let mut routes = vec![first];
+    for provider in &worker.config.routing.fallback {
+        if *provider == routes[0].provider || !providers.get(*provider).speaks(dialect) {
+            continue;
+        }
+        // An aggregator knows models by vendor and name, as the caller wrote them; a vendor by name alone.
+        let prefix = match *provider == worker.config.routing.default_provider {
+            true => String::new(),
+            false => routes[0].prefix.clone(),
+        };
+        let route = Route {
+            provider: *provider,
+            model: model[prefix.len()..].to_owned(),
+            prefix,
+        };
+        if allowed(&route) {
+            routes.push(route);
+        }
+    }
+    Ok(routes)
+}
+
+impl Order<'_> {
+    /// The request for one provider, over `request`'s buffer, which comes back with it.
+    pub(super) fn outgoing(
+        &self,
+        route: &Route,
+        key: Option<&Secret>,
+        base: &Base,
+        request: &mut Request,
+        worker: &Worker,
+    ) -> Result<Outgoing, Fault> {
+        let provider = worker.config.providers.get(route.provider);
+        // Edits of one pass over one body do not overlap; should they, the body is not what it seemed.
+        let splices = self
+            .body
+            .edits(request.body(), &route.prefix)
+            .map_err(|_| Fault::InvalidJson)?;
+        let address = Address {
+            kind: provider.kind,
+            base_path: &base.path,
+            azure: worker.plan.azure(route.provider),
+        };
+        let choice = Choice {
+            provider: route.provider.0,
+            prefix: &route.prefix,
+            model_sent: &route.model,
+        };
+        let target = address.target(self.operation, &choice, self.query.as_deref());
+        if contains_memory_key(&percent_decode(&target)) {
+            return Err(Fault::Malformed(
+                "a memory key stands in the request target",
+            ));
+        }
+        let form = upstream_form::credential_form(provider.kind, self.operation.dialect, key);
+        let credential = form
+            .header()
+            .zip(key)
+            .map(|((name, scheme), key)| CredentialLine {
+                name,
+                scheme,
+                key: key.expose(),
+            });
+        let needs_version =
+            provider.kind == Kind::Anthropic && self.operation.dialect == Dialect::Anthropic;
+        let with = UpstreamHead {
+            target: &target,
+            authority: &base.authority,
+            credential,
+            defaults: if needs_version {
+                &[ANTHROPIC_VERSION]
+            } else {
+                &[]
+            },
+            body_bytes: splices.len_after(request.body().len()),
+            decoded: request.decoded,
+        };
+        let mut start =
+            Vec::with_capacity(request.head.end + 512 + with.body_bytes.min(ASSEMBLED_BYTES_MAX));
+        encode::upstream_request(&mut start, &request.head, &request.bytes, &with);
+        Ok(assemble(start, &splices, request))
+    }
+}
+
+/// Lays the message out: the head with as much of the body as is worth copying, then runs of the caller's bytes.
+fn assemble(mut start: Vec<u8>, splices: &Splices, request: &mut Request) -> Outgoing {
+    let body = request.body();
+    let mut rest: Vec<Part> = Vec::new();
+    let offset = request.body_offset();
+    for piece in splices.pieces(body.len()) {
+        match piece {
+            Piece::New(bytes) if rest.is_empty() => start.extend_from_slice(bytes),
+            Piece::New(bytes) => rest.push(Part::Own(bytes.to_vec())),
+            Piece::Kept(range) if rest.is_empty() && range.len() <= ASSEMBLED_BYTES_MAX => {
+                start.extend_from_slice(&body[range]);
+            }
+            Piece::Kept(range) => rest.push(Part::Body(offset + range.start..offset + range.end)),
+        }
+    }
+    let mut parts = vec![Part::Own(start)];
+    parts.append(&mut rest);
+    parts.retain(|part| !matches!(part, Part::Body(Range { start, end }) if start == end));
+    Outgoing {
+        body: request.take_buffer(),
+        parts,
+    }
+}

@@ -1,0 +1,532 @@
+//! What the sealed file holds, and its bytes.
+//!
+//! `edit` changes a `Contents` and writes it; `snapshot` turns one into the look-up tables. The encoding is a plain
+//! sequence of little-endian numbers and length-prefixed texts. Decoding is strict: every bound is checked before it
+//! is used, duplicates and bytes behind the end are refused. Pure.
+
+use std::collections::{BTreeMap, HashSet};
+
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::UnixSeconds;
+
+/// Version of this encoding, in front of it.
+const ENCODING: u16 = 1;
+
+/// A name, an id, a pattern.
+const TEXT_BYTES_MAX: usize = 1024;
+/// A sealed provider key: nonce and tag around a key of any sane length.
+const SEALED_KEY_BYTES_MAX: usize = 16 * 1024;
+/// Counts per record; no legitimate record comes near.
+const ENTRIES_MAX: usize = 4096;
+
+/// Everything in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contents {
+    /// Keys the hashes of memory keys. Random, made once.
+    pub pepper: [u8; 32],
+    /// Provider keys by account and provider.
+    pub provider_keys: BTreeMap<(String, String), Vec<StoredKey>>,
+    /// Memory keys.
+    pub keys: Vec<KeyRecord>,
+}
+
+/// A provider key as it lies in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredKey {
+    /// Names it in commands.
+    pub id: String,
+    /// Sealed for its account and provider.
+    pub sealed: Vec<u8>,
+    /// For people; empty where the key is short.
+    pub last4: String,
+    /// When it was stored.
+    pub created_at: UnixSeconds,
+}
+
+/// Whether a key opens anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyState {
+    /// It does.
+    Active,
+    /// It does not, until it is enabled again.
+    Revoked,
+}
+
+/// A span that a budget is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// A UTC day.
+    Day,
+    /// A UTC month.
+    Month,
+}
+
+/// What a key may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Requests in a minute.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens in a minute.
+    pub tokens_per_minute: Option<u64>,
+    /// Requests at once.
+    pub concurrent: Option<u32>,
+    /// Tokens in a span.
+    pub token_budget: Option<(u64, Period)>,
+}
+
+/// One token that opens a record: the current one, and former ones while their grace lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenEntry {
+    /// HMAC-SHA-256 of the token under the pepper.
+    pub digest: [u8; 32],
+    /// For people.
+    pub last4: String,
+    /// When it stops working; none for the current token.
+    pub valid_until: Option<UnixSeconds>,
+}
+
+/// A memory key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// Names it in commands, logs and metrics. Not a secret.
+    pub id: String,
+    /// For people.
+    pub name: String,
+    /// Whose provider keys it uses.
+    pub account: String,
+    /// Whose memories it reaches. Stays when the token is rotated.
+    pub vault: String,
+    /// Encrypts the vault's texts at rest; without the record they cannot be read again.
+    pub vault_key: [u8; 32],
+    /// When it was made.
+    pub created_at: UnixSeconds,
+    /// When it stops working.
+    pub expires_at: Option<UnixSeconds>,
+    /// Whether it works now.
+    pub state: KeyState,
+    /// The tokens that open it, the current one first.
+    pub tokens: Vec<TokenEntry>,
+    /// Patterns of models it may use; none means all.
+    pub models: Vec<String>,
+    /// What it may use.
+    pub limits: Limits,
+    /// Whether it may mint and revoke keys of its account.
+    pub manage_keys: bool,
+}
+
+impl Drop for Contents {
+    fn drop(&mut self) {
+        self.pepper.zeroize();
+    }
+}
+
+impl Drop for KeyRecord {
+    fn drop(&mut self) {
+        self.vault_key.zeroize();
+    }
+}
+
+/// Why contents are refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentsError {
+    /// An encoding of another version.
+    Version,
+    /// They end early, or go on behind their end.
+    Length,
+    /// A text that is not UTF-8, or a number outside its range.
+    Value,
+    /// The same id or token twice.
+    Duplicate,
+}
+
+impl std::fmt::Display for ContentsError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Version => "its contents are of another version",
+            Self::Length => "its contents are cut off or too long",
+            Self::Value => "its contents hold an impossible value",
+            Self::Duplicate => "its contents name something twice",
+        })
+    }
+}
+
+impl Contents {
+    /// An empty file's contents.
+    pub fn new(pepper: [u8; 32]) -> Self {
+        Self {
+            pepper,
+            provider_keys: BTreeMap::new(),
+            keys: Vec::new(),
+        }
+    }
+
+    /// The bytes to seal.
+    pub fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let mut out = Writer(Zeroizing::new(Vec::with_capacity(
+            256 + self.keys.len() * 256,
+        )));
+        out.bytes(&ENCODING.to_le_bytes());
+        out.bytes(&self.pepper);
+        out.number(self.provider_keys.len() as u64);
+        for ((account, provider), list) in &self.provider_keys {
+            out.text(account);
+            out.text(provider);
+            out.number(list.len() as u64);
+            for key in list {
+                out.text(&key.id);
+                out.number(key.sealed.len() as u64);
+                out.bytes(&key.sealed);
+                out.text(&key.last4);
+                out.number(key.created_at as u64);
+            }
+        }
+        out.number(self.keys.len() as u64);
+        for key in &self.keys {
+            key.encode(&mut out);
+        }
+        out.0
+    }
+
+    /// Reads what `encode` wrote.
+    pub fn decode(bytes: &[u8]) -> Result<Self, ContentsError> {
+        let mut from = Source(bytes);
+        if u16::from_le_bytes(from.array()?) != ENCODING {
+            return Err(ContentsError::Version);
+        }
+        let mut contents = Self::new(from.array()?);
+        for _ in 0..from.count(bytes.len())? {
+            let place = (from.text()?, from.text()?);
+            let mut list = Vec::new();
+            for _ in 0..from.count(ENTRIES_MAX)? {
+                let id = from.text()?;
+                let length = from.count(SEALED_KEY_BYTES_MAX)?;
+                let sealed = from.bytes(length)?.to_vec();
+                list.push(StoredKey {
+                    id,
+                    sealed,
+                    last4: from.text()?,
+                    created_at: from.seconds()?,
+                });
+            }
+            if contents.provider_keys.insert(place, list).is_some() {
+                return Err(ContentsError::Duplicate);
+            }
+        }
+        // Each record takes far more than a byte, so a count beyond the bytes there are is a lie.
+        let count = from.count(bytes.len())?;
+        contents.keys.reserve(count.min(bytes.len() / 100));
+        for _ in 0..count {
+            contents.keys.push(KeyRecord::decode(&mut from)?);
+        }
+        if !from.0.is_empty() {
+            return Err(ContentsError::Length);
+        }
+        contents.check_unique()?;
+        Ok(contents)
+    }
+
+    fn check_unique(&self) -> Result<(), ContentsError> {
+        let (mut ids, mut digests) = (HashSet::new(), HashSet::new());
+        for key in &self.keys {
+            if !ids.insert(key.id.as_str())
+                || !key.tokens.iter().all(|token| digests.insert(&token.digest))
+            {
+                return Err(ContentsError::Duplicate);
+            }
+        }
+        for list in self.provider_keys.values() {
+            let mut ids = HashSet::new();
+            if !list.iter().all(|key| ids.insert(key.id.as_str())) {
+                return Err(ContentsError::Duplicate);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl KeyRecord {
+    fn encode(&self, out: &mut Writer) {
+        for text in [&self.id, &self.name, &self.account, &self.vault] {
+            out.text(text);
+        }
+        out.bytes(&self.vault_key);
+        out.number(self.created_at as u64);
+        out.optional(self.expires_at.map(|at| at as u64));
+        out.bytes(&[
+            u8::from(self.state == KeyState::Revoked),
+            u8::from(self.manage_keys),
+        ]);
+        out.number(self.tokens.len() as u64);
+        for token in &self.tokens {
+            out.bytes(&token.digest);
+            out.text(&token.last4);
+            out.optional(token.valid_until.map(|at| at as u64));
+        }
+        out.number(self.models.len() as u64);
+        for model in &self.models {
+            out.text(model);
+        }
+        out.optional(self.limits.requests_per_minute.map(u64::from));
+        out.optional(self.limits.tokens_per_minute);
+        out.optional(self.limits.concurrent.map(u64::from));
+        out.optional(self.limits.token_budget.map(|(tokens, _)| tokens));
+        out.bytes(&[u8::from(matches!(
+            self.limits.token_budget,
+            Some((_, Period::Month))
+        ))]);
+    }
+
+    fn decode(from: &mut Source<'_>) -> Result<Self, ContentsError> {
+        let (id, name, account, vault) = (from.text()?, from.text()?, from.text()?, from.text()?);
+        let vault_key = from.array()?;
+        let (created_at, expires_at) = (from.seconds()?, from.optional_seconds()?);
+        let state = if from.flag()? {
+            KeyState::Revoked
+        } else {
+            KeyState::Active
+        };
+        let manage_keys = from.flag()?;
+        let mut tokens = Vec::new();
+        for _ in 0..from.count(ENTRIES_MAX)? {
+            let digest = from.array()?;
+            tokens.push(TokenEntry {
+                digest,
+                last4: from.text()?,
+                valid_until: from.optional_seconds()?,
+            });
+        }
+        let mut models = Vec::new();
+        for _ in 0..from.count(ENTRIES_MAX)? {
+            models.push(from.text()?);
+        }
+        let narrow = |value: Option<u64>| {
+            value
+                .map(u32::try_from)
+                .transpose()
+                .map_err(|_| ContentsError::Value)
+        };
+        let requests_per_minute = narrow(from.optional()?)?;
+        let tokens_per_minute = from.optional()?;
+        let concurrent = narrow(from.optional()?)?;
+        let budget = from.optional()?;
+        let period = if from.flag()? {
+            Period::Month
+        } else {
+            Period::Day
+        };
+        let token_budget = budget.map(|tokens| (tokens, period));
+        let limits = Limits {
+            requests_per_minute,
+            tokens_per_minute,
+            concurrent,
+            token_budget,
+        };
+        Ok(Self {
+            id,
+            name,
+            account,
+            vault,
+            vault_key,
+            created_at,
+            expires_at,
+            state,
+            tokens,
+            models,
+            limits,
+            manage_keys,
+        })
+    }
+}
+
+struct Writer(Zeroizing<Vec<u8>>);
+
+impl Writer {
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn number(&mut self, number: u64) {
+        self.bytes(&number.to_le_bytes());
+    }
+
+    fn optional(&mut self, number: Option<u64>) {
+        self.bytes(&[u8::from(number.is_some())]);
+        self.number(number.unwrap_or(0));
+    }
+
+    /// Texts were bounded where they came in; a longer one would make a file that nobody can read.
+    fn text(&mut self, text: &str) {
+        let mut end = text.len().min(TEXT_BYTES_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.bytes(&(end as u16).to_le_bytes());
+        self.bytes(&text.as_bytes()[..end]);
+    }
+}
+
+struct Source<'a>(&'a [u8]);
+
+impl<'a> Source<'a> {
+    fn bytes(&mut self, count: usize) -> Result<&'a [u8], ContentsError> {
+        let (taken, rest) = self
+            .0
+            .split_at_checked(count)
+            .ok_or(ContentsError::Length)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], ContentsError> {
+        let (taken, rest) = self
+            .0
+            .split_first_chunk::<N>()
+            .ok_or(ContentsError::Length)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn number(&mut self) -> Result<u64, ContentsError> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn count(&mut self, max: usize) -> Result<usize, ContentsError> {
+        usize::try_from(self.number()?)
+            .ok()
+            .filter(|count| *count <= max)
+            .ok_or(ContentsError::Value)
+    }
+
+    fn flag(&mut self) -> Result<bool, ContentsError> {
+        match self.array::<1>()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => Err(ContentsError::Value),
+        }
+    }
+
+    fn optional(&mut self) -> Result<Option<u64>, ContentsError> {
+        let present = self.flag()?;
+        let number = self.number()?;
+        if !present && number != 0 {
+            return Err(ContentsError::Value);
+        }
+        Ok(present.then_some(number))
+    }
+
+    fn seconds(&mut self) -> Result<UnixSeconds, ContentsError> {
+        i64::try_from(self.number()?).map_err(|_| ContentsError::Value)
+    }
+
+    fn optional_seconds(&mut self) -> Result<Option<UnixSeconds>, ContentsError> {
+        self.optional()?
+            .map(i64::try_from)
+            .transpose()
+            .map_err(|_| ContentsError::Value)
+    }
+
+    fn text(&mut self) -> Result<String, ContentsError> {
+        let length = usize::from(u16::from_le_bytes(self.array()?));
+        if length > TEXT_BYTES_MAX {
+            return Err(ContentsError::Value);
+        }
+        String::from_utf8(self.bytes(length)?.to_vec()).map_err(|_| ContentsError::Value)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) fn sample() -> Contents {
+        let mut contents = Contents::new([7; 32]);
+        let stored = StoredKey {
+            id: "1".into(),
+            sealed: vec![1, 2, 3],
+            last4: "abcd".into(),
+            created_at: 5,
+        };
+        contents
+            .provider_keys
+            .insert(("default".into(), "openai".into()), vec![stored]);
+        for number in 0..3u8 {
+            contents.keys.push(KeyRecord {
+                id: format!("k{number}"),
+                name: "näme".into(),
+                account: "default".into(),
+                vault: format!("v{number}"),
+                vault_key: [number; 32],
+                created_at: 1_700_000_000,
+                expires_at: (number == 1).then_some(9),
+                state: if number == 2 {
+                    KeyState::Revoked
+                } else {
+                    KeyState::Active
+                },
+                tokens: vec![TokenEntry {
+                    digest: [number; 32],
+                    last4: "wxyz".into(),
+                    valid_until: None,
+                }],
+                models: vec!["openai/*".into()],
+                limits: Limits {
+                    requests_per_minute: Some(1),
+                    tokens_per_minute: None,
+                    concurrent: Some(2),
+                    token_budget: Some((9, Period::Month)),
+                },
+                manage_keys: number == 0,
+            });
+        }
+        contents
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let contents = sample();
+        assert_eq!(Contents::decode(&contents.encode()), Ok(contents));
+    }
+
+    #[test]
+    fn every_cut_and_every_surplus_is_refused() {
+        let bytes = sample().encode();
+        for end in 0..bytes.len() {
+            assert!(Contents::decode(&bytes[..end]).is_err(), "{end}");
+        }
+        assert_eq!(
+            Contents::decode(&[&bytes[..], &[0]].concat()),
+            Err(ContentsError::Length)
+        );
+    }
+
+    #[test]
+    fn duplicates_are_refused() {
+        let mut twice = sample();
+        twice.keys[1].tokens[0].digest = [0; 32];
+        assert_eq!(
+            Contents::decode(&twice.encode()),
+            Err(ContentsError::Duplicate)
+        );
+        let mut twice = sample();
+        twice.keys[1].id = "k0".into();
+        assert_eq!(
+            Contents::decode(&twice.encode()),
+            Err(ContentsError::Duplicate)
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_it(mut bytes in proptest::collection::vec(any::<u8>(), 0..400), flip in 0usize..3000) {
+            let _ = Contents::decode(&bytes);
+            bytes.splice(0..0, ENCODING.to_le_bytes());
+            let _ = Contents::decode(&bytes);
+            let mut good = sample().encode().to_vec();
+            let at = flip / 8 % good.len();
+            good[at] ^= 1 << (flip % 8);
+            let _ = Contents::decode(&good);
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! Memory keys and provider keys: one sealed file on disk, one immutable snapshot in memory.
+//!
+//! `server` opens a `KeyStore` and every worker reads from it through a `Reader`; `cli` changes the file through
+//! `edit`. Memory keys lie in the file only as keyed hashes, provider keys only sealed once more inside the sealed
+//! contents. A file that cannot be trusted whole is refused with its reason, and what was loaded before keeps
+//! serving. Nothing here runs on a worker but the look-up.
+
+mod contents;
+mod edit;
+mod file;
+mod master;
+mod seal;
+mod snapshot;
+mod store;
+mod token;
+mod watch;
+
+pub use contents::{
+    Contents, ContentsError, KeyRecord, KeyState, Limits, Period, StoredKey, TokenEntry,
+};
+pub use edit::{EditError, Editor, NewKey, edit, init, inspect, rekey, replace};
+pub use file::FileError;
+pub use master::{MasterError, MasterKey, MasterSource};
+pub use seal::{Header, SealError, Sealed};
+pub use snapshot::{ProviderKey, ProviderKeys, Snapshot, model_allowed};
+pub use store::{KeyFiles, KeyStore, Reader, Refusal, Reload, Status};
+pub use token::{TokenError, check_imported, is_memory_key, mint};
+pub use watch::WatchGuard;
+
+/// Seconds since 1970.
+pub type UnixSeconds = i64;

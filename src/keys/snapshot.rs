@@ -1,0 +1,312 @@
+//! The keys as requests meet them: immutable tables, made off the workers from decrypted contents.
+//!
+//! A look-up is a form check, one HMAC, one table access by the digest's own bits, and a comparison in constant time.
+//! Unknown, revoked and expired keys take that same path and come back as the same nothing.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::{DashMap, ReadOnlyView};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+use super::contents::{Contents, KeyRecord, KeyState};
+use super::master::MasterKey;
+use super::seal::{self, Header, Place};
+use super::{UnixSeconds, token};
+use crate::secret::Secret;
+
+pub(super) type Digest = [u8; 32];
+
+/// Digests are uniform already: hashing them again costs three times the look-up.
+#[derive(Default)]
+pub(super) struct DigestBits(u64);
+
+impl Hasher for DigestBits {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    // An array hashes its length first; it is the same for all.
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type Table = ReadOnlyView<Digest, Entry, BuildHasherDefault<DigestBits>>;
+
+struct Entry {
+    digest: Digest,
+    record: Arc<KeyRecord>,
+    valid_until: Option<UnixSeconds>,
+}
+
+/// One version of all keys.
+pub struct Snapshot {
+    /// The file's version.
+    pub generation: u64,
+    /// When that version was written.
+    pub created_at: UnixSeconds,
+    /// How many memory keys it holds.
+    pub keys: usize,
+    hasher: TokenHasher,
+    table: Table,
+    provider_keys: HashMap<String, HashMap<String, ProviderKeys>>,
+}
+
+impl Snapshot {
+    /// Builds the tables. None if a provider key does not open at its place.
+    pub(super) fn build(
+        header: &Header,
+        mut contents: Contents,
+        master: &MasterKey,
+    ) -> Option<Self> {
+        let mut provider_keys: HashMap<String, HashMap<String, ProviderKeys>> = HashMap::new();
+        for ((account, provider), list) in &contents.provider_keys {
+            let place = Place { account, provider };
+            let open = |stored: &super::StoredKey| {
+                let key = seal::open_for(&place, master, &stored.sealed)?;
+                Some(ProviderKey {
+                    id: stored.id.clone(),
+                    secret: Secret::new(key.as_slice()),
+                })
+            };
+            let keys: Box<[ProviderKey]> = list.iter().map(open).collect::<Option<_>>()?;
+            let keys = ProviderKeys {
+                keys,
+                next: AtomicUsize::new(0),
+            };
+            provider_keys
+                .entry(account.clone())
+                .or_default()
+                .insert(provider.clone(), keys);
+        }
+        let hasher = TokenHasher::new(&contents.pepper);
+        let records = std::mem::take(&mut contents.keys);
+        let count = records.len();
+        let table = DashMap::with_capacity_and_hasher(count, BuildHasherDefault::default());
+        for record in records {
+            let record = Arc::new(record);
+            for token in &record.tokens {
+                let entry = Entry {
+                    digest: token.digest,
+                    record: record.clone(),
+                    valid_until: token.valid_until,
+                };
+                table.insert(token.digest, entry);
+            }
+        }
+        Some(Self {
+            generation: header.generation,
+            created_at: header.created_at,
+            keys: count,
+            hasher,
+            table: table.into_read_only(),
+            provider_keys,
+        })
+    }
+
+    /// The record that a token opens at `now`. None is unknown, revoked or expired, and says not which.
+    pub fn authenticate(&self, token: &[u8], now: UnixSeconds) -> Option<&Arc<KeyRecord>> {
+        if !token::has_form(token) {
+            return None;
+        }
+        let digest = self.hasher.digest(token);
+        let entry = self.table.get(&digest)?;
+        let same: bool = entry.digest.ct_eq(&digest).into();
+        let not_over = |end: Option<UnixSeconds>| end.is_none_or(|end| now < end);
+        let works = entry.record.state == KeyState::Active
+            && not_over(entry.record.expires_at)
+            && not_over(entry.valid_until);
+        (same && works).then_some(&entry.record)
+    }
+
+    /// What an account pays a provider with.
+    pub fn provider_keys(&self, account: &str, provider: &str) -> Option<&ProviderKeys> {
+        self.provider_keys
+            .get(account)?
+            .get(provider)
+            .filter(|keys| !keys.is_empty())
+    }
+}
+
+/// HMAC-SHA-256 under the file's pepper, its two inner states computed once.
+#[derive(Clone)]
+pub(super) struct TokenHasher(Hmac<Sha256>);
+
+impl TokenHasher {
+    pub(super) fn new(pepper: &[u8; 32]) -> Self {
+        // HMAC pads a short key with zeros to the hash's block (RFC 2104); done here, the key has the block's type.
+        let mut block = [0; 64];
+        block[..32].copy_from_slice(pepper);
+        Self(Hmac::new(&block.into()))
+    }
+
+    pub(super) fn digest(&self, token: &[u8]) -> Digest {
+        let mut mac = self.0.clone();
+        mac.update(token);
+        mac.finalize().into_bytes().into()
+    }
+}
+
+/// The keys of one account for one provider, used in turn.
+pub struct ProviderKeys {
+    keys: Box<[ProviderKey]>,
+    next: AtomicUsize,
+}
+
+/// A provider key, ready for use.
+pub struct ProviderKey {
+    /// Names it in commands and logs.
+    pub id: String,
+    /// The key.
+    pub secret: Secret,
+}
+
+impl ProviderKeys {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// All of them, starting with the one whose turn it is.
+    pub fn in_turn(&self) -> impl Iterator<Item = &ProviderKey> {
+        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.keys.len().max(1);
+        self.keys[first..].iter().chain(&self.keys[..first])
+    }
+}
+
+/// Whether a key may use a model of a provider. A pattern with a slash is about `provider/model`, one without about
+/// the model's name alone; no patterns allow everything.
+pub fn model_allowed(key: &KeyRecord, provider: &str, model: &str) -> bool {
+    key.models.is_empty()
+        || key
+            .models
+            .iter()
+            .any(|pattern| match pattern.split_once('/') {
+                Some((vendor, name)) => covers(vendor, provider) && covers(name, model),
+                None => covers(pattern, model),
+            })
+}
+
+/// `*` is any text, case aside.
+fn covers(pattern: &str, text: &str) -> bool {
+    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
+    let (mut at, mut read) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while read < text.len() {
+        match pattern.get(at) {
+            Some(b'*') => {
+                star = Some((at, read));
+                at += 1;
+            }
+            Some(byte) if byte.eq_ignore_ascii_case(&text[read]) => (at, read) = (at + 1, read + 1),
+            _ => match &mut star {
+                Some((place, swallowed)) => {
+                    *swallowed += 1;
+                    (at, read) = (*place + 1, *swallowed);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[at..].iter().all(|byte| *byte == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_models() {
+        let mut contents = super::super::contents::tests::sample();
+        let mut key = contents.keys.remove(0);
+        for (patterns, provider, model, allowed) in [
+            (&[][..], "openai", "gpt-4o", true),
+            (&["openai/*"], "openai", "gpt-4o", true),
+            (&["openai/*"], "openrouter", "openai/gpt-4o", false),
+            (&["claude*"], "anthropic", "Claude-3", true),
+            (&["claude*"], "openai", "gpt-4o", false),
+            (
+                &["claude*", "openai/gpt-4o-*"],
+                "openai",
+                "gpt-4o-mini",
+                true,
+            ),
+            (&["openai/gpt-4o"], "openai", "gpt-4o-mini", false),
+            (&["*/gpt*"], "azure", "gpt-4", true),
+            (&["openrouter/openai/*"], "openrouter", "openai/gpt", true),
+        ] {
+            key.models = patterns
+                .iter()
+                .map(|pattern| (*pattern).to_owned())
+                .collect();
+            assert_eq!(
+                model_allowed(&key, provider, model),
+                allowed,
+                "{patterns:?} {provider}/{model}"
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_revoked_and_expired_are_nothing() {
+        let mut contents = super::super::contents::tests::sample();
+        let hasher = TokenHasher::new(&contents.pepper);
+        contents.provider_keys.clear();
+        for (key, token) in contents
+            .keys
+            .iter_mut()
+            .zip(["mk_good", "mk_expired", "mk_revoked"])
+        {
+            key.tokens[0].digest = hasher.digest(token.as_bytes());
+        }
+        let mut old = contents.keys[0].tokens[0].clone();
+        old.digest = hasher.digest(b"mk_old");
+        old.valid_until = Some(100);
+        contents.keys[0].tokens.push(old);
+        let header = Header {
+            key_id: [0; 8],
+            generation: 3,
+            created_at: 1,
+            shrinks: false,
+            kdf: None,
+        };
+        let master =
+            MasterKey::new(zeroize::Zeroizing::new(std::array::from_fn(|at| at as u8))).unwrap();
+        let snapshot = Snapshot::build(&header, contents, &master).unwrap();
+        let id = |token: &str, now| {
+            snapshot
+                .authenticate(token.as_bytes(), now)
+                .map(|key| key.id.as_str())
+        };
+        assert_eq!(id("mk_good", 1_000_000), Some("k0"));
+        assert_eq!((id("mk_old", 99), id("mk_old", 100)), (Some("k0"), None));
+        assert_eq!(
+            (id("mk_expired", 8), id("mk_expired", 9)),
+            (Some("k1"), None)
+        );
+        assert_eq!(
+            (
+                id("mk_revoked", 1),
+                id("mk_unknown", 1),
+                id("sk-good", 1),
+                id("", 1)
+            ),
+            (None, None, None, None)
+        );
+        assert_eq!(id(&format!("mk_{}", "a".repeat(1000)), 1), None);
+    }
+}

@@ -1,0 +1,387 @@
+//! The published snapshot: loaded, judged, swapped whole, read by every worker without a lock.
+//!
+//! `server` opens one store for the process; `watch` calls `reload` off the workers. Whatever is wrong with a new file,
+//! the old keys keep serving: the reason is logged once, counted, and shown by `/ready`. The highest generation seen is
+//! kept in a small file beside the snapshot, so a rolled-back file is refused after a restart too.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, Cache};
+use sha2::{Digest as _, Sha256};
+
+use super::UnixSeconds;
+use super::contents::{Contents, ContentsError};
+use super::file::{self, FileError};
+use super::master::{MasterError, MasterKey, MasterSource};
+use super::seal::{self, Header, SealError, Sealed};
+use super::snapshot::Snapshot;
+use crate::clock;
+
+/// A generation and a hash in hexadecimal.
+const SEEN_BYTES_MAX: usize = 256;
+
+/// Where the keys lie.
+#[derive(Clone, Debug)]
+pub struct KeyFiles {
+    /// The sealed file.
+    pub snapshot: PathBuf,
+    /// What opens it.
+    pub master: MasterSource,
+}
+
+impl KeyFiles {
+    /// The small file that remembers the highest generation.
+    pub(super) fn seen(&self) -> PathBuf {
+        let mut name = self.snapshot.file_name().unwrap_or_default().to_owned();
+        name.push(".seen");
+        self.snapshot.with_file_name(name)
+    }
+}
+
+/// Why a file is not taken.
+#[derive(Debug)]
+pub enum Refusal {
+    /// The file itself.
+    File(FileError),
+    /// The master key.
+    Master(MasterError),
+    /// Its seal.
+    Seal(SealError),
+    /// What it holds.
+    Contents(ContentsError),
+    /// A provider key does not belong where it stands.
+    ProviderKey,
+    /// An older version than one that was in use.
+    RolledBack {
+        /// What the file says.
+        found: u64,
+        /// What was seen.
+        seen: u64,
+    },
+    /// Another file of the same version as one that was in use.
+    Forked(u64),
+    /// More than half of the keys are gone, and the writer did not say so.
+    Shrunk {
+        /// Keys before.
+        before: usize,
+        /// Keys in the file.
+        after: usize,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(error) => write!(f, "key snapshot {error}"),
+            Self::Master(error) => write!(f, "{error}"),
+            Self::Seal(error) => write!(f, "key snapshot refused: {error}"),
+            Self::Contents(error) => write!(f, "key snapshot refused: {error}"),
+            Self::ProviderKey => {
+                f.write_str("key snapshot refused: a provider key stands at another's place")
+            }
+            Self::RolledBack { found, seen } => {
+                write!(
+                    f,
+                    "key snapshot refused: generation {found} is older than {seen}, which was in use"
+                )
+            }
+            Self::Forked(generation) => {
+                write!(
+                    f,
+                    "key snapshot refused: another file of generation {generation} was in use"
+                )
+            }
+            Self::Shrunk { before, after } => write!(
+                f,
+                "key snapshot refused: it holds {after} keys where {before} were in use, and does not say that it should"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// A file that opened, not yet judged against what came before.
+pub(super) struct Opened {
+    pub(super) header: Header,
+    pub(super) contents: Contents,
+    pub(super) master: MasterKey,
+    pub(super) file_hash: [u8; 32],
+}
+
+/// Reads, opens and decodes the file.
+pub(super) fn open_file(files: &KeyFiles) -> Result<Opened, Refusal> {
+    let bytes = file::read_private(&files.snapshot, seal::FILE_BYTES_MAX).map_err(Refusal::File)?;
+    open_bytes(&bytes, &files.master)
+}
+
+pub(super) fn open_bytes(bytes: &[u8], source: &MasterSource) -> Result<Opened, Refusal> {
+    let sealed = Sealed::parse(bytes).map_err(Refusal::Seal)?;
+    let masters = source.load(&sealed.header).map_err(Refusal::Master)?;
+    for master in masters {
+        match sealed.open(&master) {
+            Ok(payload) => {
+                let contents = Contents::decode(&payload).map_err(Refusal::Contents)?;
+                let header = sealed.header.clone();
+                return Ok(Opened {
+                    header,
+                    contents,
+                    master,
+                    file_hash: Sha256::digest(bytes).into(),
+                });
+            }
+            Err(SealError::WrongKey) => {}
+            Err(error) => return Err(Refusal::Seal(error)),
+        }
+    }
+    Err(Refusal::Seal(SealError::WrongKey))
+}
+
+/// The highest version that was in use, and which file that was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) generation: u64,
+    pub(super) file_hash: [u8; 32],
+}
+
+impl Seen {
+    /// Reads the memory of `path`; none if there is none, or none that can be read: then nothing was ever seen.
+    pub(super) fn read(path: &Path) -> Option<Self> {
+        let text = String::from_utf8(file::read_private(path, SEEN_BYTES_MAX).ok()?).ok()?;
+        let (generation, hash) = text.trim_end().split_once(' ')?;
+        let mut file_hash = [0; 32];
+        for (at, byte) in file_hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(hash.get(2 * at..2 * at + 2)?, 16).ok()?;
+        }
+        Some(Self {
+            generation: generation.parse().ok()?,
+            file_hash,
+        })
+    }
+
+    pub(super) fn write(&self, path: &Path) -> Result<(), FileError> {
+        let hash: String = self
+            .file_hash
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        file::replace_private(path, format!("{} {hash}\n", self.generation).as_bytes())
+    }
+
+    /// Whether a file may follow what was seen.
+    pub(super) fn admits(&self, header: &Header, file_hash: &[u8; 32]) -> Result<(), Refusal> {
+        if header.generation < self.generation {
+            return Err(Refusal::RolledBack {
+                found: header.generation,
+                seen: self.generation,
+            });
+        }
+        if header.generation == self.generation && *file_hash != self.file_hash {
+            return Err(Refusal::Forked(self.generation));
+        }
+        Ok(())
+    }
+}
+
+/// What a look at the file came to.
+#[derive(Debug)]
+pub enum Reload {
+    /// The same file as before.
+    Unchanged,
+    /// A new version is in use.
+    Taken {
+        /// Its generation.
+        generation: u64,
+        /// Its memory keys.
+        keys: usize,
+    },
+    /// The old keys keep serving.
+    Refused(Refusal),
+}
+
+/// The state of the keys, for people and metrics.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The version in use.
+    pub generation: u64,
+    /// When it was written.
+    pub created_at: UnixSeconds,
+    /// When it was taken into use.
+    pub loaded_at: UnixSeconds,
+    /// Memory keys in it.
+    pub keys: usize,
+    /// Files refused since the start.
+    pub refusals: u64,
+    /// Why the last one was, as long as the file is still bad.
+    pub last_refusal: Option<String>,
+}
+
+/// The keys of this process.
+#[derive(Clone)]
+pub struct KeyStore(Arc<Shared>);
+
+struct Shared {
+    files: KeyFiles,
+    published: Arc<ArcSwap<Snapshot>>,
+    refusals: AtomicU64,
+    /// What the file was when it was taken; held for the length of a reload, so that there is one at a time.
+    seen: Mutex<Seen>,
+    /// For `status`, which workers ask: held for no longer than a copy.
+    told: Mutex<Told>,
+}
+
+#[derive(Clone)]
+struct Told {
+    loaded_at: UnixSeconds,
+    last_refusal: Option<String>,
+}
+
+/// A worker's view: one atomic load while nothing changes.
+pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+
+impl Reader {
+    /// The keys as they are now.
+    pub fn get(&mut self) -> &Arc<Snapshot> {
+        self.0.load()
+    }
+}
+
+impl KeyStore {
+    /// Loads the keys for the first time; without any the router does not start.
+    pub fn open(files: KeyFiles) -> Result<Self, Refusal> {
+        let opened = open_file(&files)?;
+        if let Some(seen) = Seen::read(&files.seen()) {
+            seen.admits(&opened.header, &opened.file_hash)?;
+        }
+        let (seen, snapshot) = accept(opened)?;
+        remember(&seen, &files);
+        let told = Told {
+            loaded_at: clock::unix_seconds(),
+            last_refusal: None,
+        };
+        Ok(Self(Arc::new(Shared {
+            files,
+            published: Arc::new(ArcSwap::from_pointee(snapshot)),
+            refusals: AtomicU64::new(0),
+            seen: Mutex::new(seen),
+            told: Mutex::new(told),
+        })))
+    }
+
+    /// A view for one worker.
+    pub fn reader(&self) -> Reader {
+        Reader(Cache::new(self.0.published.clone()))
+    }
+
+    /// The keys as they are now.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.0.published.load_full()
+    }
+
+    /// Where they lie.
+    pub fn files(&self) -> &KeyFiles {
+        &self.0.files
+    }
+
+    /// Looks at the file and takes it if it may be taken. Blocks: never called on a worker.
+    pub fn reload(&self) -> Reload {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let looked = self.look_again(&mut seen);
+        let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match looked {
+            Ok(None) => {
+                told.last_refusal = None;
+                Reload::Unchanged
+            }
+            Ok(Some(snapshot)) => {
+                let (generation, keys) = (snapshot.generation, snapshot.keys);
+                self.0.published.store(Arc::new(snapshot));
+                *told = Told {
+                    loaded_at: clock::unix_seconds(),
+                    last_refusal: None,
+                };
+                drop(told);
+                remember(&seen, &self.0.files);
+                tracing::info!(generation, keys, "key snapshot taken");
+                Reload::Taken { generation, keys }
+            }
+            Err(refusal) => {
+                let reason = refusal.to_string();
+                // The file may be looked at again and again; the same fault is told once.
+                if told.last_refusal.as_ref() != Some(&reason) {
+                    self.0.refusals.fetch_add(1, Ordering::Relaxed);
+                    tracing::error!(
+                        reason,
+                        "key snapshot refused; the keys loaded before keep serving"
+                    );
+                    told.last_refusal = Some(reason);
+                }
+                Reload::Refused(refusal)
+            }
+        }
+    }
+
+    fn look_again(&self, seen: &mut Seen) -> Result<Option<Snapshot>, Refusal> {
+        let bytes = file::read_private(&self.0.files.snapshot, seal::FILE_BYTES_MAX)
+            .map_err(Refusal::File)?;
+        if <[u8; 32]>::from(Sha256::digest(&bytes)) == seen.file_hash {
+            return Ok(None);
+        }
+        let opened = open_bytes(&bytes, &self.0.files.master)?;
+        seen.admits(&opened.header, &opened.file_hash)?;
+        let (before, after) = (self.0.published.load().keys, opened.contents.keys.len());
+        if after * 2 < before && !opened.header.shrinks {
+            return Err(Refusal::Shrunk { before, after });
+        }
+        let (taken, snapshot) = accept(opened)?;
+        *seen = taken;
+        Ok(Some(snapshot))
+    }
+
+    /// The state of the keys.
+    pub fn status(&self) -> Status {
+        let snapshot = self.0.published.load();
+        let told = self
+            .0
+            .told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        Status {
+            generation: snapshot.generation,
+            created_at: snapshot.created_at,
+            loaded_at: told.loaded_at,
+            keys: snapshot.keys,
+            refusals: self.0.refusals.load(Ordering::Relaxed),
+            last_refusal: told.last_refusal,
+        }
+    }
+}
+
+fn accept(opened: Opened) -> Result<(Seen, Snapshot), Refusal> {
+    let Opened {
+        header,
+        contents,
+        master,
+        file_hash,
+    } = opened;
+    let seen = Seen {
+        generation: header.generation,
+        file_hash,
+    };
+    let snapshot = Snapshot::build(&header, contents, &master).ok_or(Refusal::ProviderKey)?;
+    Ok((seen, snapshot))
+}
+
+/// A read-only directory is no reason not to serve; a rollback is then noticed only while the process lives.
+fn remember(seen: &Seen, files: &KeyFiles) {
+    let path = files.seen();
+    if Seen::read(&path) != Some(*seen)
+        && let Err(error) = seen.write(&path)
+    {
+        tracing::warn!(path = %path.display(), %error, "cannot remember the key snapshot's generation");
+    }
+}

@@ -1,0 +1,98 @@
+//! Notices a new snapshot file: by looking, four times a second, from a thread of its own.
+//!
+//! A look is one `stat`, which sees a rename, an in-place write and a swapped symbolic link alike, on every file system;
+//! notifications would miss the last two in some set-ups and need a fallback like this one anyway. The file is read only
+//! when it has changed and then held still for one look, so that a slow in-place write is not met half-way.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use std::{io, thread};
+
+use super::store::{KeyStore, Refusal, Reload};
+
+/// Two looks fit well into the two seconds in which a new file must be in use.
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Stops the watch and waits for its thread when dropped.
+pub struct WatchGuard {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for WatchGuard {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl KeyStore {
+    /// Starts to watch the file.
+    pub fn watch(&self) -> io::Result<WatchGuard> {
+        let store = self.clone();
+        let (stop, stopped) = channel::<()>();
+        let watch = move || {
+            let mut looked = Looked::default();
+            while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+                looked.look(&store);
+            }
+        };
+        let thread = thread::Builder::new().name("keys".into()).spawn(watch)?;
+        Ok(WatchGuard {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+/// What tells one version of a file from another without reading it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Looked {
+    last: Option<Stamp>,
+    /// What was read last; a look at the same again brings nothing new.
+    read: Option<Stamp>,
+}
+
+impl Looked {
+    fn look(&mut self, store: &KeyStore) {
+        let stamp = Stamp::of(&store.files().snapshot);
+        let still = stamp == self.last;
+        self.last = stamp;
+        if !still || (stamp.is_some() && stamp == self.read) {
+            return;
+        }
+        self.read = match store.reload() {
+            // A fault outside the file may heal while the file stays as it is.
+            Reload::Refused(Refusal::File(_) | Refusal::Master(_)) => None,
+            _ => stamp,
+        };
+    }
+}

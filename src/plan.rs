@@ -1,0 +1,240 @@
+//! The configuration turned into what a request asks for: which provider a model means, and where that provider is.
+//!
+//! `server` makes the connectors once (reading certificate files) and a plan per core; `exchange` reads it. Origins are
+//! counted here, so that a connection pool can be an array.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use crate::catalogue::Catalogue;
+use crate::config::{self, Config, Provider, ProviderId};
+use crate::demo;
+use crate::net::{TlsConnector, TlsFileError, ca_file_roots, system_roots};
+use crate::provider::Dialect;
+use crate::provider::pattern::Pattern;
+use crate::provider::routing::Table;
+use crate::provider::upstream_form::AzureForm;
+use crate::upstream::{Origin, OriginId};
+
+/// A provider setting that cannot work.
+#[derive(Debug)]
+pub enum PlanError {
+    /// A CA file.
+    CaFile(TlsFileError),
+    /// TLS itself.
+    Tls(io::Error),
+    /// The operator's list of models.
+    Models(PathBuf, String),
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CaFile(error) => write!(f, "provider CA file {error}"),
+            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::Models(path, error) => write!(f, "{}: {error}", path.display()),
+        }
+    }
+}
+
+/// TLS toward providers: one connector for the system's roots, one for each configured CA file.
+#[derive(Clone)]
+pub struct Connectors {
+    system: TlsConnector,
+    by_ca: BTreeMap<PathBuf, TlsConnector>,
+}
+
+impl Connectors {
+    /// Reads all certificates that the configuration names.
+    pub fn new(config: &Config) -> Result<Self, PlanError> {
+        let system = TlsConnector::new(system_roots()).map_err(PlanError::Tls)?;
+        let mut by_ca = BTreeMap::new();
+        for ca in config
+            .providers
+            .iter()
+            .filter_map(|(_, provider)| provider.ca.as_ref())
+        {
+            let roots = ca_file_roots(ca).map_err(PlanError::CaFile)?;
+            by_ca.insert(
+                ca.clone(),
+                TlsConnector::new(roots).map_err(PlanError::Tls)?,
+            );
+        }
+        Ok(Self { system, by_ca })
+    }
+
+    fn of(&self, provider: &Provider) -> TlsConnector {
+        let own = provider.ca.as_ref().and_then(|ca| self.by_ca.get(ca));
+        own.unwrap_or(&self.system).clone()
+    }
+}
+
+/// One address of a provider.
+pub struct Base {
+    /// Where to dial.
+    pub origin: OriginId,
+    /// For the Host field.
+    pub authority: String,
+    /// What stands before the endpoint's path.
+    pub path: String,
+}
+
+/// One core's plan.
+pub struct Plan {
+    /// Model to provider.
+    pub table: Table,
+    azure: Vec<Option<Azure>>,
+    origins: Rc<[Origin]>,
+    bases: Vec<Bases>,
+}
+
+struct Bases {
+    list: Vec<Base>,
+    turn: Cell<usize>,
+}
+
+impl Plan {
+    /// Lays the configuration out.
+    pub fn new(config: &Config, connectors: &Connectors) -> Self {
+        let mut origins = Vec::new();
+        let mut bases = Vec::new();
+        for (_, provider) in config.providers.iter() {
+            let mut list = Vec::new();
+            for url in &provider.base_urls {
+                let tls = url.tls.then(|| connectors.of(provider));
+                list.push(Base {
+                    origin: OriginId(origins.len()),
+                    authority: url.authority.clone(),
+                    path: url.path.clone(),
+                });
+                origins.push(Origin {
+                    host: url.host.clone(),
+                    port: url.port,
+                    tls,
+                });
+            }
+            bases.push(Bases {
+                list,
+                turn: Cell::new(0),
+            });
+        }
+        let azure = config
+            .providers
+            .iter()
+            .map(|(_, provider)| provider.azure.as_ref().map(Azure::new))
+            .collect();
+        Self {
+            table: table(config),
+            azure,
+            origins: origins.into(),
+            bases,
+        }
+    }
+
+    /// What Azure's addresses hold besides the base.
+    pub fn azure(&self, provider: ProviderId) -> Option<AzureForm<'_>> {
+        self.azure[provider.0].as_ref().map(Azure::form)
+    }
+
+    /// Every origin, in the order of their ids.
+    pub fn origins(&self) -> Rc<[Origin]> {
+        self.origins.clone()
+    }
+
+    /// A provider's addresses, starting with the one whose turn it is.
+    pub fn bases_in_turn(&self, provider: ProviderId) -> impl Iterator<Item = &Base> {
+        let Bases { list, turn } = &self.bases[provider.0];
+        let first = turn.get();
+        turn.set(if list.is_empty() {
+            0
+        } else {
+            (first + 1) % list.len()
+        });
+        list[first..].iter().chain(&list[..first])
+    }
+}
+
+struct Azure {
+    deployments: Vec<(String, String)>,
+    deployment: Option<String>,
+    api_version: String,
+}
+
+impl Azure {
+    fn new(configured: &config::Azure) -> Self {
+        let deployments = configured.deployments.clone().into_iter().collect();
+        let config::Azure {
+            deployment,
+            api_version,
+            ..
+        } = configured.clone();
+        Self {
+            deployments,
+            deployment,
+            api_version,
+        }
+    }
+
+    fn form(&self) -> AzureForm<'_> {
+        AzureForm {
+            deployments: &self.deployments,
+            deployment: self.deployment.as_deref(),
+            api_version: &self.api_version,
+        }
+    }
+}
+
+/// The configuration's providers and patterns as the routing table that `provider` works with.
+fn table(config: &Config) -> Table {
+    let mut table = Table {
+        default: Some(config.routing.default_provider.0),
+        ..Table::default()
+    };
+    for (ProviderId(place), provider) in config.providers.iter() {
+        table.dialects.push(provider.dialects.clone());
+        let names = provider.aliases.iter().chain([&provider.name]);
+        table
+            .prefixes
+            .extend(names.map(|name| (name.clone(), place)));
+    }
+    // The configuration has checked them; one that is none after all matches nothing.
+    let parsed =
+        |(text, provider): &(String, ProviderId)| Some((Pattern::parse(text).ok()?, provider.0));
+    table.patterns = config.routing.patterns.iter().filter_map(parsed).collect();
+    table.anthropic = config
+        .providers
+        .find("anthropic")
+        .map(|provider| provider.0);
+    table.google = config.providers.find("google").map(|provider| provider.0);
+    table
+}
+
+/// The operator's own list of models, in the data directory.
+const MODELS_FILE: &str = "models.toml";
+
+/// The catalogue, with the operator's lists in it.
+pub fn catalogue(config: &Config) -> Result<Catalogue, PlanError> {
+    let path = config.dir.join(MODELS_FILE);
+    let own = match std::fs::read_to_string(&path) {
+        Ok(own) => own,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(PlanError::Models(path, error.to_string())),
+    };
+    let table = table(config);
+    let leads_to = |model: &str| {
+        let choice = table.choose(model, Dialect::OpenAi).ok()?;
+        Some(
+            config
+                .providers
+                .get(ProviderId(choice.provider))
+                .name
+                .clone(),
+        )
+    };
+    let demo = config.demo.enabled.then_some((config::DEMO, demo::MODEL));
+    Catalogue::new(&own, demo, leads_to).map_err(|error| PlanError::Models(path, error.to_string()))
+}

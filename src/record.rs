@@ -1,0 +1,154 @@
+//! What is known of one exchange, and the line that is logged of it when it is over.
+//!
+//! `exchange` fills a `Record` in as the request walks through its stages and finishes it after the last byte. The
+//! line carries both ids, the key's id and never the key, sizes, times and the reason of the end; no bodies, no
+//! targets, no credentials.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Fault, FaultSide};
+use crate::provider::answer::Usage;
+use crate::relay::End;
+
+/// The log target of access lines, for filters.
+pub const TARGET: &str = "access";
+
+/// One exchange.
+#[derive(Debug)]
+pub struct Record {
+    /// Our id, also in the answer.
+    pub request_id: String,
+    /// The method, `?` for one that the router does not know.
+    pub method: &'static str,
+    /// The endpoint's template, or what stands for it; never the caller's own path.
+    pub route: &'static str,
+    /// The memory key's id.
+    pub key_id: Option<String>,
+    /// The provider that answered, or was to.
+    pub provider: Option<String>,
+    /// The model as it went upstream.
+    pub model: Option<String>,
+    /// The status that the caller got.
+    pub status: Option<u16>,
+    /// The provider's id of its answer.
+    pub provider_request_id: Option<String>,
+    /// Body bytes received from the caller, after decoding.
+    pub request_bytes: u64,
+    /// Body bytes relayed to the caller.
+    pub response_bytes: u64,
+    /// Tokens by the provider's count.
+    pub usage: Usage,
+    /// Requests sent upstream.
+    pub attempts: u32,
+    /// Whether the last of them went over a connection that was open already.
+    pub reused: bool,
+    /// The router's own time before the request left.
+    pub overhead: Option<Duration>,
+    /// From the request's departure to the head of the answer.
+    pub first_byte: Option<Duration>,
+    /// How the exchange ended.
+    pub ended: Ended,
+    started: Instant,
+}
+
+/// Why an exchange is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Still running.
+    Running,
+    /// The router answered by itself.
+    Answered,
+    /// The router refused, and whose fault that was.
+    Refused(FaultSide),
+    /// A provider's answer passed.
+    Relayed(End),
+    /// A provider's answer passed whole, and was or held an error.
+    ProviderError,
+    /// The caller left before there was an answer.
+    CallerLeft,
+}
+
+impl Ended {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Answered => "answered",
+            Self::Refused(FaultSide::Caller) => "refused",
+            Self::Refused(FaultSide::Router) => "router_error",
+            Self::Refused(FaultSide::Provider) => "provider_unreachable",
+            Self::Relayed(End::Complete) => "complete",
+            Self::Relayed(End::CallerLeft) | Self::CallerLeft => "caller_left",
+            Self::Relayed(End::Truncated) => "provider_truncated",
+            Self::Relayed(End::StreamIdle) => "provider_idle",
+            Self::Relayed(End::Malformed) => "provider_malformed",
+            Self::ProviderError => "provider_error",
+        }
+    }
+}
+
+impl Record {
+    /// An exchange that begins now.
+    pub fn new(request_id: String, method: &'static str, started: Instant) -> Self {
+        Self {
+            request_id,
+            method,
+            route: "-",
+            key_id: None,
+            provider: None,
+            model: None,
+            status: None,
+            provider_request_id: None,
+            request_bytes: 0,
+            response_bytes: 0,
+            usage: Usage::default(),
+            attempts: 0,
+            reused: false,
+            overhead: None,
+            first_byte: None,
+            ended: Ended::Running,
+            started,
+        }
+    }
+
+    /// The router refuses.
+    pub fn refused(&mut self, fault: &Fault) {
+        self.status = Some(fault.status());
+        self.ended = Ended::Refused(fault.side());
+    }
+
+    /// Time since the head arrived.
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Logs the line.
+    pub fn finish(&self) {
+        if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+            return;
+        }
+        let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
+        tracing::info!(
+            target: TARGET,
+            id = self.request_id,
+            method = self.method,
+            route = self.route,
+            key = self.key_id,
+            provider = self.provider,
+            model = self.model,
+            status = self.status,
+            provider_id = self.provider_request_id,
+            request_bytes = self.request_bytes,
+            response_bytes = self.response_bytes,
+            input_tokens = self.usage.input,
+            output_tokens = self.usage.output,
+            cached_tokens = self.usage.cached,
+            reasoning_tokens = self.usage.reasoning,
+            attempts = self.attempts,
+            reused = self.reused,
+            overhead_ms = self.overhead.map(millis),
+            first_byte_ms = self.first_byte.map(millis),
+            total_ms = millis(self.elapsed()),
+            end = self.ended.as_str(),
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! What one core owns while it serves: the view of keys and configuration, connections to providers, deadlines, ids.
+//!
+//! `server` makes one per thread; `connection` and `exchange` borrow it. Nothing in it is shared with another core
+//! except the key snapshot (read through arc-swap) and the counters in `Shared`.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write as _;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::catalogue::Catalogue;
+use crate::config::Config;
+use crate::http::HeadLimits;
+use crate::keys::{KeyStore, Reader, Snapshot};
+use crate::net::Deadlines;
+use crate::plan::Plan;
+use crate::upstream::Upstreams;
+
+/// How often idle upstream connections are looked through.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What all cores see.
+#[derive(Default)]
+pub struct Shared {
+    /// Callers' connections that are open.
+    pub connections: AtomicUsize,
+    /// Connections lost to a bug of ours.
+    pub panics: AtomicU64,
+    /// Set once the router goes down.
+    pub draining: AtomicBool,
+}
+
+/// One core's state.
+pub struct Worker {
+    /// The configuration as it runs.
+    pub config: Arc<Config>,
+    /// Routing table and origins, made from the configuration.
+    pub plan: Rc<Plan>,
+    /// Connections to providers.
+    pub upstreams: Upstreams,
+    /// The wheel of this core.
+    pub deadlines: Rc<Deadlines>,
+    /// What all cores see.
+    pub shared: Arc<Shared>,
+    /// The models that are listed.
+    pub catalogue: Arc<Catalogue>,
+    /// The key store, for its state; requests go through the reader.
+    pub keys: KeyStore,
+    reader: RefCell<Reader>,
+    ids: RequestIds,
+}
+
+impl Worker {
+    /// Puts a core's state together.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "called once, by the thread that owns it all"
+    )]
+    pub fn new(
+        config: Arc<Config>,
+        plan: Rc<Plan>,
+        upstreams: Upstreams,
+        deadlines: Rc<Deadlines>,
+        shared: Arc<Shared>,
+        catalogue: Arc<Catalogue>,
+        keys: KeyStore,
+        id_prefix: u64,
+    ) -> Self {
+        let reader = RefCell::new(keys.reader());
+        Self {
+            config,
+            plan,
+            upstreams,
+            deadlines,
+            shared,
+            catalogue,
+            keys,
+            reader,
+            ids: RequestIds::new(id_prefix),
+        }
+    }
+
+    /// The keys as they are now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.reader.borrow_mut().get().clone()
+    }
+
+    /// A new exchange's id.
+    pub fn next_request_id(&self) -> String {
+        self.ids.next()
+    }
+
+    /// Whether the router is going down.
+    pub fn draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// The configured limits of a message head.
+    pub fn head_limits(&self) -> HeadLimits {
+        HeadLimits {
+            head_bytes_max: self.config.limits.head_bytes_max,
+            fields_max: self.config.limits.headers_max,
+            target_bytes_max: self.config.limits.target_bytes_max,
+        }
+    }
+
+    /// Closes old idle upstream connections for as long as the loop runs.
+    pub async fn keep_upstreams(self: Rc<Self>) {
+        loop {
+            crate::net::sleep(SWEEP_INTERVAL).await;
+            self.upstreams.sweep(std::time::Instant::now());
+        }
+    }
+}
+
+/// Ids that are unique over cores and restarts: a random prefix per core, then a count.
+struct RequestIds {
+    prefix: u64,
+    count: Cell<u32>,
+}
+
+impl RequestIds {
+    fn new(prefix: u64) -> Self {
+        Self {
+            prefix,
+            count: Cell::new(0),
+        }
+    }
+
+    /// 24 hexadecimal digits.
+    fn next(&self) -> String {
+        let count = self.count.get();
+        self.count.set(count.wrapping_add(1));
+        let mut id = String::with_capacity(24);
+        // Writing to a string cannot fail.
+        let _ = write!(id, "{:016x}{count:08x}", self.prefix);
+        id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_and_have_one_length() {
+        let ids = RequestIds::new(7);
+        assert_eq!(ids.next(), "000000000000000700000000");
+        assert_eq!(ids.next(), "000000000000000700000001");
+    }
+}
