@@ -6,7 +6,7 @@
 
 use std::io::Read;
 
-use brotli_decompressor::{BrotliDecoderParameter, Decompressor};
+use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::bufread::GzDecoder;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 
@@ -134,15 +134,29 @@ fn behind_skippable_frame(encoded: &[u8]) -> Result<Option<&[u8]>, CodingError> 
 }
 
 fn brotli(encoded: &[u8], out: &mut Output) -> Result<(), CodingError> {
-    let mut stream = Decompressor::new(encoded, BLOCK_BYTES);
-    // Large windows are no part of the `br` coding and may ask for a gigabyte.
-    stream.set_parameter(BrotliDecoderParameter::BROTLI_DECODER_PARAM_LARGE_WINDOW, 0);
-    out.take_all(&mut stream)?;
-    // The decoder itself refuses what it has read beyond the end; this is what it has not read.
-    if stream.get_ref().is_empty() {
-        Ok(())
-    } else {
-        Err(CodingError::Broken)
+    let alloc = StandardAlloc::default;
+    // Strict: large windows are no part of the `br` coding, and may ask for a gigabyte.
+    let mut state = BrotliState::new_strict(alloc(), alloc(), alloc());
+    let mut block = [0; BLOCK_BYTES];
+    let (mut left, mut read, mut total) = (encoded.len(), 0, 0);
+    loop {
+        let (mut free, mut written) = (block.len(), 0);
+        let result = BrotliDecompressStream(
+            &mut left,
+            &mut read,
+            encoded,
+            &mut free,
+            &mut written,
+            &mut block,
+            &mut total,
+            &mut state,
+        );
+        out.push(&block[..written])?;
+        match result {
+            BrotliResult::NeedsMoreOutput => {}
+            BrotliResult::ResultSuccess if left == 0 => return Ok(()),
+            _ => return Err(CodingError::Broken),
+        }
     }
 }
 

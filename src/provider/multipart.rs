@@ -8,14 +8,13 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use super::body::{BodyError, RequestBody, RouterField, Setting, Text};
+use super::body::{BodyError, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Text};
 
 /// Forms of real applications have a dozen.
 const PARTS_MAX: usize = 1024;
 const PART_HEAD_BYTES_MAX: usize = 8 * 1024;
 /// RFC 2046, section 5.1.1.
 const BOUNDARY_BYTES_MAX: usize = 70;
-const SETTING_BYTES_MAX: usize = 256;
 
 /// Whether a Content-Type names a form. Then `scan` is to be asked, whatever else it says.
 pub fn is_form(content_type: &[u8]) -> bool {
