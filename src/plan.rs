@@ -10,12 +10,8 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use crate::catalogue::Catalogue;
 use crate::config::{self, Config, Provider, ProviderId};
-use crate::demo;
 use crate::net::{TlsConnector, TlsFileError, ca_file_roots, system_roots};
-use crate::provider::Dialect;
-use crate::provider::pattern::Pattern;
 use crate::provider::routing::Table;
 use crate::provider::upstream_form::AzureForm;
 use crate::upstream::{Origin, OriginId};
@@ -27,8 +23,6 @@ pub enum PlanError {
     CaFile(TlsFileError),
     /// TLS itself.
     Tls(io::Error),
-    /// The operator's list of models.
-    Models(PathBuf, String),
 }
 
 impl fmt::Display for PlanError {
@@ -36,7 +30,6 @@ impl fmt::Display for PlanError {
         match self {
             Self::CaFile(error) => write!(f, "provider CA file {error}"),
             Self::Tls(error) => write!(f, "TLS: {error}"),
-            Self::Models(path, error) => write!(f, "{}: {error}", path.display()),
         }
     }
 }
@@ -128,7 +121,7 @@ impl Plan {
             .map(|(_, provider)| provider.azure.as_ref().map(Azure::new))
             .collect();
         Self {
-            table: table(config),
+            table: config.routing.table(&config.providers),
             azure,
             origins: origins.into(),
             bases,
@@ -186,55 +179,4 @@ impl Azure {
             api_version: &self.api_version,
         }
     }
-}
-
-/// The configuration's providers and patterns as the routing table that `provider` works with.
-fn table(config: &Config) -> Table {
-    let mut table = Table {
-        default: Some(config.routing.default_provider.0),
-        ..Table::default()
-    };
-    for (ProviderId(place), provider) in config.providers.iter() {
-        table.dialects.push(provider.dialects.clone());
-        let names = provider.aliases.iter().chain([&provider.name]);
-        table
-            .prefixes
-            .extend(names.map(|name| (name.clone(), place)));
-    }
-    // The configuration has checked them; one that is none after all matches nothing.
-    let parsed =
-        |(text, provider): &(String, ProviderId)| Some((Pattern::parse(text).ok()?, provider.0));
-    table.patterns = config.routing.patterns.iter().filter_map(parsed).collect();
-    table.anthropic = config
-        .providers
-        .find("anthropic")
-        .map(|provider| provider.0);
-    table.google = config.providers.find("google").map(|provider| provider.0);
-    table
-}
-
-/// The operator's own list of models, in the data directory.
-const MODELS_FILE: &str = "models.toml";
-
-/// The catalogue, with the operator's lists in it.
-pub fn catalogue(config: &Config) -> Result<Catalogue, PlanError> {
-    let path = config.dir.join(MODELS_FILE);
-    let own = match std::fs::read_to_string(&path) {
-        Ok(own) => own,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-        Err(error) => return Err(PlanError::Models(path, error.to_string())),
-    };
-    let table = table(config);
-    let leads_to = |model: &str| {
-        let choice = table.choose(model, Dialect::OpenAi).ok()?;
-        Some(
-            config
-                .providers
-                .get(ProviderId(choice.provider))
-                .name
-                .clone(),
-        )
-    };
-    let demo = config.demo.enabled.then_some((config::DEMO, demo::MODEL));
-    Catalogue::new(&own, demo, leads_to).map_err(|error| PlanError::Models(path, error.to_string()))
 }

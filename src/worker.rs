@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::http::HeadLimits;
 use crate::keys::{KeyStore, Reader, Snapshot};
@@ -44,8 +43,6 @@ pub struct Worker {
     pub deadlines: Rc<Deadlines>,
     /// What all cores see.
     pub shared: Arc<Shared>,
-    /// The models that are listed.
-    pub catalogue: Arc<Catalogue>,
     /// The key store, for its state; requests go through the reader.
     pub keys: KeyStore,
     reader: RefCell<Reader>,
@@ -54,17 +51,12 @@ pub struct Worker {
 
 impl Worker {
     /// Puts a core's state together.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "called once, by the thread that owns it all"
-    )]
     pub fn new(
         config: Arc<Config>,
         plan: Rc<Plan>,
         upstreams: Upstreams,
         deadlines: Rc<Deadlines>,
         shared: Arc<Shared>,
-        catalogue: Arc<Catalogue>,
         keys: KeyStore,
         id_prefix: u64,
     ) -> Self {
@@ -75,7 +67,6 @@ impl Worker {
             upstreams,
             deadlines,
             shared,
-            catalogue,
             keys,
             reader,
             ids: RequestIds::new(id_prefix),

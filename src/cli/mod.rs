@@ -5,6 +5,9 @@
 //! No secret is ever read from an argument, because every user of the machine can read those.
 
 mod check;
+mod keys;
+mod providers;
+mod snapshot;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -15,6 +18,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Location};
+use crate::keys::{KeyFiles, MasterSource};
 
 /// What sysexits.h calls `EX_CONFIG`; service managers can be told not to restart on it.
 const EXIT_CONFIG: u8 = 78;
@@ -46,6 +50,15 @@ pub(crate) struct Global {
 enum Command {
     /// Check the configuration and the key snapshot, and tell what would run
     Check,
+    /// Make, list and change memory keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
+    /// Store, list and remove provider keys
+    #[command(subcommand)]
+    Providers(providers::ProvidersCommand),
+    /// Check, re-key and move the sealed file
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
 }
 
 /// Why a command did not do what it was asked.
@@ -100,6 +113,14 @@ impl Global {
         Ok(Config::load(&self.location())?)
     }
 
+    /// Where that configuration's keys lie.
+    pub(crate) fn key_files(config: &Config) -> KeyFiles {
+        KeyFiles {
+            snapshot: config.keys.snapshot.clone(),
+            master: MasterSource::find(&config.keys.master_key),
+        }
+    }
+
     /// Prints a result in the form that was asked for: one JSON value, or a text without its last line break.
     pub(crate) fn show<T: Serialize>(
         &self,
@@ -147,6 +168,9 @@ fn dispatch(line: CommandLine) -> Result<(), Failure> {
     match command {
         None => print(CommandLine::command().render_help().to_string().trim_end()),
         Some(Command::Check) => check::run(&global),
+        Some(Command::Keys(command)) => keys::run(command, &global),
+        Some(Command::Providers(command)) => providers::run(command, &global),
+        Some(Command::Snapshot(command)) => snapshot::run(command, &global),
     }
 }
 

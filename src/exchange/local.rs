@@ -72,6 +72,7 @@ fn models(tenant: &Tenant, exchange: &Exchange<'_>) -> String {
         .collect();
     exchange
         .worker
+        .config
         .catalogue
         .list(&providers, |provider, model| {
             model_allowed(&tenant.key, provider, model)

@@ -125,12 +125,39 @@ pub fn edit<T>(
     })
 }
 
-/// Puts other contents in the place of all there are; `shrinks` says that keys may be missing on purpose.
-pub fn replace(files: &KeyFiles, contents: Contents, shrinks: bool) -> Result<(), EditError> {
-    write(files, shrinks, |current, _| {
+/// Puts other contents in the place of all there are, then lets `change` add to them. `shrinks` says that keys may be
+/// missing on purpose.
+pub fn replace(
+    files: &KeyFiles,
+    contents: Contents,
+    shrinks: bool,
+    change: impl FnOnce(&mut Editor<'_>) -> Result<(), EditError>,
+) -> Result<(), EditError> {
+    write(files, shrinks, |current, master| {
         *current = contents;
-        Ok(())
+        change(&mut Editor {
+            contents: current,
+            master,
+        })
     })
+}
+
+/// Lets `read` see the contents with the means to open their provider keys: account, provider, stored key to key.
+pub fn reveal<T>(
+    files: &KeyFiles,
+    read: impl FnOnce(
+        &Contents,
+        &dyn Fn(&str, &str, &StoredKey) -> Option<Secret>,
+    ) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    let Opened {
+        contents, master, ..
+    } = store::open_file(files)?;
+    let open = |account: &str, provider: &str, stored: &StoredKey| {
+        let key = seal::open_for(&Place { account, provider }, &master, &stored.sealed)?;
+        Some(Secret::new(key.as_slice()))
+    };
+    read(&contents, &open)
 }
 
 fn write<T>(
@@ -147,9 +174,11 @@ fn write<T>(
     } = open_current(files)?;
     let _ = file_hash;
     let result = change(&mut contents, &master)?;
+    let encoded = contents.encode();
+    // What could not be read again is not written.
+    Contents::decode(&encoded).map_err(|error| EditError::Refused(Refusal::Contents(error)))?;
     let header = header(&master, before.generation + 1, shrinks, before.kdf);
-    let bytes =
-        seal::seal(&header, &master, *random()?, &contents.encode()).map_err(EditError::Seal)?;
+    let bytes = seal::seal(&header, &master, *random()?, &encoded).map_err(EditError::Seal)?;
     file::replace_private(&files.snapshot, &bytes).map_err(EditError::File)?;
     Ok(result)
 }
@@ -383,12 +412,6 @@ impl Editor<'_> {
         } else {
             Ok(removed)
         }
-    }
-
-    /// A stored provider key in the clear, for an export.
-    pub fn reveal(&self, account: &str, provider: &str, stored: &StoredKey) -> Option<Secret> {
-        let place = Place { account, provider };
-        seal::open_for(&place, self.master, &stored.sealed).map(|key| Secret::new(key.as_slice()))
     }
 }
 

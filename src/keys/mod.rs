@@ -18,7 +18,7 @@ mod watch;
 pub use contents::{
     Contents, ContentsError, KeyRecord, KeyState, Limits, Period, StoredKey, TokenEntry,
 };
-pub use edit::{EditError, Editor, NewKey, edit, init, inspect, rekey, replace};
+pub use edit::{EditError, Editor, NewKey, edit, init, inspect, rekey, replace, reveal};
 pub use file::FileError;
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use seal::{Header, SealError, Sealed};

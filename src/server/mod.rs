@@ -16,7 +16,7 @@ use futures_channel::mpsc::{UnboundedSender, unbounded};
 use crate::config::{Config, Listen};
 use crate::keys::KeyStore;
 use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
-use crate::plan::{self, Connectors, PlanError};
+use crate::plan::{Connectors, PlanError};
 use crate::upstream::Resolver;
 use crate::worker::Shared;
 use worker::{Order, Seat};
@@ -65,7 +65,6 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
         None => None,
     };
     let connectors = Connectors::new(&config).map_err(StartError::Plan)?;
-    let catalogue = Arc::new(plan::catalogue(&config).map_err(StartError::Plan)?);
     let (addrs, mut listeners) = bind(&config, workers)?;
     if net::driver_name() == "epoll" {
         tracing::warn!("io_uring is not available here; running on epoll");
@@ -89,7 +88,6 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
             connectors: connectors.clone(),
             resolver: resolver.clone(),
             shared: shared.clone(),
-            catalogue: catalogue.clone(),
             listeners: listeners.iter_mut().filter_map(Vec::pop).collect(),
             tls: tls.clone(),
             id_prefix: random_prefix().map_err(StartError::Worker)?,

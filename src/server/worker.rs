@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use futures_channel::mpsc::UnboundedReceiver;
 
-use crate::catalogue::Catalogue;
 use crate::config::Config;
 use crate::connection;
 use crate::error::Fault;
@@ -47,7 +46,6 @@ pub(super) struct Seat {
     pub(super) connectors: Connectors,
     pub(super) resolver: Resolver,
     pub(super) shared: Arc<Shared>,
-    pub(super) catalogue: Arc<Catalogue>,
     pub(super) listeners: Vec<BoundListener>,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) id_prefix: u64,
@@ -82,7 +80,6 @@ impl Seat {
             upstreams,
             deadlines.clone(),
             self.shared,
-            self.catalogue,
             self.keys,
             self.id_prefix,
         ));

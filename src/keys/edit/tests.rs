@@ -349,7 +349,7 @@ fn a_sudden_loss_of_keys_wants_to_be_said() {
     let store = dir.open();
     let (_, mut contents) = inspect(&dir.files()).unwrap();
     contents.keys.truncate(1);
-    replace(&dir.files(), contents.clone(), false).unwrap();
+    replace(&dir.files(), contents.clone(), false, |_| Ok(())).unwrap();
     assert!(matches!(
         store.reload(),
         Reload::Refused(Refusal::Shrunk {
@@ -357,7 +357,7 @@ fn a_sudden_loss_of_keys_wants_to_be_said() {
             after: 1
         })
     ));
-    replace(&dir.files(), contents, true).unwrap();
+    replace(&dir.files(), contents, true, |_| Ok(())).unwrap();
     assert!(matches!(store.reload(), Reload::Taken { keys: 1, .. }));
 }
 

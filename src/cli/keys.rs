@@ -1,0 +1,341 @@
+//! `memoryrouter keys`: make, list, revoke, enable and rotate memory keys.
+//!
+//! Every change goes through the sealed file, under its lock; a running router takes it within two seconds. A token
+//! is printed once, by the command that makes it, and can never be shown again.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{Failure, Global};
+use crate::clock::{rfc3339, unix_seconds};
+use crate::keys::{
+    self, EditError, KeyFiles, KeyRecord, KeyState, Limits, NewKey, Period, UnixSeconds,
+};
+use crate::secret::Secret;
+
+/// The largest token that is read from stdin, and then some.
+const STDIN_BYTES_MAX: u64 = 64 * 1024;
+
+#[derive(Subcommand)]
+pub(crate) enum KeysCommand {
+    /// Mint a key and print it, once
+    Create(Create),
+    /// List the keys, without their tokens
+    List,
+    /// Stop a key from working
+    Revoke(Id),
+    /// Let a revoked key work again
+    Enable(Id),
+    /// Give a key a new token for the same memory
+    Rotate(Rotate),
+}
+
+#[derive(Args)]
+pub(crate) struct Create {
+    /// Whose provider keys it uses
+    #[arg(long, value_name = "A", default_value = "default")]
+    account: String,
+    /// A name for people
+    #[arg(long, value_name = "N", default_value = "")]
+    name: String,
+    /// How long it works, such as 30d
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    expires: Option<Duration>,
+    /// Models it may use, such as 'openai/*,claude*' [default: all]
+    #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
+    models: Vec<String>,
+    /// Requests a minute
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    rpm: Option<u32>,
+    /// Tokens a minute
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    tpm: Option<u64>,
+    /// Requests at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    concurrent: Option<u32>,
+    /// Tokens a day or a month, such as 100000/day
+    #[arg(long, value_name = "N/day", value_parser = budget)]
+    budget_tokens: Option<(u64, Period)>,
+    /// May mint and revoke keys of its account
+    #[arg(long)]
+    manage_keys: bool,
+    /// Read an existing token from stdin instead of minting one
+    #[arg(long)]
+    import: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Id {
+    /// The key's id, as `keys list` shows it
+    id: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Rotate {
+    /// The key's id, as `keys list` shows it
+    id: String,
+    /// How long the old token goes on working
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "0s")]
+    grace: Duration,
+}
+
+fn budget(text: &str) -> Result<(u64, Period), String> {
+    let wrong =
+        || format!("{text:?} is not a number and a span, such as 100000/day or 2000000/month");
+    let (tokens, span) = text.split_once('/').ok_or_else(wrong)?;
+    let period = match span {
+        "day" => Period::Day,
+        "month" => Period::Month,
+        _ => return Err(wrong()),
+    };
+    let tokens = tokens
+        .parse()
+        .ok()
+        .filter(|tokens| *tokens > 0)
+        .ok_or_else(wrong)?;
+    Ok((tokens, period))
+}
+
+impl From<EditError> for Failure {
+    fn from(error: EditError) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(command: KeysCommand, global: &Global) -> Result<(), Failure> {
+    let files = Global::key_files(&global.config()?);
+    match command {
+        KeysCommand::Create(create) => {
+            let new = create.into_key()?;
+            let (record, token) = keys::edit(&files, |editor| editor.add_key(new))?;
+            show_made(&record, &token, global)
+        }
+        KeysCommand::List => list(&files, global),
+        KeysCommand::Revoke(Id { id }) => set_state(&files, &id, KeyState::Revoked, global),
+        KeysCommand::Enable(Id { id }) => set_state(&files, &id, KeyState::Active, global),
+        KeysCommand::Rotate(Rotate { id, grace }) => {
+            let old_until = unix_seconds().saturating_add(seconds(grace));
+            let (record, token) = keys::edit(&files, |editor| editor.rotate(&id, old_until))?;
+            show_made(&record, &token, global)
+        }
+    }
+}
+
+fn seconds(time: Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Create {
+    fn into_key(self) -> Result<NewKey, Failure> {
+        let token = if self.import {
+            Some(read_secret("token")?)
+        } else {
+            None
+        };
+        if let Some(empty) = self.models.iter().find(|pattern| pattern.trim().is_empty()) {
+            return Err(Failure::Usage(format!("--models: {empty:?} is no pattern")));
+        }
+        Ok(NewKey {
+            name: self.name,
+            account: self.account,
+            expires_at: self
+                .expires
+                .map(|time| unix_seconds().saturating_add(seconds(time))),
+            models: self
+                .models
+                .iter()
+                .map(|pattern| pattern.trim().to_owned())
+                .collect(),
+            limits: Limits {
+                requests_per_minute: self.rpm,
+                tokens_per_minute: self.tpm,
+                concurrent: self.concurrent,
+                token_budget: self.budget_tokens,
+            },
+            manage_keys: self.manage_keys,
+            token,
+        })
+    }
+}
+
+/// Reads one secret from stdin, without the line break behind it.
+pub(super) fn read_secret(what: &str) -> Result<Secret, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(STDIN_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Failure::failed(format!("cannot read the {what} from stdin: {error}")))?;
+    while bytes.last().is_some_and(u8::is_ascii_whitespace) {
+        bytes.pop();
+    }
+    if bytes.is_empty() {
+        return Err(Failure::Usage(format!(
+            "the {what} is read from stdin, and nothing came"
+        )));
+    }
+    Ok(Secret::new(bytes))
+}
+
+/// A key that was just made: the one time that its token is shown.
+#[derive(Serialize)]
+struct Made<'a> {
+    id: &'a str,
+    token: &'a str,
+    name: &'a str,
+    account: &'a str,
+    vault: &'a str,
+    created_at: String,
+    expires_at: Option<String>,
+}
+
+fn show_made(record: &KeyRecord, token: &Secret, global: &Global) -> Result<(), Failure> {
+    // Tokens are ASCII: minted ones are made so, imported ones were checked.
+    let token = std::str::from_utf8(token.expose()).unwrap_or_default();
+    let made = || Made {
+        id: &record.id,
+        token,
+        name: &record.name,
+        account: &record.account,
+        vault: &record.vault,
+        created_at: rfc3339(record.created_at),
+        expires_at: record.expires_at.map(rfc3339),
+    };
+    global.show(made, || {
+        format!(
+            "{token}\n\nThis is {}. The token is not stored and cannot be shown again.",
+            record.id
+        )
+    })
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    id: &'a str,
+    name: &'a str,
+    account: &'a str,
+    vault: &'a str,
+    last4: &'a str,
+    created_at: String,
+    expires_at: Option<String>,
+    state: &'static str,
+    models: &'a [String],
+    manage_keys: bool,
+}
+
+impl<'a> Row<'a> {
+    fn new(record: &'a KeyRecord, now: UnixSeconds) -> Self {
+        let expired = record.expires_at.is_some_and(|end| end <= now);
+        Self {
+            id: &record.id,
+            name: &record.name,
+            account: &record.account,
+            vault: &record.vault,
+            last4: record.tokens.first().map_or("", |token| &token.last4),
+            created_at: rfc3339(record.created_at),
+            expires_at: record.expires_at.map(rfc3339),
+            state: match record.state {
+                KeyState::Revoked => "revoked",
+                KeyState::Active if expired => "expired",
+                KeyState::Active => "active",
+            },
+            models: &record.models,
+            manage_keys: record.manage_keys,
+        }
+    }
+}
+
+fn list(files: &KeyFiles, global: &Global) -> Result<(), Failure> {
+    let (_, contents) = keys::inspect(files).map_err(Failure::failed)?;
+    let now = unix_seconds();
+    let rows: Vec<Row<'_>> = contents
+        .keys
+        .iter()
+        .map(|record| Row::new(record, now))
+        .collect();
+    global.show(
+        || &rows,
+        || {
+            let cells = |row: &Row<'_>| {
+                let expires = row.expires_at.clone().unwrap_or_else(|| "never".into());
+                [
+                    row.id,
+                    row.name,
+                    row.account,
+                    row.last4,
+                    &row.created_at,
+                    &expires,
+                    row.state,
+                ]
+                .map(str::to_owned)
+            };
+            table(
+                [
+                    "ID", "NAME", "ACCOUNT", "LAST 4", "CREATED", "EXPIRES", "STATE",
+                ],
+                rows.iter().map(cells),
+            )
+        },
+    )
+}
+
+fn set_state(files: &KeyFiles, id: &str, state: KeyState, global: &Global) -> Result<(), Failure> {
+    let record = keys::edit(files, |editor| editor.set_state(id, state))?;
+    let row = Row::new(&record, unix_seconds());
+    global.show(|| &row, || format!("{}: {}", row.id, row.state))
+}
+
+/// Columns as wide as they must be, two spaces apart.
+pub(super) fn table<const N: usize>(
+    head: [&str; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
+        .chain(rows)
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: [usize; N] = std::array::from_fn(width);
+    let line = |row: &[String; N]| {
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn budgets() {
+        assert_eq!(budget("100/day"), Ok((100, Period::Day)));
+        assert_eq!(budget("5/month"), Ok((5, Period::Month)));
+        for wrong in ["100", "0/day", "x/day", "1/week", "-1/day", "/day"] {
+            assert!(budget(wrong).unwrap_err().contains(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn tables_line_up() {
+        let rows = [
+            ["a".to_owned(), "äöü".to_owned()],
+            ["long".to_owned(), "b".to_owned()],
+        ];
+        assert_eq!(
+            table(["X", "Y"], rows.into_iter()),
+            "X     Y\na     äöü\nlong  b"
+        );
+    }
+}

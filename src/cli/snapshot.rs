@@ -1,0 +1,310 @@
+//! `memoryrouter snapshot`: look into the sealed file, change its master key, move it.
+//!
+//! An export is the one command that prints provider keys; it says so on stderr and wants `--plain`. An import
+//! replaces all keys, as the next generation of the file, so that a running router takes it.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::{Failure, Global, print};
+use crate::clock::rfc3339;
+use crate::keys::{
+    self, Contents, KeyFiles, KeyRecord, KeyState, Limits, Period, Refusal, TokenEntry, UnixSeconds,
+};
+use crate::secret::Secret;
+
+const IMPORT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+#[derive(Subcommand)]
+pub(crate) enum SnapshotCommand {
+    /// Check a sealed file and tell what it is
+    Verify(Verify),
+    /// Seal everything under a new master key
+    Rekey,
+    /// Print everything, provider keys included
+    Export(Export),
+    /// Replace everything by an export, read from stdin
+    Import(Import),
+}
+
+#[derive(Args)]
+pub(crate) struct Verify {
+    /// The file [default: the configured one]
+    file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// Agree to see provider keys in the clear
+    #[arg(long, required = true)]
+    plain: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Import {
+    /// Let a running router take it even if most of its keys are gone
+    #[arg(long)]
+    allow_shrink: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(command: SnapshotCommand, global: &Global) -> Result<(), Failure> {
+    let mut files = Global::key_files(&global.config()?);
+    match command {
+        SnapshotCommand::Verify(Verify { file }) => {
+            files.snapshot = file.unwrap_or(files.snapshot);
+            verify(&files, global)
+        }
+        SnapshotCommand::Rekey => {
+            keys::rekey(&files)?;
+            verify(&files, global)
+        }
+        SnapshotCommand::Export(Export { plain: _ }) => export(&files),
+        SnapshotCommand::Import(Import { allow_shrink }) => {
+            import(&files, allow_shrink)?;
+            verify(&files, global)
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    generation: u64,
+    created_at: String,
+    master_key: String,
+    passphrase: bool,
+    keys: usize,
+    provider_keys: usize,
+}
+
+fn verify(files: &KeyFiles, global: &Global) -> Result<(), Failure> {
+    let (header, contents) = keys::inspect(files).map_err(Failure::failed)?;
+    let report = Report {
+        file: files.snapshot.display().to_string(),
+        generation: header.generation,
+        created_at: rfc3339(header.created_at),
+        master_key: header
+            .key_id
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+        passphrase: header.kdf.is_some(),
+        keys: contents.keys.len(),
+        provider_keys: contents.provider_keys.values().map(Vec::len).sum(),
+    };
+    let text = || {
+        let Report {
+            file,
+            generation,
+            created_at,
+            master_key,
+            keys,
+            provider_keys,
+            ..
+        } = &report;
+        format!(
+            "{file}: good\ngeneration     {generation} of {created_at}\nmaster key     {master_key}\n\
+             memory keys    {keys}\nprovider keys  {provider_keys}"
+        )
+    };
+    global.show(|| &report, text)
+}
+
+/// The file's contents as JSON. Bytes are hexadecimal.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Plain {
+    format: String,
+    pepper: String,
+    /// Account to provider to keys.
+    provider_keys: BTreeMap<String, BTreeMap<String, Vec<String>>>,
+    keys: Vec<PlainKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainKey {
+    id: String,
+    name: String,
+    account: String,
+    vault: String,
+    vault_key: String,
+    created_at: UnixSeconds,
+    expires_at: Option<UnixSeconds>,
+    revoked: bool,
+    tokens: Vec<PlainToken>,
+    models: Vec<String>,
+    requests_per_minute: Option<u32>,
+    tokens_per_minute: Option<u64>,
+    concurrent: Option<u32>,
+    tokens_per_day: Option<u64>,
+    tokens_per_month: Option<u64>,
+    manage_keys: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PlainToken {
+    digest: String,
+    last4: String,
+    valid_until: Option<UnixSeconds>,
+}
+
+const FORMAT: &str = "memoryrouter-keys-1";
+
+fn export(files: &KeyFiles) -> Result<(), Failure> {
+    let plain = keys::reveal(files, |contents, reveal| {
+        let mut provider_keys: BTreeMap<String, BTreeMap<String, Vec<String>>> = BTreeMap::new();
+        for ((account, provider), list) in &contents.provider_keys {
+            for stored in list {
+                let key = reveal(account, provider, stored).ok_or(Refusal::ProviderKey)?;
+                let key = String::from_utf8_lossy(key.expose()).into_owned();
+                let account = provider_keys.entry(account.clone()).or_default();
+                account.entry(provider.clone()).or_default().push(key);
+            }
+        }
+        let keys = contents.keys.iter().map(PlainKey::new).collect();
+        Ok(Plain {
+            format: FORMAT.into(),
+            pepper: hex(&contents.pepper),
+            provider_keys,
+            keys,
+        })
+    })
+    .map_err(Failure::failed)?;
+    let _ = writeln!(
+        std::io::stderr(),
+        "memoryrouter: this holds provider keys in the clear; whoever reads it can spend them"
+    );
+    print(&Zeroizing::new(
+        sonic_rs::to_string(&plain).map_err(Failure::failed)?,
+    ))
+}
+
+fn import(files: &KeyFiles, allow_shrink: bool) -> Result<(), Failure> {
+    let mut text = Zeroizing::new(Vec::new());
+    std::io::stdin()
+        .lock()
+        .take(IMPORT_BYTES_MAX)
+        .read_to_end(&mut text)
+        .map_err(|error| Failure::failed(format!("cannot read the export from stdin: {error}")))?;
+    let plain: Plain = sonic_rs::from_slice(&text)
+        .map_err(|error| Failure::failed(format!("this is no export: {error}")))?;
+    if plain.format != FORMAT {
+        return Err(Failure::failed(format!(
+            "this is no export of format {FORMAT}"
+        )));
+    }
+    let wrong =
+        |what: &str| Failure::failed(format!("this is no export: a {what} is not hexadecimal"));
+    let mut contents = Contents::new(unhex(&plain.pepper).ok_or_else(|| wrong("pepper"))?);
+    for key in plain.keys {
+        contents
+            .keys
+            .push(key.into_record().ok_or_else(|| wrong("key"))?);
+    }
+    keys::replace(files, contents, allow_shrink, |editor| {
+        for (account, providers) in &plain.provider_keys {
+            for (provider, list) in providers {
+                for key in list {
+                    editor.add_provider_key(account, provider, &Secret::new(key.as_bytes()))?;
+                }
+            }
+        }
+        Ok(())
+    })?;
+    Ok(())
+}
+
+impl PlainKey {
+    fn new(record: &KeyRecord) -> Self {
+        let token = |token: &TokenEntry| PlainToken {
+            digest: hex(&token.digest),
+            last4: token.last4.clone(),
+            valid_until: token.valid_until,
+        };
+        let budget = |wanted| match record.limits.token_budget {
+            Some((tokens, period)) if period == wanted => Some(tokens),
+            _ => None,
+        };
+        Self {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            account: record.account.clone(),
+            vault: record.vault.clone(),
+            vault_key: hex(&record.vault_key),
+            created_at: record.created_at,
+            expires_at: record.expires_at,
+            revoked: record.state == KeyState::Revoked,
+            tokens: record.tokens.iter().map(token).collect(),
+            models: record.models.clone(),
+            requests_per_minute: record.limits.requests_per_minute,
+            tokens_per_minute: record.limits.tokens_per_minute,
+            concurrent: record.limits.concurrent,
+            tokens_per_day: budget(Period::Day),
+            tokens_per_month: budget(Period::Month),
+            manage_keys: record.manage_keys,
+        }
+    }
+
+    fn into_record(self) -> Option<KeyRecord> {
+        let token = |token: PlainToken| {
+            let PlainToken {
+                digest,
+                last4,
+                valid_until,
+            } = token;
+            Some(TokenEntry {
+                digest: unhex(&digest)?,
+                last4,
+                valid_until,
+            })
+        };
+        let per_day = self.tokens_per_day.map(|tokens| (tokens, Period::Day));
+        let per_month = self.tokens_per_month.map(|tokens| (tokens, Period::Month));
+        Some(KeyRecord {
+            id: self.id,
+            name: self.name,
+            account: self.account,
+            vault: self.vault,
+            vault_key: unhex(&self.vault_key)?,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            state: if self.revoked {
+                KeyState::Revoked
+            } else {
+                KeyState::Active
+            },
+            tokens: self.tokens.into_iter().map(token).collect::<Option<_>>()?,
+            models: self.models,
+            limits: Limits {
+                requests_per_minute: self.requests_per_minute,
+                tokens_per_minute: self.tokens_per_minute,
+                concurrent: self.concurrent,
+                token_budget: per_day.or(per_month),
+            },
+            manage_keys: self.manage_keys,
+        })
+    }
+}
+
+fn hex(bytes: &[u8; 32]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if text.len() != 64 {
+        return None;
+    }
+    for (at, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(bytes)
+}
