@@ -15,8 +15,17 @@ pub const FILE_NAME: &str = "memoryrouter.toml";
 /// The operator's own lists of models, in the data directory.
 const MODELS_FILE_NAME: &str = "models.toml";
 
-/// What `init` writes: every key at its default, with what it is for.
-pub const TEMPLATE: &str = include_str!("memoryrouter.toml");
+const TEMPLATE: &str = include_str!("memoryrouter.toml");
+const TEMPLATE_DEMO: &str = include_str!("demo.toml");
+
+/// What `init` writes: every key at its default, with what it is for. A first run enables the demo provider.
+pub fn template(demo: bool) -> String {
+    let enabled = format!("enabled = {demo}");
+    format!(
+        "{TEMPLATE}\n{}",
+        TEMPLATE_DEMO.replace("enabled = false", &enabled)
+    )
+}
 
 /// Where everything is without a word from the operator.
 const DEFAULT_DIR: &str = "./data";

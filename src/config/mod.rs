@@ -24,7 +24,7 @@ use crate::catalogue::Catalogue;
 use crate::provider::Dialect;
 
 pub use base_url::{BaseUrl, BaseUrlError};
-pub use file::{ConfigError, FILE_NAME, Location, TEMPLATE};
+pub use file::{ConfigError, FILE_NAME, Location, template};
 pub use providers::{Azure, DEMO, Provider, ProviderId, Providers};
 pub use reader::nearest;
 pub use routing::Routing;

@@ -83,12 +83,16 @@ fn every_default() {
 
 #[test]
 fn the_template_says_the_defaults() {
-    assert_eq!(parse(TEMPLATE), Config::defaults(&dir()));
+    assert_eq!(parse(&template(false)), Config::defaults(&dir()));
+    let first_run = parse(&template(true));
+    assert!(first_run.demo.enabled);
+    assert_eq!(first_run.limits, Config::defaults(&dir()).limits);
 }
 
 /// Takes the comment mark off everything in the template that is a key or a table.
 fn template_with_all_keys() -> String {
-    let uncommented = TEMPLATE.lines().map(|line| match line.strip_prefix("# ") {
+    let template = template(false);
+    let uncommented = template.lines().map(|line| match line.strip_prefix("# ") {
         Some(rest) if rest.starts_with('[') => rest,
         Some(rest)
             if rest
