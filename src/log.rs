@@ -20,9 +20,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
 
 use crate::config::{Log, LogFormat};
-
-/// The target of access lines, which can be turned off by themselves.
-pub const ACCESS: &str = "access";
+use crate::record::TARGET as ACCESS_LINES;
 
 /// Lines waiting to be written: some megabytes at most, and a second of a busy core's access lines.
 const LINES_WAITING_MAX: usize = 16 * 1024;
@@ -47,7 +45,7 @@ fn subscriber(log: &Log, lines: Lines) -> impl Subscriber + Send + Sync + use<> 
     };
     let filter = Targets::new()
         .with_default(log.level)
-        .with_target(ACCESS, access);
+        .with_target(ACCESS_LINES, access);
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(lines);
@@ -227,7 +225,7 @@ mod tests {
         let text = logged(&log(LogFormat::Text, LevelFilter::INFO, true), || {
             tracing::info!(port = 1, "hello");
             tracing::debug!("quiet");
-            tracing::info!(target: ACCESS, status = 200);
+            tracing::info!(target: ACCESS_LINES, status = 200);
         });
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");
@@ -251,7 +249,7 @@ mod tests {
     #[test]
     fn access_lines_and_levels_can_be_turned_off() {
         let events = || {
-            tracing::info!(target: ACCESS, status = 200);
+            tracing::info!(target: ACCESS_LINES, status = 200);
             tracing::error!("broken");
         };
         let text = logged(&log(LogFormat::Text, LevelFilter::INFO, false), events);

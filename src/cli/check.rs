@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Failure, Global};
 use crate::config::{BaseUrl, Config, Location};
+use crate::keys;
 use crate::net::{TlsAcceptor, ca_file_roots};
 
 /// Runs the command.
@@ -13,9 +14,10 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     let location = global.location();
     let config = global.config()?;
     certificates(&config)?;
+    let snapshot = SnapshotRow::inspect(&config)?;
     global.show(
-        || Report::new(&config, &location),
-        || as_text(&config, &location),
+        || Report::new(&config, &location, &snapshot),
+        || as_text(&config, &location, &snapshot),
     )
 }
 
@@ -45,6 +47,7 @@ struct Report<'a> {
     workers: usize,
     providers: Vec<ProviderRow<'a>>,
     routing: RoutingRow<'a>,
+    snapshot: &'a SnapshotRow,
     warnings: Vec<String>,
 }
 
@@ -63,8 +66,31 @@ struct RoutingRow<'a> {
     attempts: u32,
 }
 
+#[derive(Serialize)]
+struct SnapshotRow {
+    file: String,
+    generation: u64,
+    memory_keys: usize,
+    provider_keys: usize,
+}
+
+impl SnapshotRow {
+    /// Opens the snapshot like a start does. One that does not open is no fault of the configuration.
+    fn inspect(config: &Config) -> Result<Self, Failure> {
+        let file = config.keys.snapshot.display().to_string();
+        let inspected = keys::inspect(&Global::key_files(config));
+        let (header, contents) = inspected.map_err(|refusal| Failure::refused(&refusal, config))?;
+        Ok(Self {
+            file,
+            generation: header.generation,
+            memory_keys: contents.keys.len(),
+            provider_keys: contents.provider_keys.values().map(Vec::len).sum(),
+        })
+    }
+}
+
 impl<'a> Report<'a> {
-    fn new(config: &'a Config, location: &Location) -> Self {
+    fn new(config: &'a Config, location: &Location, snapshot: &'a SnapshotRow) -> Self {
         let name = |id| config.providers.get(id).name.as_str();
         let listen = config.server.listen.iter().map(ToString::to_string);
         let providers = config.providers.iter().map(|(_, provider)| ProviderRow {
@@ -85,12 +111,13 @@ impl<'a> Report<'a> {
                 fallback: config.routing.fallback.iter().copied().map(name).collect(),
                 attempts: config.routing.attempts,
             },
+            snapshot,
             warnings: config.warnings(),
         }
     }
 }
 
-fn as_text(config: &Config, location: &Location) -> String {
+fn as_text(config: &Config, location: &Location, snapshot: &SnapshotRow) -> String {
     let mut text = String::new();
     let mut row = |name: &str, value: &str| {
         // Writing to a String cannot fail.
@@ -112,6 +139,13 @@ fn as_text(config: &Config, location: &Location) -> String {
         row("listen", &format!("{listen}{tls}"));
     }
     row("workers", &config.server.workers_count().to_string());
+    row(
+        "key snapshot",
+        &format!(
+            "{}: generation {}, {} memory keys, {} provider keys",
+            snapshot.file, snapshot.generation, snapshot.memory_keys, snapshot.provider_keys
+        ),
+    );
     for (_, provider) in config.providers.iter() {
         let urls: Vec<_> = provider.base_urls.iter().map(BaseUrl::to_string).collect();
         let urls = match urls.as_slice() {

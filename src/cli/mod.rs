@@ -5,8 +5,10 @@
 //! No secret is ever read from an argument, because every user of the machine can read those.
 
 mod check;
+mod init;
 mod keys;
 mod providers;
+mod serve;
 mod snapshot;
 
 use std::fmt;
@@ -18,7 +20,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Location};
-use crate::keys::{KeyFiles, MasterSource};
+use crate::keys::{KeyFiles, MasterSource, Refusal};
 
 /// What sysexits.h calls `EX_CONFIG`; service managers can be told not to restart on it.
 const EXIT_CONFIG: u8 = 78;
@@ -48,6 +50,10 @@ pub(crate) struct Global {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Make a data directory: configuration, master key, empty key snapshot
+    Init,
+    /// Run the router; makes the data directory and a first memory key if there is none yet
+    Serve,
     /// Check the configuration and the key snapshot, and tell what would run
     Check,
     /// Make, list and change memory keys
@@ -76,6 +82,17 @@ impl Failure {
     /// It could not be done, for this reason.
     pub(crate) fn failed(reason: impl fmt::Display) -> Self {
         Self::Failed(reason.to_string())
+    }
+
+    /// The key snapshot cannot be used.
+    pub(crate) fn refused(refusal: &Refusal, config: &Config) -> Self {
+        let file = &config.keys.snapshot;
+        let hint = if file.exists() {
+            ""
+        } else {
+            "; `memoryrouter init` makes one"
+        };
+        Self::failed(format!("{refusal} ({}){hint}", file.display()))
     }
 
     fn exit_code(&self) -> u8 {
@@ -167,6 +184,8 @@ fn dispatch(line: CommandLine) -> Result<(), Failure> {
     let CommandLine { global, command } = line;
     match command {
         None => print(CommandLine::command().render_help().to_string().trim_end()),
+        Some(Command::Init) => init::run(&global),
+        Some(Command::Serve) => serve::run(&global),
         Some(Command::Check) => check::run(&global),
         Some(Command::Keys(command)) => keys::run(command, &global),
         Some(Command::Providers(command)) => providers::run(command, &global),

@@ -1,0 +1,93 @@
+//! `memoryrouter init`: makes a data directory. `serve` uses the same for a first run.
+//!
+//! Nothing that exists is ever overwritten. The directory is its owner's alone; what is secret in it is 0600 besides.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::{Failure, Global};
+use crate::config::{self, Config, Location};
+use crate::keys;
+
+/// What the command made.
+#[derive(Serialize)]
+struct Made {
+    dir: String,
+    config: String,
+    master_key: String,
+    snapshot: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(global: &Global) -> Result<(), Failure> {
+    if global.config.is_some() {
+        let reason = "init makes a directory with a file of its own; name it with --dir";
+        return Err(Failure::Usage(reason.to_owned()));
+    }
+    let location = global.location();
+    if location.file.exists() {
+        return Err(exists(&location.file));
+    }
+    let config = create(&location, false)?;
+    let made = Made {
+        dir: config.dir.display().to_string(),
+        config: location.file.display().to_string(),
+        master_key: config.keys.master_key.display().to_string(),
+        snapshot: config.keys.snapshot.display().to_string(),
+    };
+    let text = format!(
+        "configuration   {}\nmaster key      {}\nkey snapshot    {}\n\n\
+         Next: memoryrouter keys create --dir {dir}, then memoryrouter serve --dir {dir}",
+        made.config,
+        made.master_key,
+        made.snapshot,
+        dir = made.dir,
+    );
+    global.show(|| made, || text)
+}
+
+/// Makes what is missing for a start at `location`: the configuration file unless it is there, a master key and an
+/// empty snapshot. With `demo` the file that it writes enables the built-in provider.
+pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure> {
+    // Checked before anything is written, so that a refusal leaves nothing behind.
+    let planned = if location.file.exists() {
+        Config::load(location)?
+    } else {
+        Config::defaults(&location.dir)
+    };
+    for file in [&planned.keys.master_key, &planned.keys.snapshot] {
+        if file.exists() {
+            return Err(exists(file));
+        }
+    }
+    make_dir(&location.dir)?;
+    if !location.file.exists() {
+        write_new(&location.file, &config::template(demo))
+            .map_err(|error| cannot("write", &location.file, &error))?;
+    }
+    keys::init(&planned.keys.snapshot, &planned.keys.master_key).map_err(Failure::failed)?;
+    Ok(Config::load(location)?)
+}
+
+fn make_dir(dir: &Path) -> Result<(), Failure> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+    made.map_err(|error| cannot("make", dir, &error))
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+fn exists(path: &Path) -> Failure {
+    let path = path.display();
+    Failure::failed(format!("{path} exists already; nothing was changed"))
+}
+
+fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {
+    Failure::failed(format!("cannot {what} {}: {error}", path.display()))
+}

@@ -1,0 +1,193 @@
+//! `memoryrouter serve`: runs the router until a signal ends it.
+//!
+//! SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads the key snapshot now. Where there is no data
+//! directory yet, one is made, with a memory key that is printed once and a command line that works as it stands.
+
+use std::sync::Arc;
+use std::{io, process, thread};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde::Serialize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Failure, Global, init};
+use crate::config::Config;
+use crate::demo;
+use crate::keys::{self, KeyStore, NewKey, Reload, WatchGuard};
+use crate::log::{self, LogGuard};
+use crate::net::BoundAddr;
+use crate::secret::Secret;
+use crate::server::{self, Running};
+
+/// The first run's key, and whose it is.
+const FIRST_NAME: &str = "default";
+
+/// Runs the command; returns when the router has ended.
+pub(crate) fn run(global: &Global) -> Result<(), Failure> {
+    // From here on a signal waits for us instead of ending the process half-way.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::failed)?;
+    harden();
+    let location = global.location();
+    let first_key = if location.dir.exists() {
+        None
+    } else {
+        let config = init::create(&location, true)?;
+        Some(mint(&config)?)
+    };
+    let started = global.config().and_then(start);
+    if let Some(token) = &first_key {
+        // Shown whatever came of the start: it is kept nowhere, and the next start finds the directory made.
+        greet(global, token, started.as_ref().ok())?;
+    }
+    let router = started?;
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            break;
+        }
+        if matches!(router.keys.reload(), Reload::Unchanged) {
+            tracing::info!("key snapshot unchanged");
+        }
+    }
+    tracing::info!("draining");
+    router.running.drain();
+    thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || {
+            if signals.forever().any(|signal| signal != SIGHUP) {
+                process::exit(1);
+            }
+        })
+        .map_err(Failure::failed)?;
+    router.running.wait().map_err(Failure::failed)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A router that accepts, and what ends with it.
+struct Router {
+    running: Running,
+    keys: KeyStore,
+    demo: bool,
+    _watch: WatchGuard,
+    _log: LogGuard,
+}
+
+fn start(mut config: Config) -> Result<Router, Failure> {
+    let log = log::init(&config.log);
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let keys = KeyStore::open(Global::key_files(&config))
+        .map_err(|refusal| Failure::refused(&refusal, &config))?;
+    let watch = keys.watch().map_err(Failure::failed)?;
+    if config.demo.enabled {
+        let address = demo::start().map_err(Failure::failed)?;
+        config.providers.set_demo_address(address);
+    }
+    let demo = config.demo.enabled;
+    let running = server::start(Arc::new(config), keys.clone()).map_err(Failure::failed)?;
+    for address in running.addrs() {
+        tracing::info!("listening on {address}");
+    }
+    Ok(Router {
+        running,
+        keys,
+        demo,
+        _watch: watch,
+        _log: log,
+    })
+}
+
+fn mint(config: &Config) -> Result<Secret, Failure> {
+    let new = NewKey {
+        name: FIRST_NAME.to_owned(),
+        account: FIRST_NAME.to_owned(),
+        ..NewKey::default()
+    };
+    let minted = keys::edit(&Global::key_files(config), |editor| editor.add_key(new));
+    let (_, token) = minted.map_err(Failure::failed)?;
+    Ok(token)
+}
+
+/// What a first run prints with `--json`.
+#[derive(Serialize)]
+struct Greeting {
+    token: String,
+    /// Absent if the router did not start or has no demo provider.
+    curl: Option<String>,
+}
+
+fn greet(global: &Global, token: &Secret, router: Option<&Router>) -> Result<(), Failure> {
+    let token = String::from_utf8_lossy(token.expose()).into_owned();
+    let curl = router
+        .filter(|router| router.demo)
+        .and_then(|router| Some(curl_line(router.running.addrs().first()?, &token)));
+    let mut text = format!("Your memory key, shown only now:\n\n    {token}\n");
+    if let Some(curl) = &curl {
+        text += &format!(
+            "\nTry it (the built-in demo model answers; for real ones: memoryrouter providers set):\n\n{curl}\n"
+        );
+    }
+    global.show(|| Greeting { token, curl }, || text)
+}
+
+/// A command that asks the demo model, at the address that is really listened on.
+fn curl_line(address: &BoundAddr, token: &str) -> String {
+    let place = match address {
+        BoundAddr::Tcp(address) => {
+            let mut address = *address;
+            // Every interface is no place to connect to.
+            if address.ip().is_unspecified() {
+                address.set_ip(match address {
+                    std::net::SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                    std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+                });
+            }
+            format!("http://{address}")
+        }
+        BoundAddr::Unix(path) => format!("--unix-socket {} http://localhost", path.display()),
+    };
+    format!(
+        "curl {place}/v1/chat/completions -H \"Authorization: Bearer {token}\" \
+         -H \"Content-Type: application/json\" \
+         -d '{{\"model\":\"demo/echo\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'"
+    )
+}
+
+/// Keys are in this process's memory: no core file, no debugger of the same user. And a proxy needs two descriptors a
+/// connection, which is more than the usual soft limit. None of it can fail on a system that this runs on, and where
+/// it does, serving without is better than not serving.
+fn harden() {
+    let limits = [
+        setrlimit(Resource::RLIMIT_CORE, 0, 0),
+        nix::sys::prctl::set_dumpable(false),
+        getrlimit(Resource::RLIMIT_NOFILE)
+            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard)),
+    ];
+    for error in limits.into_iter().filter_map(Result::err) {
+        // The log is not open yet.
+        let _ = io::Write::write_fmt(
+            &mut io::stderr(),
+            format_args!("memoryrouter: a limit could not be set: {error}\n"),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_curl_line_names_the_address_that_is_listened_on() {
+        let line = |address: &str| curl_line(&BoundAddr::Tcp(address.parse().unwrap()), "mk_x");
+        let expected = "curl http://127.0.0.1:8080/v1/chat/completions -H \"Authorization: Bearer mk_x\" \
+            -H \"Content-Type: application/json\" \
+            -d '{\"model\":\"demo/echo\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'";
+        assert_eq!(line("127.0.0.1:8080"), expected);
+        assert_eq!(line("0.0.0.0:8080"), expected);
+        assert!(line("[::]:1").starts_with("curl http://[::1]:1/v1/"));
+        let unix = curl_line(&BoundAddr::Unix("/run/mr".into()), "mk_x");
+        assert!(unix.starts_with("curl --unix-socket /run/mr http://localhost/v1/"));
+    }
+}
