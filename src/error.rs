@@ -59,6 +59,8 @@ pub enum Fault {
     InvalidForm,
     /// A required member is absent.
     MissingField(&'static str),
+    /// A model name that no provider has.
+    ModelTooLong,
     /// The key's patterns do not allow this model.
     ModelNotAllowed {
         /// As the caller wrote it.
@@ -103,6 +105,7 @@ impl Fault {
             | Self::WrongDialect(_)
             | Self::InvalidJson
             | Self::InvalidForm
+            | Self::ModelTooLong
             | Self::MissingField(_)
             | Self::BrokenCoding => 400,
             Self::NoMemoryKey | Self::UnknownMemoryKey => 401,
@@ -155,6 +158,7 @@ impl Fault {
             Self::InvalidJson => "Invalid JSON body".into(),
             Self::InvalidForm => "Invalid form body".into(),
             Self::MissingField(name) => format!("Missing required field: {name}"),
+            Self::ModelTooLong => "Model name is too long".into(),
             Self::ModelNotAllowed { model, .. } => {
                 format!("Model not allowed for this memory key: {model}")
             }

@@ -27,6 +27,9 @@ use crate::worker::Worker;
 /// Up to here, head and body are put together and leave in one send; beyond, copying costs more than another send.
 const ASSEMBLED_BYTES_MAX: usize = 16 * 1024;
 
+/// No provider's model has a longer name; what is longer is noise in logs and answers.
+const MODEL_BYTES_MAX: usize = 512;
+
 const ANTHROPIC_VERSION: (Name, &str, &str) =
     (Name::AnthropicVersion, "anthropic-version", "2023-06-01");
 
@@ -77,11 +80,15 @@ pub(super) fn take<'a>(
         (None, None) if is_form => String::new(),
         (None, None) => return Err(Fault::MissingField("model")),
     };
+    if model.len() > MODEL_BYTES_MAX {
+        return Err(Fault::ModelTooLong);
+    }
     let is_chat = matches!(operation.task, Task::ChatCompletions | Task::Messages);
     if is_chat && !(body.has_messages || body.has_input) {
         return Err(Fault::MissingField("messages"));
     }
     let routes = routes(&model, operation.dialect, tenant, worker)?;
+    check_repeats(&body, request.body(), &model, &routes[0], tenant, worker)?;
     let query = request
         .head
         .query(&request.bytes)
@@ -161,6 +168,32 @@ fn routes(
         }
     }
     Ok(routes)
+}
+
+/// A parser that takes the first of two models would act on the other one, so the key must allow each that is stated.
+fn check_repeats(
+    body: &RequestBody,
+    bytes: &[u8],
+    model: &str,
+    route: &Route,
+    tenant: &Tenant,
+    worker: &Worker,
+) -> Result<(), Fault> {
+    let provider = &worker.config.providers.get(route.provider).name;
+    for repeat in &body.model_repeats {
+        let stated = repeat.decode(bytes);
+        let stated = stated.strip_prefix("models/").unwrap_or(&stated);
+        let name = match stated.split_at_checked(route.prefix.len()) {
+            Some((prefix, name)) if prefix.eq_ignore_ascii_case(&route.prefix) => name,
+            _ => stated,
+        };
+        if stated != model && !model_allowed(&tenant.key, provider, name) {
+            let allowed = tenant.key.models.clone();
+            let model = stated.chars().take(MODEL_BYTES_MAX).collect();
+            return Err(Fault::ModelNotAllowed { model, allowed });
+        }
+    }
+    Ok(())
 }
 
 impl Order<'_> {
