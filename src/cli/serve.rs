@@ -41,27 +41,37 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         greet(global, token, started.as_ref().ok())?;
     }
     let router = started?;
-    for signal in signals.forever() {
-        if signal != SIGHUP {
-            break;
-        }
-        if matches!(router.keys.reload(), Reload::Unchanged) {
-            tracing::info!("key snapshot unchanged");
-        }
-    }
-    tracing::info!("draining");
-    router.running.drain();
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            if signals.forever().any(|signal| signal != SIGHUP) {
-                process::exit(1);
+    let drainer = router.running.drainer();
+    let (keys, ending) = (router.keys.clone(), drainer.clone());
+    let obey = move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => reload(&keys),
+                // Asked twice: whoever asks does not want to wait.
+                _ if ending.draining() => process::exit(1),
+                _ => {
+                    tracing::info!("draining");
+                    ending.drain();
+                }
             }
-        })
-        .map_err(Failure::failed)?;
+        }
+    };
+    let signals = thread::Builder::new().name("signals".into()).spawn(obey);
+    signals.map_err(Failure::failed)?;
     router.running.wait().map_err(Failure::failed)?;
+    if !drainer.draining() {
+        // A router without workers must not look alive to whoever restarts it.
+        return Err(Failure::failed("every worker has ended"));
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+fn reload(keys: &KeyStore) {
+    // What else it finds, the store tells itself.
+    if matches!(keys.reload(), Reload::Unchanged) {
+        tracing::info!("key snapshot unchanged");
+    }
 }
 
 /// A router that accepts, and what ends with it.
@@ -126,7 +136,7 @@ fn greet(global: &Global, token: &Secret, router: Option<&Router>) -> Result<(),
     let mut text = format!("Your memory key, shown only now:\n\n    {token}\n");
     if let Some(curl) = &curl {
         text += &format!(
-            "\nTry it (the built-in demo model answers; for real ones: memoryrouter providers set):\n\n{curl}\n"
+            "\nTry it (the built-in demo model answers; for real ones: memoryrouter providers set):\n\n{curl}"
         );
     }
     global.show(|| Greeting { token, curl }, || text)

@@ -155,10 +155,14 @@ impl Running {
 
     /// Stops accepting and lets what runs finish, for at most the configured time. Returns at once.
     pub fn drain(&self) {
-        self.shared.draining.store(true, Ordering::Relaxed);
-        for orders in &self.orders {
-            // A worker that has ended needs no order.
-            let _ = orders.unbounded_send(Order::Drain);
+        self.drainer().drain();
+    }
+
+    /// A handle for whoever decides about the end, while another thread waits for it.
+    pub fn drainer(&self) -> Drainer {
+        Drainer {
+            shared: self.shared.clone(),
+            orders: self.orders.clone(),
         }
     }
 
@@ -182,5 +186,28 @@ impl Running {
             }
         }
         result
+    }
+}
+
+/// Ends a running router from anywhere.
+#[derive(Clone)]
+pub struct Drainer {
+    shared: Arc<Shared>,
+    orders: Vec<UnboundedSender<Order>>,
+}
+
+impl Drainer {
+    /// Stops accepting and lets what runs finish, for at most the configured time. Returns at once.
+    pub fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        for orders in &self.orders {
+            // A worker that has ended needs no order.
+            let _ = orders.unbounded_send(Order::Drain);
+        }
+    }
+
+    /// Whether somebody has asked for the end.
+    pub fn draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
     }
 }
