@@ -203,7 +203,9 @@ impl<'w> Exchange<'w> {
             dialect: None,
             method: head.line.method,
             version: head.line.version,
+            // What comes behind a CONNECT is meant for a tunnel.
             keep_alive: head.line.version == Version::Http11
+                && head.line.method != Method::Connect
                 && framing::keeps_alive(head, bytes, head.line.version),
             read_whole: false,
             received: false,
