@@ -168,6 +168,10 @@ impl<'w> Exchange<'w> {
             &mut tap,
         )
         .await;
+        if !outcome.begun {
+            let provider = self.record.provider.clone().unwrap_or_default();
+            return Err(Fault::Unreachable(provider).into());
+        }
         self.record.response_bytes = outcome.body_bytes;
         self.record.ended = Ended::Relayed(outcome.end);
         self.observed(tap.finish());

@@ -41,6 +41,8 @@ pub enum End {
 pub struct Outcome {
     /// How it ended.
     pub end: End,
+    /// Whether the caller has been sent anything; if not, another answer can take this one's place.
+    pub begun: bool,
     /// Body bytes that came from the provider, framing included.
     pub body_bytes: u64,
     /// The upstream connection, if it is clean.
@@ -78,13 +80,20 @@ pub async fn relay(
     tap: &mut Tap,
 ) -> Outcome {
     let mut body = Body::new(framing, downstream.version);
+    let mut end = End::Complete;
     let keeps_alive = framing::keeps_alive(&answer.head, &answer.bytes, answer.head.line.version);
     let mut received = std::mem::take(&mut answer.bytes);
     received.drain(..answer.head.end);
     // The head leaves with the first of the body, or alone and at once.
     let mut outgoing = match body.pass(received, |content| tap.content(content)) {
         Ok(first) => [head, first].concat(),
-        Err(_) => return Outcome::broken(End::Malformed, &body, answer).await,
+        Err(_) => {
+            let outcome = Outcome::broken(End::Malformed, &body, answer).await;
+            return Outcome {
+                begun: false,
+                ..outcome
+            };
+        }
     };
     loop {
         if !outgoing.is_empty() {
@@ -92,8 +101,17 @@ pub async fn relay(
                 .deadline
                 .arm(Instant::now(), downstream.stream_idle_timeout);
             let write = downstream.writer.write_all(outgoing);
-            let (result, written) = watch.during(&answer.deadline, write).await;
+            // Once the provider has said everything its connection is clean, whatever the caller does.
+            let (result, written) = if body.done {
+                watch.beside(write).await
+            } else {
+                watch.during(&answer.deadline, write).await
+            };
             downstream.deadline.disarm();
+            if result.is_err() && body.done {
+                end = End::CallerLeft;
+                break;
+            }
             if result.is_err() {
                 return Outcome::broken(End::CallerLeft, &body, answer).await;
             }
@@ -135,7 +153,8 @@ pub async fn relay(
         None
     };
     Outcome {
-        end: End::Complete,
+        end,
+        begun: true,
         body_bytes: body.bytes,
         connection,
     }
@@ -146,6 +165,7 @@ impl Outcome {
         answer.discard().await;
         Self {
             end,
+            begun: true,
             body_bytes: body.bytes,
             connection: None,
         }

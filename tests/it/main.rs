@@ -4,4 +4,15 @@
 
 mod support;
 
+mod broken;
+mod bytes;
+mod credentials;
+mod errors;
+mod fallback;
+mod forms;
 mod http_cases;
+mod limits;
+mod pool;
+mod routing;
+mod streaming;
+mod tenants;

@@ -1,0 +1,218 @@
+//! Several keys, several addresses, several providers: what is tried, in which order, and what the caller gets.
+
+use crate::support::{Provider, Router, Setup, Then, contains, json};
+
+const CHAT: &str = "/v1/chat/completions";
+const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+
+/// Answers by the key that comes: `sk-STATUS-…` gets that status.
+fn by_key() -> Provider {
+    Provider::start(|request, wire| {
+        let key = request
+            .fields
+            .get("authorization")
+            .or(request.fields.get("x-api-key"))
+            .unwrap();
+        let status = key.split('-').nth(1).unwrap().parse().unwrap();
+        wire.send(json(status, &format!(r#"{{"paid":"{key}"}}"#)));
+        Then::Keep
+    })
+}
+
+fn keys(provider: &Provider, keys: &[&str]) -> Router {
+    let mut setup = Setup::all(provider).without_stored();
+    for key in keys {
+        setup = setup.stored("openai", key);
+    }
+    setup.start()
+}
+
+#[test]
+fn stored_keys_are_used_in_turn() {
+    let provider = by_key();
+    let router = keys(&provider, &["sk-200-a", "sk-200-b", "sk-200-c"]);
+    for _ in 0..9 {
+        assert_eq!(router.post(CHAT, BODY).status, 200);
+    }
+    for key in ["a", "b", "c"] {
+        let key = format!("Bearer sk-200-{key}");
+        let used = provider
+            .received()
+            .iter()
+            .filter(|r| r.fields.get("authorization") == Some(&key))
+            .count();
+        assert_eq!(used, 3, "{key}");
+    }
+}
+
+#[test]
+fn a_key_that_is_refused_gives_way_to_the_next() {
+    for status in [401, 403, 429, 500, 502, 503, 529] {
+        let provider = by_key();
+        let bad = format!("sk-{status}-bad");
+        let router = keys(&provider, &[&bad, "sk-200-good"]);
+        for _ in 0..4 {
+            let reply = router.post(CHAT, BODY);
+            assert_eq!(
+                (reply.status, reply.text()),
+                (200, r#"{"paid":"Bearer sk-200-good"}"#),
+                "{status}"
+            );
+        }
+        assert!(provider.count() > 4, "{status}: the bad key was tried");
+    }
+    for status in [400, 404, 413, 422] {
+        let provider = by_key();
+        let key = format!("sk-{status}-x");
+        let router = keys(&provider, &[&key, &key]);
+        assert_eq!(router.post(CHAT, BODY).status, status);
+        assert_eq!(
+            provider.count(),
+            1,
+            "{status} is the caller's fault, whatever the key"
+        );
+    }
+}
+
+#[test]
+fn attempts_are_bounded_and_the_last_answer_comes_as_it_came() {
+    let provider = by_key();
+    let all = ["sk-500-a", "sk-429-b", "sk-503-c", "sk-401-d", "sk-200-e"];
+    let mut setup = Setup::all(&provider)
+        .without_stored()
+        .toml("routing.attempts = 3");
+    for key in all {
+        setup = setup.stored("openai", key);
+    }
+    let router = setup.start();
+    let reply = router.post(CHAT, BODY);
+    let first: Vec<String> = provider
+        .received()
+        .iter()
+        .map(|r| r.fields.get("authorization").unwrap().to_owned())
+        .collect();
+    assert_eq!(first.len(), 3);
+    assert_eq!(reply.text(), format!(r#"{{"paid":"{}"}}"#, first[2]));
+    assert_eq!(reply.fields.get("content-type"), Some("application/json"));
+}
+
+#[test]
+fn a_large_refusal_that_is_held_can_still_be_given() {
+    // Larger than any buffer, so it is still under way while the next key is tried.
+    let large = format!(r#"{{"error":"{}"}}"#, "x".repeat(3 << 20));
+    let answer = json(429, &large);
+    let provider = Provider::start(move |request, wire| {
+        match request
+            .fields
+            .get("authorization")
+            .unwrap()
+            .contains("large")
+        {
+            true => wire.send(&answer),
+            false => return Then::Close,
+        };
+        Then::Keep
+    });
+    let router = keys(&provider, &["large", "closing"]);
+    for _ in 0..2 {
+        let reply = router.post(CHAT, BODY);
+        // Whichever key's turn was first: an answer is better than none.
+        assert!(
+            reply.status == 429 && reply.body == large.as_bytes() || reply.status == 502,
+            "{}",
+            reply.status
+        );
+    }
+}
+
+#[test]
+fn fallback_providers_get_their_own_keys_and_the_same_body() {
+    let first = by_key();
+    let second = by_key();
+    let setup = |toml: &str| {
+        Setup::new()
+            .without_stored()
+            .provider("openai", &first.url("/v1"))
+            .provider("groq", &second.url("/v1"))
+            .provider("anthropic", &second.url(""))
+            .stored("openai", "sk-500-one")
+            .stored("groq", "sk-200-two")
+            .toml(toml)
+            .start()
+    };
+    let router = setup("routing.fallback = [\"groq\"]");
+    let reply = router.post(
+        CHAT,
+        r#"{"model":"openai/gpt-4o","messages":[],"session_id":"s"}"#,
+    );
+    assert_eq!(
+        (reply.status, reply.text()),
+        (200, r#"{"paid":"Bearer sk-200-two"}"#)
+    );
+    assert_eq!(second.last().text(), r#"{"model":"gpt-4o","messages":[]}"#);
+    assert!(
+        !contains(&second.all_bytes(), b"sk-500-one"),
+        "a key goes to its own provider only"
+    );
+    // A passed-through key pays the named provider alone.
+    let before = second.count();
+    let reply = router.post_with(CHAT, &[("X-Provider-Key", "sk-503-mine")], BODY);
+    assert_eq!((reply.status, second.count()), (503, before));
+    assert!(!contains(&second.all_bytes(), b"sk-503-mine"));
+    // One without a key, or of another dialect, is passed over.
+    let router = setup("routing.fallback = [\"mistral\", \"anthropic\"]");
+    let reply = router.post(CHAT, BODY);
+    assert_eq!(
+        (reply.status, reply.text()),
+        (500, r#"{"paid":"Bearer sk-500-one"}"#)
+    );
+    assert_eq!(second.count(), before);
+    // Unreachable counts too.
+    drop(first);
+    let router = setup_dead(&second);
+    assert_eq!(
+        router.post(CHAT, BODY).text(),
+        r#"{"paid":"Bearer sk-200-two"}"#
+    );
+}
+
+fn setup_dead(second: &Provider) -> Router {
+    Setup::new()
+        .without_stored()
+        .provider("openai", "http://127.0.0.1:9/v1")
+        .provider("groq", &second.url("/v1"))
+        .stored("openai", "sk-200-one")
+        .stored("groq", "sk-200-two")
+        .toml("routing.fallback = [\"groq\"]")
+        .start()
+}
+
+#[test]
+fn several_addresses_share_the_work_and_stand_in_for_each_other() {
+    let (one, two) = (Provider::plain(), Provider::plain());
+    let urls = format!(
+        "providers.openai.base_url = [\"{}\", \"{}\"]",
+        one.url("/a/v1"),
+        two.url("/b/v1")
+    );
+    let router = Setup::new().toml(&urls).start();
+    for _ in 0..10 {
+        assert_eq!(router.post(CHAT, BODY).status, 200);
+    }
+    assert_eq!((one.count(), two.count()), (5, 5));
+    assert_eq!(
+        (one.last().target.as_str(), two.last().target.as_str()),
+        ("/a/v1/chat/completions", "/b/v1/chat/completions")
+    );
+    let dead = one.addr;
+    drop(one);
+    let urls = format!(
+        "providers.openai.base_url = [\"http://{dead}/v1\", \"{}\"]",
+        two.url("/b/v1")
+    );
+    let router = Setup::new().toml(&urls).start();
+    for _ in 0..4 {
+        assert_eq!(router.post(CHAT, BODY).status, 200);
+    }
+    assert_eq!(two.count(), 9);
+}

@@ -1,0 +1,233 @@
+//! Bodies up to the limit pass, codings come off under it, and what is over it is told so early.
+
+use std::io::Write;
+
+use crate::support::{Provider, Router, Setup, contains, eventually};
+
+const CHAT: &str = "/v1/chat/completions";
+const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
+}
+
+#[test]
+fn thirty_mebibytes_pass_by_default() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let body = format!(
+        r#"{{"messages":["{}"],"model":"openai/gpt-4o"}}"#,
+        "y".repeat(30 << 20)
+    );
+    assert_eq!(router.post(CHAT, &body).status, 200);
+    assert!(provider.last().body == body.replace("openai/", "").as_bytes());
+}
+
+#[test]
+fn over_the_limit_is_told_from_the_head_alone() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let mut caller = router.connect();
+    let head = |length: u64| {
+        format!(
+            "POST {CHAT} HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n",
+            router.bearer()
+        )
+    };
+    caller.send(head((32 << 20) + 1));
+    let reply = caller.reply();
+    assert_eq!(
+        (reply.status, reply.field("connection")),
+        (413, Some("close"))
+    );
+    assert_eq!(
+        reply.json()["hint"],
+        "At most 33554432 bytes (limits.body_bytes)"
+    );
+    assert_eq!(caller.rest(), b"");
+    // At the limit it goes on.
+    let mut caller = router.connect();
+    caller.send(head(32 << 20));
+    assert_eq!(caller.reply().status, 100);
+    // Chunks are counted as they come.
+    let router = Setup::all(&provider)
+        .toml("limits.body_bytes = \"64KiB\"")
+        .start();
+    let mut caller = router.connect();
+    caller.send(format!(
+        "POST {CHAT} HTTP/1.1\r\nHost: a\r\nAuthorization: {}\r\nTransfer-Encoding: chunked\r\n\r\n",
+        router.bearer()
+    ));
+    for _ in 0..17 {
+        caller.send(format!("1000\r\n{}\r\n", " ".repeat(4096)));
+    }
+    assert_eq!(caller.reply().status, 413);
+    assert_eq!(provider.count(), 0);
+}
+
+#[test]
+fn an_expectation_is_met_or_refused() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let length = BODY.len().to_string();
+    let mut caller = router.connect();
+    let head = |extra: &str, key: &str| {
+        format!(
+            "POST {CHAT} HTTP/1.1\r\nHost: a\r\nx-api-key: {key}\r\nContent-Length: {length}\r\n{extra}\r\n\r\n"
+        )
+    };
+    caller.send(head("Expect: 100-continue", &router.key));
+    assert_eq!(caller.reply().status, 100);
+    assert_eq!(caller.exchange(BODY).status, 200);
+    assert_eq!(provider.last().fields.get("expect"), None);
+    // The body is already on its way: no interim answer.
+    assert_eq!(
+        caller
+            .exchange(head("Expect: 100-Continue", &router.key) + BODY)
+            .status,
+        200
+    );
+    // Refused before the body is asked for.
+    let mut caller = router.connect();
+    caller.send(head("Expect: 100-continue", "mk_wrong"));
+    assert_eq!(caller.reply().status, 401);
+    assert_eq!(caller.rest(), b"");
+    assert_eq!(
+        router
+            .connect()
+            .exchange(head("Expect: something", &router.key))
+            .status,
+        417
+    );
+}
+
+#[test]
+fn compressed_bodies_are_decoded_and_sent_on_plain() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let plain = format!(
+        r#"{{"messages":["{}"],"model":"openai/gpt-4o"}}"#,
+        "zstd gzip br ".repeat(20_000)
+    );
+    let expected = plain.replace("openai/", "");
+    let empty_brotli_window = [0x3b];
+    for (coding, body) in [
+        ("gzip", gzip(plain.as_bytes())),
+        ("GZIP", gzip(plain.as_bytes())),
+        ("x-gzip", gzip(plain.as_bytes())),
+        ("zstd", zstd(plain.as_bytes())),
+        ("gzip, zstd", zstd(&gzip(plain.as_bytes()))),
+        ("identity", plain.clone().into_bytes()),
+    ] {
+        let reply = router.post_with(CHAT, &[("Content-Encoding", coding)], body);
+        assert_eq!(reply.status, 200, "{coding}: {reply:?}");
+        let request = provider.last();
+        assert!(request.body == expected.as_bytes(), "{coding}");
+        let label = request.fields.get("content-encoding");
+        assert!(
+            label.is_none() || label == Some("identity"),
+            "{coding}: {label:?}"
+        );
+    }
+    let before = provider.count();
+    for (coding, body, status) in [
+        ("gzip", b"not gzip".to_vec(), 400),
+        ("zstd", b"not zstd".to_vec(), 400),
+        ("br", empty_brotli_window.to_vec(), 400),
+        ("gzip", gzip(plain.as_bytes())[..50].to_vec(), 400),
+        (
+            "gzip",
+            [gzip(plain.as_bytes()), b"x".to_vec()].concat(),
+            400,
+        ),
+        ("compress", plain.clone().into_bytes(), 415),
+        ("gzip, nonsense", gzip(plain.as_bytes()), 415),
+    ] {
+        let reply = router.post_with(CHAT, &[("Content-Encoding", coding)], body);
+        assert_eq!(reply.status, status, "{coding}: {reply:?}");
+    }
+    assert_eq!(provider.count(), before);
+}
+
+#[test]
+fn a_bomb_is_refused_under_the_limit() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider)
+        .toml("limits.body_bytes = \"1MiB\"")
+        .start();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..256 {
+        encoder.write_all(&[b' '; 1 << 20]).unwrap();
+    }
+    let gzip = encoder.finish().unwrap();
+    // A zstd frame (RFC 8878 section 3.1.1) of 8,000 blocks that each say: 128 KiB of spaces.
+    let mut zstd = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 7 << 3];
+    for block in 0..8000u32 {
+        let header = (0x20000 << 3) | (1 << 1) | u32::from(block == 7999);
+        zstd.extend_from_slice(&header.to_le_bytes()[..3]);
+        zstd.push(b' ');
+    }
+    for (coding, bomb) in [("gzip", gzip), ("zstd", zstd)] {
+        assert!(bomb.len() < 1 << 19, "{coding}: {}", bomb.len());
+        let reply = router.post_with(CHAT, &[("Content-Encoding", coding)], bomb);
+        assert_eq!(reply.status, 413, "{coding}");
+    }
+    assert_eq!(provider.count(), 0);
+}
+
+#[test]
+fn hostile_json_is_refused_at_once() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    for body in [
+        "[".repeat(8 << 20),
+        "{\"a\":".repeat(4 << 20),
+        format!(r#"{{"model":"gpt-4o","messages":{}"#, "[".repeat(8 << 20)),
+    ] {
+        assert_eq!(router.post(CHAT, body).status, 400);
+    }
+    assert_eq!(provider.count(), 0);
+}
+
+#[test]
+fn more_connections_than_allowed_are_told_to_come_again() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider).toml("limits.connections = 5").start();
+    let mut held: Vec<_> = (0..5).map(|_| router.connect()).collect();
+    for caller in &mut held {
+        assert_eq!(caller.exchange(router.request(CHAT, &[], BODY)).status, 200);
+    }
+    let mut sixth = router.connect();
+    let reply = sixth.reply();
+    assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
+    assert_eq!(reply.json()["error"], "Overloaded");
+    assert_eq!(sixth.rest(), b"");
+    drop(held);
+    eventually("room again", || router.running().connections() == 0);
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+}
+
+#[test]
+fn an_answer_in_a_coding_that_nobody_asked_for_is_relayed_untouched() {
+    let body = gzip(br#"{"usage":{"prompt_tokens":1}}"#);
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let provider = Provider::answering([head.as_bytes(), &body].concat());
+    let reply = Router::start(&provider).post(CHAT, BODY);
+    assert_eq!(
+        (reply.field("content-encoding"), &reply.body),
+        (Some("gzip"), &body)
+    );
+    assert!(contains(
+        &provider.only().raw.to_ascii_lowercase(),
+        b"accept-encoding: identity"
+    ));
+}

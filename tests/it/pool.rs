@@ -1,0 +1,127 @@
+//! Connections to providers are used again, but never one that could answer wrongly.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{Provider, Router, Setup, Then, eventually, json};
+
+const CHAT: &str = "/v1/chat/completions";
+const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+
+#[test]
+fn one_connection_serves_one_request_after_another() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    for _ in 0..50 {
+        assert_eq!(router.post(CHAT, BODY).status, 200);
+    }
+    assert_eq!(provider.accepted(), 1);
+}
+
+#[test]
+fn idle_connections_that_the_provider_ends_cost_no_request() {
+    for reset in [false, true] {
+        let provider = Provider::plain();
+        let router = Router::start(&provider);
+        for round in 1..=20 {
+            assert_eq!(router.post(CHAT, BODY).status, 200, "round {round}");
+            provider.close_all(reset);
+            if round % 2 == 0 {
+                // Noticed before the next request, or met by it.
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
+        assert_eq!(provider.count(), 20, "each request arrived once");
+    }
+}
+
+#[test]
+fn a_connection_that_dies_silently_is_tried_once_more_if_no_byte_came() {
+    // The second request over a connection meets a provider that closes without a word.
+    let provider = Provider::start(|request, wire| {
+        if request.fields.get("x-die").is_some() && request.connection == 0 {
+            return Then::Close;
+        }
+        wire.send(json(200, "{}"));
+        Then::Keep
+    });
+    let router = Router::start(&provider);
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+    assert_eq!(router.post_with(CHAT, &[("X-Die", "1")], BODY).status, 200);
+    assert_eq!((provider.accepted(), provider.count()), (2, 3));
+    assert_eq!(
+        provider.received()[1].raw,
+        provider.received()[2].raw,
+        "the same bytes again"
+    );
+}
+
+#[test]
+fn nothing_is_repeated_once_a_byte_of_the_answer_came() {
+    let provider = Provider::start(|request, wire| {
+        if request.fields.get("x-die").is_some() {
+            wire.send("H");
+            return Then::Close;
+        }
+        wire.send(json(200, "{}"));
+        Then::Keep
+    });
+    let router = Router::start(&provider);
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+    assert_eq!(router.post_with(CHAT, &[("X-Die", "1")], BODY).status, 502);
+    assert_eq!(provider.count(), 2);
+}
+
+#[test]
+fn a_connection_is_given_back_only_after_a_clean_exchange() {
+    #[rustfmt::skip] // A table reads by rows.
+    let unclean = [
+        "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}x",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL",
+    ];
+    for answer in unclean {
+        let provider = Provider::answering(answer);
+        let router = Router::start(&provider);
+        let mut caller = router.connect();
+        for _ in 0..3 {
+            let reply = caller.exchange(router.request(CHAT, &[], BODY));
+            assert_eq!((reply.status, reply.text()), (200, "{}"), "{answer:?}");
+        }
+        assert_eq!(provider.accepted(), 3, "{answer:?}");
+    }
+    // Bytes that come while the connection is idle answer nothing.
+    let provider = Provider::start(|_, wire| {
+        wire.send(json(200, "{}"));
+        thread::sleep(Duration::from_millis(30));
+        wire.send(json(200, "\"EVIL\""));
+        Then::Keep
+    });
+    let router = Router::start(&provider);
+    for _ in 0..3 {
+        assert_eq!(router.post(CHAT, BODY).text(), "{}");
+        thread::sleep(Duration::from_millis(60));
+    }
+    assert_eq!(provider.accepted(), 3);
+}
+
+#[test]
+fn idle_connections_end_after_their_time_and_beyond_their_number() {
+    let provider = Provider::start(|_, wire| {
+        thread::sleep(Duration::from_millis(50));
+        wire.send(json(200, "{}"));
+        Then::Keep
+    });
+    let toml = "limits.upstream_idle = 3\ntimeouts.upstream_idle = \"1s\"";
+    let router = Setup::all(&provider).toml(toml).start();
+    thread::scope(|scope| {
+        for _ in 0..10 {
+            scope.spawn(|| assert_eq!(router.post(CHAT, BODY).status, 200));
+        }
+    });
+    assert!(provider.accepted() > 3);
+    eventually("the surplus closed", || provider.open() == 3);
+    eventually("the idle closed", || provider.open() == 0);
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+}
