@@ -310,8 +310,9 @@ impl KeyStore {
             }
             Err(refusal) => {
                 let reason = refusal.to_string();
-                // The file may be looked at again and again; the same fault is told once.
-                if told.last_refusal.as_ref() != Some(&reason) {
+                // A fault outside the file's contents is looked at again and again, and told once.
+                let lasting = matches!(refusal, Refusal::File(_) | Refusal::Master(_));
+                if !lasting || told.last_refusal.as_ref() != Some(&reason) {
                     self.0.refusals.fetch_add(1, Ordering::Relaxed);
                     tracing::error!(
                         reason,

@@ -1,0 +1,268 @@
+//! What the router answers by itself: models, health, readiness, HEAD, OPTIONS, CORS.
+
+use memoryrouter::keys::NewKey;
+
+use crate::support::{Gate, Provider, Router, Setup, Then, eventually, json, request};
+
+const CHAT: &str = "/v1/chat/completions";
+const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+
+#[test]
+fn models_are_those_that_the_account_can_pay_and_the_key_may_use() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider)
+        .without_stored()
+        .stored("openai", "k")
+        .stored("anthropic", "k")
+        .start();
+    let list = |key: &str, path: &str| {
+        let reply = router.ask("GET", path, &[("x-api-key", key)]);
+        assert_eq!(reply.status, 200);
+        let body = reply.json();
+        assert_eq!(body["object"], "list");
+        body["data"].as_array().unwrap().clone()
+    };
+    let all = list(&router.key, "/v1/models");
+    for model in &all {
+        assert!(
+            model["id"].is_string()
+                && model["display_name"].is_string()
+                && model["owned_by"].is_string()
+        );
+        assert_eq!(model["object"], "model");
+        assert!(model["created"].is_u64());
+    }
+    let owners = |models: &[serde_json::Value]| {
+        let mut owners: Vec<String> = models
+            .iter()
+            .map(|model| model["owned_by"].as_str().unwrap().into())
+            .collect();
+        owners.sort();
+        owners.dedup();
+        owners
+    };
+    assert!(all.iter().any(|model| model["id"] == "gpt-4o"));
+    assert!(
+        all.iter()
+            .any(|model| model["id"].as_str().unwrap().starts_with("claude"))
+    );
+    assert!(
+        !all.iter()
+            .any(|model| model["id"].as_str().unwrap().starts_with("gemini")),
+        "{:?}",
+        owners(&all)
+    );
+    for path in [
+        "/v1beta/models",
+        "/models",
+        "/v1/v1/models",
+        "/v1/models/",
+        "/v1/models?limit=1000",
+    ] {
+        assert_eq!(list(&router.key, path), all, "{path}");
+    }
+    let narrow = router.mint(NewKey {
+        models: vec!["claude*".into()],
+        ..NewKey::default()
+    });
+    let some = list(&narrow, "/v1/models");
+    assert!(
+        !some.is_empty()
+            && some
+                .iter()
+                .all(|model| model["id"].as_str().unwrap().contains("claude"))
+    );
+    let poor = router.mint(NewKey {
+        account: "poor".into(),
+        ..NewKey::default()
+    });
+    // Only what needs no key is left.
+    assert!(
+        list(&poor, "/v1/models")
+            .iter()
+            .all(|model| model["id"].as_str().unwrap().starts_with("ollama/"))
+    );
+    assert_eq!(router.ask("GET", "/v1/models", &[]).status, 401);
+    assert_eq!(provider.accepted(), 0, "the list itself asks nobody");
+    // Each listed model leads back to its provider.
+    for model in all
+        .iter()
+        .filter(|model| model["owned_by"] == "openai" || model["owned_by"] == "anthropic")
+    {
+        let body = format!(r#"{{"model":{},"messages":[]}}"#, model["id"]);
+        assert_eq!(router.post(CHAT, body).status, 200, "{model}");
+    }
+}
+
+#[test]
+fn health_readiness_and_root_need_no_key() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    assert_eq!(router.ask("GET", "/health", &[]).json()["status"], "ok");
+    let ready = router.ask("GET", "/ready", &[]);
+    assert_eq!(
+        (ready.status, &ready.json()["status"]),
+        (200, &"ready".into())
+    );
+    assert_eq!(ready.json()["snapshot"]["keys"], 1);
+    let root = router.ask("GET", "/", &[]);
+    assert_eq!(root.json()["name"], "MemoryRouter");
+    assert_eq!(root.json()["version"], env!("CARGO_PKG_VERSION"));
+    assert!(root.json()["docs"].is_string());
+    for path in ["/", "/health", "/ready", "/v1/models"] {
+        let bearer = router.bearer();
+        let auth = [("Authorization", bearer.as_str())];
+        let get = router.ask("GET", path, &auth);
+        let head = router.ask("HEAD", path, &auth);
+        assert_eq!(head.status, get.status, "{path}");
+        assert_eq!(
+            head.field("content-length"),
+            get.field("content-length"),
+            "{path}"
+        );
+        // Nothing follows a HEAD's head: the next answer on the connection is the next answer.
+        let mut caller = router.connect();
+        caller.send(request("HEAD", path, &auth, ""));
+        caller.head().unwrap();
+        assert_eq!(
+            caller.exchange(request("GET", "/health", &[], "")).status,
+            200,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn browsers_are_let_in_by_name_only() {
+    let provider = Provider::answering(json(200, "{}"));
+    let preflight = [
+        ("Origin", "https://app.example.com"),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", "authorization"),
+    ];
+    let router = Router::start(&provider);
+    let reply = router.ask("OPTIONS", CHAT, &preflight);
+    assert_eq!(
+        (reply.status, reply.field("allow")),
+        (204, Some("POST, OPTIONS"))
+    );
+    assert_eq!(reply.field("access-control-allow-origin"), None);
+    let router = Setup::all(&provider)
+        .toml("cors.origins = [\"https://app.example.com\"]")
+        .start();
+    let reply = router.ask("OPTIONS", CHAT, &preflight);
+    assert_eq!(reply.status, 204);
+    assert_eq!(
+        reply.field("access-control-allow-origin"),
+        Some("https://app.example.com")
+    );
+    assert!(
+        reply
+            .field("access-control-allow-methods")
+            .unwrap()
+            .contains("POST")
+    );
+    assert!(
+        reply
+            .field("access-control-allow-headers")
+            .unwrap()
+            .contains("authorization")
+    );
+    let other = [("Origin", "https://evil.example.com"), preflight[1]];
+    assert_eq!(
+        router
+            .ask("OPTIONS", CHAT, &other)
+            .field("access-control-allow-origin"),
+        None
+    );
+    for (origin, allowed) in [
+        ("https://app.example.com", true),
+        ("https://evil.example.com", false),
+    ] {
+        let reply = router.post_with(CHAT, &[("Origin", origin)], BODY);
+        assert_eq!(reply.status, 200);
+        assert_eq!(
+            reply.field("access-control-allow-origin"),
+            allowed.then_some(origin)
+        );
+        let refused = router
+            .connect()
+            .exchange(request("POST", CHAT, &[("Origin", origin)], BODY));
+        assert_eq!(
+            (refused.status, refused.field("access-control-allow-origin")),
+            (401, allowed.then_some(origin))
+        );
+    }
+    assert!(
+        router
+            .ask("OPTIONS", "/v1/models", &[])
+            .field("allow")
+            .unwrap()
+            .contains("GET")
+    );
+}
+
+#[test]
+fn draining_lets_streams_finish_and_takes_nothing_new() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+        waits.pass();
+        wire.send("4\r\nlast\r\n0\r\n\r\n");
+        Then::Keep
+    });
+    let router = Setup::all(&provider).workers(2).start();
+    let mut idle = router.connect();
+    assert_eq!(
+        idle.exchange(request("GET", "/health", &[], "")).status,
+        200
+    );
+    let mut half = router.connect();
+    half.send("GET /ready HTTP/1.1\r\n");
+    let mut streaming = router.connect();
+    streaming.send(router.request(CHAT, &[], BODY));
+    let mut head = streaming.head().unwrap();
+    eventually("all of them accepted", || {
+        router.running().connections() == 3
+    });
+    router.running().drain();
+    assert_eq!(idle.rest(), b"", "idle connections end at once");
+    // One that has begun is answered, and told that it was the last.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    half.send("Host: a\r\n\r\n");
+    let ready = half.reply();
+    assert_eq!(
+        (
+            ready.status,
+            ready.field("connection"),
+            ready.field("retry-after")
+        ),
+        (503, Some("close"), Some("1"))
+    );
+    assert_eq!(ready.json()["error"], "Draining");
+    let refused = std::net::TcpStream::connect(router.addr());
+    assert!(refused.is_err(), "nobody listens any more");
+    gate.open();
+    streaming.finish(&mut head);
+    assert_eq!((head.text(), head.complete), ("firstlast", true));
+    router.stop();
+}
+
+#[test]
+fn what_does_not_finish_in_time_is_cut() {
+    let provider = Provider::start(|_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");
+        wire.closed_after();
+        Then::Close
+    });
+    let router = Setup::all(&provider)
+        .toml("timeouts.drain = \"300ms\"")
+        .start();
+    let mut caller = router.connect();
+    caller.send(router.request(CHAT, &[], BODY));
+    let mut head = caller.head().unwrap();
+    router.stop();
+    caller.finish(&mut head);
+    assert_eq!((head.text(), head.complete), ("first", false));
+}

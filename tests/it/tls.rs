@@ -1,0 +1,207 @@
+//! TLS on both sides, and Unix sockets.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+
+use crate::support::{Provider, Setup, Then, json};
+
+const CHAT: &str = "/v1/chat/completions";
+const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+
+/// An authority made for one test.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// Certificate and key for `name`, PEM.
+    fn issue(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn server(&self, name: &str) -> Arc<ServerConfig> {
+        let (certificate, key) = self.issue(name);
+        let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        Arc::new(
+            config
+                .with_no_client_auth()
+                .with_single_cert(chain, key)
+                .unwrap(),
+        )
+    }
+}
+
+fn write(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn providers_over_https_are_checked_against_the_configured_authority() {
+    let dir = tempfile::tempdir().unwrap();
+    let (good, other) = (Authority::new(), Authority::new());
+    let large = format!(r#"{{"text":"{}"}}"#, "z".repeat(1 << 20));
+    let answer = json(200, &large);
+    let provider = Provider::start_tls(good.server("localhost"), move |_, wire| {
+        wire.send(&answer);
+        Then::Keep
+    });
+    let start = |provider: &Provider, ca: &str| {
+        let ca = write(dir.path(), "ca.pem", ca);
+        let setup = Setup::new().provider("openai", &provider.url("/v1"));
+        setup
+            .toml(&format!("providers.openai.ca = \"{ca}\""))
+            .start()
+    };
+    let router = start(&provider, &good.pem());
+    let body = format!(
+        r#"{{"model":"gpt-4o","messages":["{}"]}}"#,
+        "y".repeat(1 << 20)
+    );
+    for _ in 0..3 {
+        let reply = router.post(CHAT, &body);
+        assert!(reply.status == 200 && reply.body == large.as_bytes());
+        assert!(provider.last().body == body.as_bytes());
+    }
+    assert_eq!(provider.accepted(), 1, "used again");
+    // Another authority, or the right one for another name: nothing is sent.
+    let unreachable = r#"{"error": "Failed to reach provider: openai"}"#;
+    let router = start(&provider, &other.pem());
+    assert_eq!(router.post(CHAT, BODY).text(), unreachable);
+    let misnamed = Provider::start_tls(good.server("other.test"), |_, _| Then::Close);
+    let router = start(&misnamed, &good.pem());
+    assert_eq!(router.post(CHAT, BODY).text(), unreachable);
+    assert_eq!((provider.count(), misnamed.count()), (3, 0));
+    // The system does not know the test's authority.
+    let router = Setup::new()
+        .provider("openai", &provider.url("/v1"))
+        .start();
+    assert_eq!(router.post(CHAT, BODY).text(), unreachable);
+    // A provider that speaks no TLS waits for a request, and the handshake for an answer.
+    let plain = Provider::plain();
+    let url = plain.url("/v1").replace("http:", "https:");
+    let setup = Setup::new().provider("openai", &url);
+    let router = setup.toml("timeouts.connect = \"300ms\"").start();
+    assert_eq!(router.post(CHAT, BODY).status, 504);
+}
+
+#[test]
+fn a_truncated_tls_answer_is_no_whole_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    // Ends without close_notify, which an attacker on the way could have done.
+    let provider = Provider::start_tls(authority.server("localhost"), |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil close");
+        Then::Close
+    });
+    let ca = write(dir.path(), "ca.pem", &authority.pem());
+    let setup = Setup::new().provider("openai", &provider.url("/v1"));
+    let router = setup
+        .toml(&format!("providers.openai.ca = \"{ca}\""))
+        .start();
+    let reply = router.post(CHAT, BODY);
+    assert_eq!((reply.text(), reply.complete), ("until close", false));
+}
+
+#[test]
+fn callers_over_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (certificate, key) = authority.issue("localhost");
+    let certificate = write(dir.path(), "cert.pem", &certificate);
+    let key = write(dir.path(), "key.pem", &key);
+    let provider = Provider::plain();
+    let tls = format!("server.tls = {{ cert = \"{certificate}\", key = \"{key}\" }}");
+    let router = Setup::all(&provider).toml(&tls).start();
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
+        .unwrap();
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap();
+        let config = Arc::new(
+            config
+                .with_root_certificates(roots.clone())
+                .with_no_client_auth(),
+        );
+        let connection = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
+        let socket = std::net::TcpStream::connect(router.addr()).unwrap();
+        socket
+            .set_read_timeout(Some(crate::support::PATIENCE))
+            .unwrap();
+        let mut stream = StreamOwned::new(connection, socket);
+        for _ in 0..2 {
+            stream.write_all(&router.request(CHAT, &[], BODY)).unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\n{}") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                answer.push(byte[0]);
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+        }
+    }
+    // Plain bytes on the TLS port cost that connection only.
+    let mut plain = router.connect();
+    plain.send(router.request(CHAT, &[], BODY));
+    plain.rest();
+    assert_eq!(provider.count(), 4);
+}
+
+#[test]
+fn callers_over_a_unix_socket() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("router.sock");
+    let provider = Provider::plain();
+    let listen = format!("[\"unix:{}\", \"127.0.0.1:0\"]", path.display());
+    let router = Setup::all(&provider).listen(&listen).workers(2).start();
+    for _ in 0..4 {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        for _ in 0..2 {
+            stream.write_all(&router.request(CHAT, &[], BODY)).unwrap();
+            let mut answer = [0; 16];
+            stream.read_exact(&mut answer).unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200 "));
+            let mut rest = Vec::new();
+            while !rest.ends_with(b"\r\n\r\n{}") {
+                let mut byte = [0];
+                stream.read_exact(&mut byte).unwrap();
+                rest.push(byte[0]);
+            }
+        }
+    }
+    assert_eq!(
+        router.post(CHAT, BODY).status,
+        200,
+        "and over TCP beside it"
+    );
+    router.stop();
+    assert!(!path.exists(), "the socket's file goes with the router");
+}
