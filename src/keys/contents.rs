@@ -9,12 +9,11 @@ use std::collections::{BTreeMap, HashSet};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::UnixSeconds;
+use super::codec::{Source, Writer};
 
 /// Version of this encoding, in front of it.
 const ENCODING: u16 = 1;
 
-/// A name, an id, a pattern.
-const TEXT_BYTES_MAX: usize = 1024;
 /// A sealed provider key: nonce and tag around a key of any sane length.
 const SEALED_KEY_BYTES_MAX: usize = 16 * 1024;
 /// Counts per record; no legitimate record comes near.
@@ -336,102 +335,6 @@ impl KeyRecord {
             limits,
             manage_keys,
         })
-    }
-}
-
-struct Writer(Zeroizing<Vec<u8>>);
-
-impl Writer {
-    fn bytes(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(bytes);
-    }
-
-    fn number(&mut self, number: u64) {
-        self.bytes(&number.to_le_bytes());
-    }
-
-    fn optional(&mut self, number: Option<u64>) {
-        self.bytes(&[u8::from(number.is_some())]);
-        self.number(number.unwrap_or(0));
-    }
-
-    /// Texts were bounded where they came in; a longer one would make a file that nobody can read.
-    fn text(&mut self, text: &str) {
-        let mut end = text.len().min(TEXT_BYTES_MAX);
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.bytes(&(end as u16).to_le_bytes());
-        self.bytes(&text.as_bytes()[..end]);
-    }
-}
-
-struct Source<'a>(&'a [u8]);
-
-impl<'a> Source<'a> {
-    fn bytes(&mut self, count: usize) -> Result<&'a [u8], ContentsError> {
-        let (taken, rest) = self
-            .0
-            .split_at_checked(count)
-            .ok_or(ContentsError::Length)?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ContentsError> {
-        let (taken, rest) = self
-            .0
-            .split_first_chunk::<N>()
-            .ok_or(ContentsError::Length)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    fn number(&mut self) -> Result<u64, ContentsError> {
-        self.array().map(u64::from_le_bytes)
-    }
-
-    fn count(&mut self, max: usize) -> Result<usize, ContentsError> {
-        usize::try_from(self.number()?)
-            .ok()
-            .filter(|count| *count <= max)
-            .ok_or(ContentsError::Value)
-    }
-
-    fn flag(&mut self) -> Result<bool, ContentsError> {
-        match self.array::<1>()? {
-            [0] => Ok(false),
-            [1] => Ok(true),
-            _ => Err(ContentsError::Value),
-        }
-    }
-
-    fn optional(&mut self) -> Result<Option<u64>, ContentsError> {
-        let present = self.flag()?;
-        let number = self.number()?;
-        if !present && number != 0 {
-            return Err(ContentsError::Value);
-        }
-        Ok(present.then_some(number))
-    }
-
-    fn seconds(&mut self) -> Result<UnixSeconds, ContentsError> {
-        i64::try_from(self.number()?).map_err(|_| ContentsError::Value)
-    }
-
-    fn optional_seconds(&mut self) -> Result<Option<UnixSeconds>, ContentsError> {
-        self.optional()?
-            .map(i64::try_from)
-            .transpose()
-            .map_err(|_| ContentsError::Value)
-    }
-
-    fn text(&mut self) -> Result<String, ContentsError> {
-        let length = usize::from(u16::from_le_bytes(self.array()?));
-        if length > TEXT_BYTES_MAX {
-            return Err(ContentsError::Value);
-        }
-        String::from_utf8(self.bytes(length)?.to_vec()).map_err(|_| ContentsError::Value)
     }
 }
 

@@ -8,20 +8,15 @@ use std::path::Path;
 
 use zeroize::Zeroizing;
 
-use super::UnixSeconds;
-use super::contents::{Contents, KeyRecord, KeyState, Limits, StoredKey, TokenEntry};
+use super::contents::{Contents, StoredKey};
+use super::editor::{Editor, random};
 use super::file::{self, FileError};
 use super::master::{KdfParams, MasterError, MasterKey, MasterSource};
 use super::seal::{self, Header, Place, SealError};
-use super::snapshot::TokenHasher;
 use super::store::{self, KeyFiles, Opened, Refusal, Seen};
-use super::token::{self, TokenError};
+use super::token::TokenError;
 use crate::clock;
 use crate::secret::Secret;
-
-/// Names and ids that people give.
-const NAME_BYTES_MAX: usize = 128;
-const PROVIDER_KEY_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a change was not made.
 #[derive(Debug)]
@@ -63,22 +58,6 @@ impl fmt::Display for EditError {
 }
 
 impl std::error::Error for EditError {}
-
-fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, EditError> {
-    let mut bytes = Zeroizing::new([0; N]);
-    getrandom::fill(&mut *bytes).map_err(|_| EditError::Random)?;
-    Ok(bytes)
-}
-
-/// An id that a person can read out: a word and 16 characters.
-fn new_id(word: &str) -> Result<String, EditError> {
-    const ALPHABET: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let bytes = random::<16>()?;
-    let letters = bytes
-        .iter()
-        .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
-    Ok(format!("{word}_{}", letters.collect::<String>()))
-}
 
 /// Makes a master key and an empty sealed file. Overwrites nothing.
 pub fn init(snapshot: &Path, master_key: &Path) -> Result<(), EditError> {
@@ -225,205 +204,6 @@ pub fn rekey(files: &KeyFiles) -> Result<(), EditError> {
     file::replace_private(path, &both).map_err(EditError::File)?;
     file::replace_private(&files.snapshot, &bytes).map_err(EditError::File)?;
     file::replace_private(path, new.to_line().as_bytes()).map_err(EditError::File)
-}
-
-/// A key to be made.
-#[derive(Debug, Default)]
-pub struct NewKey {
-    /// For people; empty is allowed.
-    pub name: String,
-    /// Whose provider keys it uses.
-    pub account: String,
-    /// When it stops working.
-    pub expires_at: Option<UnixSeconds>,
-    /// Patterns of models.
-    pub models: Vec<String>,
-    /// What it may use.
-    pub limits: Limits,
-    /// Whether it may mint and revoke.
-    pub manage_keys: bool,
-    /// A token made elsewhere; else one is minted.
-    pub token: Option<Secret>,
-}
-
-/// The contents while they are changed.
-pub struct Editor<'a> {
-    /// As they are.
-    pub contents: &'a mut Contents,
-    master: &'a MasterKey,
-}
-
-impl Editor<'_> {
-    /// Adds a memory key; returns its record and the token, which is shown once and kept nowhere.
-    pub fn add_key(&mut self, new: NewKey) -> Result<(KeyRecord, Secret), EditError> {
-        check_name("account", &new.account)?;
-        if new.name.len() > NAME_BYTES_MAX {
-            return Err(EditError::Invalid(format!(
-                "a name has at most {NAME_BYTES_MAX} bytes"
-            )));
-        }
-        let (token, entry) = self.token(new.token)?;
-        let record = KeyRecord {
-            id: new_id("key")?,
-            name: new.name,
-            account: new.account,
-            vault: new_id("vault")?,
-            vault_key: *random()?,
-            created_at: clock::unix_seconds(),
-            expires_at: new.expires_at,
-            state: KeyState::Active,
-            tokens: vec![entry],
-            models: new.models,
-            limits: new.limits,
-            manage_keys: new.manage_keys,
-        };
-        self.contents.keys.push(record.clone());
-        Ok((record, token))
-    }
-
-    fn token(&self, imported: Option<Secret>) -> Result<(Secret, TokenEntry), EditError> {
-        let token = match imported {
-            Some(token) => {
-                token::check_imported(token.expose()).map_err(EditError::Token)?;
-                token
-            }
-            None => token::mint(*random()?),
-        };
-        let digest = TokenHasher::new(&self.contents.pepper).digest(token.expose());
-        if self
-            .contents
-            .keys
-            .iter()
-            .flat_map(|key| &key.tokens)
-            .any(|known| known.digest == digest)
-        {
-            return Err(EditError::TokenExists);
-        }
-        let entry = TokenEntry {
-            digest,
-            last4: token.last4(),
-            valid_until: None,
-        };
-        Ok((token, entry))
-    }
-
-    /// The record of an id.
-    pub fn key(&mut self, id: &str) -> Result<&mut KeyRecord, EditError> {
-        let found = self.contents.keys.iter_mut().find(|key| key.id == id);
-        found.ok_or_else(|| EditError::NotFound(format!("key: {id}")))
-    }
-
-    /// Revokes a key, or takes that back.
-    pub fn set_state(&mut self, id: &str, state: KeyState) -> Result<KeyRecord, EditError> {
-        let key = self.key(id)?;
-        key.state = state;
-        Ok(key.clone())
-    }
-
-    /// Gives a key a new token; the old one works until `old_until`.
-    pub fn rotate(
-        &mut self,
-        id: &str,
-        old_until: UnixSeconds,
-    ) -> Result<(KeyRecord, Secret), EditError> {
-        let (token, entry) = self.token(None)?;
-        let now = clock::unix_seconds();
-        let key = self.key(id)?;
-        // An earlier end stays: rotating again must not lengthen the life of a token that is on its way out.
-        for old in &mut key.tokens {
-            old.valid_until = Some(old.valid_until.map_or(old_until, |end| end.min(old_until)));
-        }
-        key.tokens
-            .retain(|old| old.valid_until.is_none_or(|end| end > now));
-        key.tokens.insert(0, entry);
-        Ok((key.clone(), token))
-    }
-
-    /// Stores a provider key for an account; returns its id.
-    pub fn add_provider_key(
-        &mut self,
-        account: &str,
-        provider: &str,
-        key: &Secret,
-    ) -> Result<StoredKey, EditError> {
-        check_name("account", account)?;
-        check_name("provider", provider)?;
-        let bytes = key.expose();
-        if bytes.is_empty()
-            || bytes.len() > PROVIDER_KEY_BYTES_MAX
-            || !bytes.iter().all(u8::is_ascii_graphic)
-        {
-            return Err(EditError::Invalid(
-                "a provider key is one line of visible ASCII characters".into(),
-            ));
-        }
-        if token::is_memory_key(bytes) {
-            return Err(EditError::Invalid(
-                "this is a memory key; a provider key comes from the provider".into(),
-            ));
-        }
-        let place = Place { account, provider };
-        let sealed =
-            seal::seal_for(&place, self.master, *random()?, bytes).ok_or(EditError::Random)?;
-        let list = self
-            .contents
-            .provider_keys
-            .entry((account.to_owned(), provider.to_owned()))
-            .or_default();
-        let number = list
-            .iter()
-            .filter_map(|key| key.id.parse::<u32>().ok())
-            .max()
-            .unwrap_or(0)
-            + 1;
-        let stored = StoredKey {
-            id: number.to_string(),
-            sealed,
-            last4: key.last4(),
-            created_at: clock::unix_seconds(),
-        };
-        list.push(stored.clone());
-        Ok(stored)
-    }
-
-    /// Removes one provider key by id, or all of an account for a provider; returns how many.
-    pub fn remove_provider_keys(
-        &mut self,
-        account: &str,
-        provider: &str,
-        id: Option<&str>,
-    ) -> Result<usize, EditError> {
-        let place = (account.to_owned(), provider.to_owned());
-        let missing =
-            || EditError::NotFound(format!("key of account {account} for provider: {provider}"));
-        let list = self
-            .contents
-            .provider_keys
-            .get_mut(&place)
-            .ok_or_else(missing)?;
-        let before = list.len();
-        list.retain(|key| id.is_some_and(|id| key.id != id));
-        let removed = before - list.len();
-        if list.is_empty() {
-            self.contents.provider_keys.remove(&place);
-        }
-        if removed == 0 {
-            Err(missing())
-        } else {
-            Ok(removed)
-        }
-    }
-}
-
-/// Accounts and providers are named in files, paths and logs.
-fn check_name(what: &str, name: &str) -> Result<(), EditError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@:".contains(&byte);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
-        return Err(EditError::Invalid(format!(
-            "{what}: 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 - _ . @ :"
-        )));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

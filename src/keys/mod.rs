@@ -5,8 +5,10 @@
 //! contents. A file that cannot be trusted whole is refused with its reason, and what was loaded before keeps
 //! serving. Nothing here runs on a worker but the look-up.
 
+mod codec;
 mod contents;
 mod edit;
+mod editor;
 mod file;
 mod master;
 mod seal;
@@ -18,7 +20,8 @@ mod watch;
 pub use contents::{
     Contents, ContentsError, KeyRecord, KeyState, Limits, Period, StoredKey, TokenEntry,
 };
-pub use edit::{EditError, Editor, NewKey, edit, init, inspect, rekey, replace, reveal};
+pub use edit::{EditError, edit, init, inspect, rekey, replace, reveal};
+pub use editor::{Editor, NewKey};
 pub use file::FileError;
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use seal::{Header, SealError, Sealed};

@@ -303,9 +303,7 @@ fn forms_for_audio_and_images() {
         .start();
     let form = |model: &str| {
         let file: Vec<u8> = (0..100_000u32).map(|i| (i % 256) as u8).collect();
-        let head = format!(
-            "--XYZ\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\nContent-Type: audio/mpeg\r\n\r\n"
-        );
+        let head = "--XYZ\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.mp3\"\r\nContent-Type: audio/mpeg\r\n\r\n";
         let tail = format!(
             "\r\n--XYZ\r\nContent-Disposition: form-data; name=\"model\"\r\n\r\n{model}\r\n--XYZ--\r\n"
         );

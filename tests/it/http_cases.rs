@@ -1,6 +1,7 @@
 //! Raw HTTP cases with their verdicts: each whole, in 1-byte writes, at every 2-way split, behind a good request.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -95,16 +96,19 @@ fn cases(key: &str) -> Vec<Case> {
     file["cases"].as_array().unwrap().iter().map(read).collect()
 }
 
+/// An answer, and whether the provider closes behind it.
+type Scripted = (Vec<u8>, bool);
+
 /// A router of one worker and its provider, which answers as the case says, or plainly.
 struct Bench {
     router: Router,
     provider: Provider,
-    scripted: std::sync::Arc<std::sync::Mutex<Option<(Vec<u8>, bool)>>>,
+    scripted: Arc<Mutex<Option<Scripted>>>,
 }
 
 impl Bench {
     fn new() -> Self {
-        let scripted = std::sync::Arc::new(std::sync::Mutex::new(None::<(Vec<u8>, bool)>));
+        let scripted = Arc::new(Mutex::new(None::<Scripted>));
         let script = scripted.clone();
         let provider = Provider::start(move |request, wire| {
             let script = script.lock().unwrap().clone();

@@ -1,11 +1,17 @@
 //! The router from outside: raw bytes in, raw bytes out, against a provider that records what it gets.
 
 #![allow(unreachable_pub, reason = "nothing is public in a test binary")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test may end where it stands"
+)]
 
 mod support;
 
 mod broken;
 mod bytes;
+mod commands;
 mod credentials;
 mod errors;
 mod fallback;
@@ -14,6 +20,7 @@ mod http_cases;
 mod limits;
 mod local;
 mod pool;
+mod process;
 mod routing;
 mod snapshot;
 mod streaming;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::keys::{KeyStore, Reload, Snapshot};
+use crate::keys::{KeyRecord, KeyState, KeyStore, NewKey, Reload, Snapshot};
 
 struct Dir {
     dir: tempfile::TempDir,

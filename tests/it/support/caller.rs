@@ -99,7 +99,7 @@ impl Caller {
     pub fn head(&mut self) -> Option<Reply> {
         let raw_head = match read_head(&mut self.stream) {
             Ok(head) => head,
-            Err(Broken::End(0) | Broken::Reset(_)) => return None,
+            Err(Broken::End(0) | Broken::Reset) => return None,
             Err(why) => panic!("half a head: {why:?}"),
         };
         let (start, fields) = parse_head(&raw_head).unwrap();

@@ -38,8 +38,8 @@ pub enum BodyEnd {
 pub enum Broken {
     /// The connection ended, after this many bytes of the message.
     End(usize),
-    /// It was reset.
-    Reset(io::ErrorKind),
+    /// It was reset, or stalled for too long.
+    Reset,
     /// It is no message that everyone reads alike.
     Doubtful(String),
 }
@@ -48,7 +48,7 @@ impl Broken {
     fn of(error: io::Error, read: usize) -> Self {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => Self::End(read),
-            kind => Self::Reset(kind),
+            _ => Self::Reset,
         }
     }
 }

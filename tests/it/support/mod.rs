@@ -4,14 +4,15 @@
 
 mod caller;
 mod message;
+pub mod program;
 mod provider;
 mod router;
 
 use std::time::{Duration, Instant};
 
 pub use caller::{Caller, Reply, request};
-pub use message::{Fields, unchunk};
-pub use provider::{Gate, Provider, Received, Then, Wire, json, respond};
+pub use message::unchunk;
+pub use provider::{Gate, Provider, Then, json};
 pub use router::{Router, Setup};
 
 /// How long a test waits for what must happen: long, so that a loaded machine is not a failure.

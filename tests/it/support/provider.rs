@@ -17,7 +17,6 @@ use super::{PATIENCE, eventually};
 pub struct Received {
     /// Which connection it came over, counted from 0.
     pub connection: usize,
-    pub method: String,
     /// Path and query.
     pub target: String,
     pub fields: Fields,
@@ -105,7 +104,7 @@ impl Wire {
 }
 
 /// Status line, fields and body with its length.
-pub fn respond(status: u16, fields: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<u8> {
+fn respond(status: u16, fields: &[(&str, &str)], body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let mut out = format!("HTTP/1.1 {status} Status\r\n");
     for (name, value) in fields {
@@ -360,7 +359,7 @@ impl Shared {
                 self.doubtful.lock().unwrap().push(what);
                 return None;
             }
-            Err(Broken::End(0) | Broken::Reset(_)) => return None,
+            Err(Broken::End(0) | Broken::Reset) => return None,
             Err(Broken::End(read)) => {
                 self.fragments
                     .lock()
@@ -375,13 +374,11 @@ impl Shared {
                 &start.split(' ').collect::<Vec<_>>()[..],
                 fields.all("host").len(),
             ) {
-                ([method, target, "HTTP/1.1"], 1) => {
-                    Ok(((*method).to_owned(), (*target).to_owned(), fields, end))
-                }
+                (["POST", target, "HTTP/1.1"], 1) => Ok(((*target).to_owned(), fields, end)),
                 _ => Err(Broken::Doubtful(format!("{start:?} {fields:?}"))),
             }
         });
-        let (method, target, fields, end) = match parsed {
+        let (target, fields, end) = match parsed {
             Ok(parsed) => parsed,
             Err(why) => {
                 self.doubtful.lock().unwrap().push(format!("{why:?}"));
@@ -393,7 +390,6 @@ impl Shared {
         match result {
             Ok(()) => Some(Received {
                 connection,
-                method,
                 target,
                 fields,
                 body,

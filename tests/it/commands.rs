@@ -1,0 +1,336 @@
+//! The command line as it is built: files, exit codes, texts, and what is never shown.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::program::{Home, command, finish};
+
+#[test]
+fn init_makes_a_directory_and_overwrites_nothing() {
+    let home = Home::new();
+    for (name, mode) in [("master.key", 0o600), ("keys.snapshot", 0o600)] {
+        let found = fs::metadata(home.file(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{name}");
+    }
+    let before: Vec<_> = ["memoryrouter.toml", "master.key", "keys.snapshot"]
+        .map(|name| fs::read(home.file(name)).unwrap())
+        .into();
+    let again = home.run(&["init"]);
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("exists already"), "{again:?}");
+    let after: Vec<_> = ["memoryrouter.toml", "master.key", "keys.snapshot"]
+        .map(|name| fs::read(home.file(name)).unwrap())
+        .into();
+    assert_eq!(before, after);
+    assert_eq!(home.run(&["check"]).code, 0);
+    assert!(
+        !String::from_utf8(before[0].clone())
+            .unwrap()
+            .contains("enabled = true\n[demo]")
+    );
+}
+
+#[test]
+fn exit_codes_say_what_kind_of_failure_it_was() {
+    let none = finish(&mut command(&[]), "");
+    assert_eq!(none.code, 0);
+    for word in ["init", "serve", "check", "keys", "providers", "snapshot"] {
+        assert!(none.stdout.contains(word), "{word}");
+    }
+    assert_eq!(finish(&mut command(&["nonsense"]), "").code, 2);
+    assert_eq!(
+        finish(&mut command(&["keys", "create", "--nonsense"]), "").code,
+        2
+    );
+    assert_eq!(
+        finish(&mut command(&["--version"]), "").stdout,
+        format!("memoryrouter {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    let home = Home::new();
+    assert_eq!(home.run(&["keys", "revoke", "key_nobody"]).code, 1);
+    let missing = finish(
+        command(&["check", "--config"]).arg(home.file("none.toml")),
+        "",
+    );
+    assert_eq!(missing.code, 78, "{missing:?}");
+    home.configure("[limits]\nbody_bites = \"1MiB\"\n[timeouts]\nhead = \"soon\"");
+    let wrong = home.run(&["serve"]);
+    assert_eq!(wrong.code, 78);
+    let file = home.file("memoryrouter.toml").display().to_string();
+    assert!(
+        wrong.stderr.contains(&format!("{file}:4")),
+        "{}",
+        wrong.stderr
+    );
+    assert!(
+        wrong.stderr.contains("limits.body_bites") && wrong.stderr.contains("body_bytes"),
+        "{}",
+        wrong.stderr
+    );
+    assert!(
+        wrong.stderr.contains(&format!("{file}:6")) && wrong.stderr.contains("timeouts.head"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[test]
+fn keys_are_made_listed_and_ended() {
+    let home = Home::new();
+    let args = [
+        "keys",
+        "create",
+        "--json",
+        "--name",
+        "app",
+        "--account",
+        "acme",
+        "--expires",
+        "30d",
+        "--models",
+        "openai/*,claude*",
+    ];
+    let made = home.run(&args).json();
+    let members: Vec<&String> = made.as_object().unwrap().keys().collect();
+    for member in [
+        "id",
+        "token",
+        "name",
+        "account",
+        "vault",
+        "created_at",
+        "expires_at",
+    ] {
+        assert!(
+            members.iter().any(|name| *name == member),
+            "{member}: {made}"
+        );
+    }
+    let token = made["token"].as_str().unwrap();
+    assert!(
+        token.starts_with("mk_") && token.len() == 3 + 43 + 6,
+        "{token}"
+    );
+    assert!(token[3..].bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    let id = made["id"].as_str().unwrap();
+    let listed = home.run(&["keys", "list"]);
+    assert!(
+        listed.stdout.contains(id) && listed.stdout.contains("acme"),
+        "{listed:?}"
+    );
+    assert!(!listed.stdout.contains(token));
+    assert!(listed.stdout.contains(&token[token.len() - 4..]));
+    let rotated = home
+        .run(&["keys", "rotate", id, "--grace", "1h", "--json"])
+        .json();
+    assert_ne!(rotated["token"], made["token"]);
+    assert_eq!(
+        (&rotated["id"], &rotated["vault"]),
+        (&made["id"], &made["vault"])
+    );
+    let state = || home.run(&["keys", "list", "--json"]).json()[0]["state"].clone();
+    assert_eq!(state(), "active");
+    assert_eq!(home.run(&["keys", "revoke", id]).code, 0);
+    assert_eq!(state(), "revoked");
+    assert_eq!(home.run(&["keys", "enable", id]).code, 0);
+    assert_eq!(state(), "active");
+    let imported = home
+        .run_with(&["keys", "create", "--import", "--json"], "mk_app1_xxx\n")
+        .json();
+    assert_eq!(imported["token"], "mk_app1_xxx");
+    assert_eq!(
+        home.run_with(&["keys", "create", "--import"], "mk_app1_xxx\n")
+            .code,
+        1,
+        "twice"
+    );
+    assert_ne!(
+        home.run_with(&["keys", "create", "--import"], "sk-no-memory-key\n")
+            .code,
+        0
+    );
+}
+
+#[test]
+fn provider_keys_come_on_stdin_and_are_shown_by_their_end() {
+    let home = Home::new();
+    for key in ["sk-first-secret-1111\n", "sk-second-secret-2222"] {
+        let set = home.run_with(&["providers", "set", "openai"], key);
+        assert_eq!(set.code, 0, "{set:?}");
+        assert!(!set.stdout.contains("secret"));
+    }
+    let list = home.run(&["providers", "list"]);
+    assert!(
+        list.stdout.contains("1111")
+            && list.stdout.contains("2222")
+            && !list.stdout.contains("secret"),
+        "{list:?}"
+    );
+    let rows = home.run(&["providers", "list", "--json"]).json();
+    assert_eq!(rows.as_array().unwrap().len(), 2);
+    let typo = home.run_with(&["providers", "set", "opanai"], "sk-x-1234567890");
+    assert_ne!(typo.code, 0);
+    assert!(typo.stderr.contains("openai"), "{typo:?}");
+    assert_ne!(home.run_with(&["providers", "set", "openai"], "").code, 0);
+    assert_ne!(
+        home.run_with(&["providers", "set", "openai"], "mk_a_memory_key")
+            .code,
+        0
+    );
+    assert_eq!(
+        home.run(&[
+            "providers",
+            "remove",
+            "openai",
+            rows[0]["id"].as_str().unwrap()
+        ])
+        .code,
+        0
+    );
+    assert_eq!(
+        home.run(&["providers", "list", "--json"])
+            .json()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+    assert_eq!(home.run(&["providers", "remove", "openai"]).code, 0);
+    assert_ne!(home.run(&["providers", "remove", "openai"]).code, 0);
+}
+
+#[test]
+fn a_snapshot_moves_whole() {
+    let home = Home::new();
+    let token = home.mint();
+    home.run_with(&["providers", "set", "openai"], "sk-moving-secret-1111");
+    let file = home.file("keys.snapshot");
+    let verify = home
+        .run(&["snapshot", "verify", file.to_str().unwrap(), "--json"])
+        .json();
+    assert_eq!(verify["generation"], 3, "{verify}");
+    assert_ne!(
+        home.run(&["snapshot", "export"]).code,
+        0,
+        "only with --plain"
+    );
+    let export = home.run(&["snapshot", "export", "--plain"]);
+    assert_eq!(export.code, 0);
+    assert!(
+        export.stdout.contains("sk-moving-secret-1111") && !export.stdout.contains(&token),
+        "keys are hashes"
+    );
+    let other = Home::new();
+    let import = other.run_with(&["snapshot", "import"], &export.stdout);
+    assert_eq!(import.code, 0, "{import:?}");
+    assert_eq!(
+        other.run(&["keys", "list", "--json"]).json(),
+        home.run(&["keys", "list", "--json"]).json()
+    );
+    let before = fs::read(home.file("master.key")).unwrap();
+    assert_eq!(home.run(&["snapshot", "rekey"]).code, 0);
+    assert_ne!(fs::read(home.file("master.key")).unwrap(), before);
+    assert_eq!(home.run(&["snapshot", "verify"]).code, 0);
+    fs::write(home.file("master.key"), before).unwrap();
+    assert_eq!(
+        home.run(&["snapshot", "verify"]).code,
+        1,
+        "the old key opens nothing any more"
+    );
+}
+
+#[test]
+fn a_weak_or_open_master_key_is_refused_with_its_reason() {
+    let home = Home::new();
+    let path = home.file("master.key");
+    let good = fs::read_to_string(&path).unwrap();
+    let zeros = format!("{}\n", "0".repeat(64));
+    for (text, mode, word) in [
+        (good.as_str(), 0o640, "chmod 600"),
+        (good.as_str(), 0o604, "chmod 600"),
+        (&good[..40], 0o600, ""),
+        (zeros.as_str(), 0o600, "all zeros"),
+        ("", 0o600, ""),
+        (
+            "not hexadecimal at all, and long enough to be taken for a key of 64 digits\n",
+            0o600,
+            "",
+        ),
+    ] {
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        for args in [&["check"][..], &["serve"], &["keys", "create"]] {
+            let done = home.run(args);
+            assert_eq!(done.code, 1, "{text:?} {mode:o}: {done:?}");
+            assert!(
+                done.stderr.contains("master") && done.stderr.contains(word),
+                "{text:?} {mode:o}: {}",
+                done.stderr
+            );
+            assert!(!done.stderr.contains(good.trim()));
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    assert_eq!(home.run(&["serve"]).code, 1);
+    fs::write(&path, &good).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(home.run(&["check"]).code, 0);
+}
+
+#[test]
+fn the_master_key_can_lie_elsewhere() {
+    let home = Home::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let moved = elsewhere.path().join("memoryrouter.master-key");
+    fs::rename(home.file("master.key"), &moved).unwrap();
+    let check = |name: &str, value: &std::path::Path| {
+        let mut check = command(&["check", "--dir"]);
+        check.arg(home.path()).env(name, value);
+        finish(&mut check, "").code
+    };
+    assert_eq!(home.run(&["check"]).code, 1);
+    assert_eq!(check("MEMORYROUTER_MASTER_KEY_FILE", &moved), 0);
+}
+
+#[test]
+fn places_come_from_flags_or_the_environment() {
+    let home = Home::new();
+    let mut by_dir = command(&["check", "--json"]);
+    by_dir.env("MEMORYROUTER_DIR", home.path());
+    assert_eq!(
+        finish(&mut by_dir, "").json()["dir"],
+        home.path().display().to_string()
+    );
+    let mut by_file = command(&["check", "--json"]);
+    by_file.env("MEMORYROUTER_CONFIG", home.file("memoryrouter.toml"));
+    assert_eq!(
+        finish(&mut by_file, "").json()["dir"],
+        home.path().display().to_string()
+    );
+    let file = home.file("memoryrouter.toml");
+    let flag = finish(
+        command(&["check", "--json", "--config"])
+            .arg(&file)
+            .env("MEMORYROUTER_DIR", "/nonexistent"),
+        "",
+    );
+    assert_eq!(flag.json()["config"], file.display().to_string());
+}
+
+#[test]
+fn two_writers_at_once_lose_nothing() {
+    let home = Home::new();
+    std::thread::scope(|scope| {
+        for writer in 0..8 {
+            let home = &home;
+            scope.spawn(move || {
+                for round in 0..5 {
+                    let name = format!("w{writer}-{round}");
+                    assert_eq!(home.run(&["keys", "create", "--name", &name]).code, 0);
+                }
+            });
+        }
+    });
+    let list = home.run(&["keys", "list", "--json"]).json();
+    assert_eq!(list.as_array().unwrap().len(), 40);
+}

@@ -1,0 +1,192 @@
+//! The built program: its commands, and a router in a process of its own with everything that it logs.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use tempfile::TempDir;
+
+use super::caller::Caller;
+use super::eventually;
+
+/// What a command left.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Done {
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        serde_json::from_str(&self.stdout).unwrap_or_else(|_| panic!("no JSON: {self:?}"))
+    }
+}
+
+/// The program without anything of this machine's environment.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_memoryrouter"));
+    command
+        .args(args)
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+/// Runs a prepared command with `input` on its stdin.
+pub fn finish(command: &mut Command, input: &str) -> Done {
+    let mut child = command.spawn().unwrap();
+    // A command that wants no input may be gone before it is written.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Done {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// A data directory and commands on it.
+pub struct Home {
+    dir: TempDir,
+}
+
+impl Home {
+    /// Made by `init`.
+    pub fn new() -> Self {
+        let home = Self::empty();
+        let done = home.run(&["init"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        home
+    }
+
+    /// Nothing there yet.
+    pub fn empty() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    pub fn path(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path().join(name)
+    }
+
+    /// Replaces the configuration; the router listens on a free port.
+    pub fn configure(&self, toml: &str) {
+        let all =
+            format!("server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:0\"\n{toml}\n");
+        std::fs::write(self.file("memoryrouter.toml"), all).unwrap();
+    }
+
+    pub fn run(&self, args: &[&str]) -> Done {
+        self.run_with(args, "")
+    }
+
+    pub fn run_with(&self, args: &[&str], input: &str) -> Done {
+        finish(command(args).arg("--dir").arg(self.path()), input)
+    }
+
+    /// Mints a key and returns its token.
+    #[track_caller]
+    pub fn mint(&self) -> String {
+        self.run(&["keys", "create", "--json"]).json()["token"]
+            .as_str()
+            .unwrap()
+            .into()
+    }
+
+    pub fn serve(&self) -> Served {
+        Served::start(&self.path())
+    }
+}
+
+/// A router in its own process.
+pub struct Served {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    pub addr: SocketAddr,
+}
+
+impl Served {
+    fn start(dir: &Path) -> Self {
+        let mut child = command(&["serve", "--dir"]).arg(dir).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let written = log.clone();
+        thread::spawn(move || {
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|read| read > 0) {
+                written.lock().unwrap().push_str(&line);
+                line.clear();
+            }
+        });
+        let mut addr = None;
+        eventually("listening", || {
+            let log = log.lock().unwrap();
+            assert!(child.try_wait().unwrap().is_none(), "it ended: {log}");
+            let line = log
+                .lines()
+                .find_map(|line| line.split_once("listening on "));
+            addr = line.and_then(|(_, rest)| {
+                rest.trim_end_matches(['"', '}'])
+                    .split('"')
+                    .next()?
+                    .parse()
+                    .ok()
+            });
+            addr.is_some()
+        });
+        Self {
+            child,
+            log,
+            addr: addr.unwrap(),
+        }
+    }
+
+    pub fn connect(&self) -> Caller {
+        Caller::connect(self.addr)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::kill(pid, signal).unwrap();
+    }
+
+    /// Asks it to end; returns its exit code and its log.
+    pub fn stop(mut self) -> (i32, String) {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+        let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        // The log's thread ends with the pipe.
+        let mut rest = String::new();
+        let _ = self.child.stdout.take().unwrap().read_to_string(&mut rest);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        (code, self.log() + &rest)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
