@@ -36,7 +36,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     let made = Made {
         dir: config.dir.display().to_string(),
         config: location.file.display().to_string(),
-        master_key: config.keys.master_key.display().to_string(),
+        master_key: Global::key_files(&config).master.to_string(),
         snapshot: config.keys.snapshot.display().to_string(),
     };
     let text = format!(
@@ -69,7 +69,7 @@ pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure>
         write_new(&location.file, &config::template(demo))
             .map_err(|error| cannot("write", &location.file, &error))?;
     }
-    keys::init(&planned.keys.snapshot, &planned.keys.master_key).map_err(Failure::failed)?;
+    keys::init(&Global::key_files(&planned)).map_err(Failure::failed)?;
     Ok(Config::load(location)?)
 }
 

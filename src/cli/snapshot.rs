@@ -11,10 +11,12 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use super::keys::read_secret;
 use super::{Failure, Global, print};
 use crate::clock::rfc3339;
 use crate::keys::{
-    self, Contents, KeyFiles, KeyRecord, KeyState, Limits, Period, Refusal, TokenEntry, UnixSeconds,
+    self, Contents, KeyFiles, KeyRecord, KeyState, Limits, MasterSource, Period, Refusal,
+    TokenEntry, UnixSeconds,
 };
 use crate::secret::Secret;
 
@@ -24,7 +26,7 @@ const IMPORT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub(crate) enum SnapshotCommand {
     /// Check a sealed file and tell what it is
     Verify(Verify),
-    /// Seal everything under a new master key
+    /// Seal everything under a new master key, or under a new passphrase from stdin where one is in use
     Rekey,
     /// Print everything, provider keys included
     Export(Export),
@@ -61,7 +63,11 @@ pub(crate) fn run(command: SnapshotCommand, global: &Global) -> Result<(), Failu
             verify(&files, global)
         }
         SnapshotCommand::Rekey => {
-            keys::rekey(&files)?;
+            let passphrase = match &files.master {
+                MasterSource::File(_) => None,
+                MasterSource::Passphrase(_) => Some(read_secret("new passphrase")?),
+            };
+            keys::rekey(&files, passphrase.as_ref())?;
             verify(&files, global)
         }
         SnapshotCommand::Export(Export { plain: _ }) => export(&files),

@@ -196,6 +196,14 @@ impl Contents {
         let mut contents = Self::new(from.array()?);
         for _ in 0..from.count(bytes.len())? {
             let place = (from.text()?, from.text()?);
+            // As they are written: one order, and so one encoding of the same contents.
+            if contents
+                .provider_keys
+                .last_key_value()
+                .is_some_and(|(last, _)| *last > place)
+            {
+                return Err(ContentsError::Value);
+            }
             let mut list = Vec::new();
             for _ in 0..from.count(ENTRIES_MAX)? {
                 let id = from.text()?;

@@ -4,14 +4,13 @@
 //! loses the other's change. What is on disk is always the old file or the new one, whole.
 
 use std::fmt;
-use std::path::Path;
 
 use zeroize::Zeroizing;
 
 use super::contents::{Contents, StoredKey};
 use super::editor::{Editor, random};
 use super::file::{self, FileError};
-use super::master::{KdfParams, MasterError, MasterKey, MasterSource};
+use super::master::{self, KdfParams, MasterError, MasterKey, MasterSource};
 use super::seal::{self, Header, Place, SealError};
 use super::store::{self, KeyFiles, Opened, Refusal, Seen};
 use super::token::TokenError;
@@ -59,18 +58,37 @@ impl fmt::Display for EditError {
 
 impl std::error::Error for EditError {}
 
-/// Makes a master key and an empty sealed file. Overwrites nothing.
-pub fn init(snapshot: &Path, master_key: &Path) -> Result<(), EditError> {
-    if snapshot.exists() || master_key.exists() {
+/// Makes an empty sealed file: under the key or passphrase that is there, else under a new key in a new file.
+/// Overwrites nothing.
+pub fn init(files: &KeyFiles) -> Result<(), EditError> {
+    if files.snapshot.exists() {
         return Err(EditError::File(FileError::Exists));
     }
-    let master = new_master()?;
-    file::create_private(master_key, master.to_line().as_bytes()).map_err(EditError::File)?;
+    let (master, kdf) = match &files.master {
+        MasterSource::Passphrase(path) => {
+            let kdf = KdfParams::new(*random()?);
+            let lines = master::read_passphrases(path).map_err(EditError::Master)?;
+            (stretch(&lines[0], &kdf)?, Some(kdf))
+        }
+        MasterSource::File(path) if path.exists() => {
+            let keys = MasterKey::read_file(path).map_err(EditError::Master)?;
+            (keys.into_iter().next().ok_or(EditError::Random)?, None)
+        }
+        MasterSource::File(path) => {
+            let master = new_master()?;
+            file::create_private(path, master.to_line().as_bytes()).map_err(EditError::File)?;
+            (master, None)
+        }
+    };
     let contents = Contents::new(*random()?);
-    let header = header(&master, 1, false, None);
+    let header = header(&master, 1, false, kdf);
     let bytes =
         seal::seal(&header, &master, *random()?, &contents.encode()).map_err(EditError::Seal)?;
-    file::create_private(snapshot, &bytes).map_err(EditError::File)
+    file::create_private(&files.snapshot, &bytes).map_err(EditError::File)
+}
+
+fn stretch(passphrase: &Secret, kdf: &KdfParams) -> Result<MasterKey, EditError> {
+    MasterKey::from_passphrase(passphrase.expose(), kdf).map_err(EditError::Master)
 }
 
 fn new_master() -> Result<MasterKey, EditError> {
@@ -172,22 +190,40 @@ fn open_current(files: &KeyFiles) -> Result<Opened, EditError> {
     Ok(opened)
 }
 
-/// Seals everything under a new master key, and leaves only that in the key file. While both files change, the key
-/// file holds old and new, so a router that loads at any moment finds what it needs.
-pub fn rekey(files: &KeyFiles) -> Result<(), EditError> {
-    let MasterSource::File(path) = &files.master else {
-        return Err(EditError::Invalid(
-            "a passphrase is changed by writing its file; rekey makes key files".into(),
-        ));
-    };
+/// Seals everything under a new master key, or under `passphrase` where a passphrase is in use, and leaves only that
+/// in the key file. While both files change, the key file holds old and new, so a router that loads at any moment
+/// finds what it needs.
+pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditError> {
+    let (MasterSource::File(path) | MasterSource::Passphrase(path)) = &files.master;
     let _lock = file::lock(&files.snapshot).map_err(EditError::File)?;
+    let (new, kdf, line) = match (&files.master, passphrase) {
+        (MasterSource::File(_), None) => {
+            let new = new_master()?;
+            let line = Zeroizing::new(new.to_line().as_bytes().to_vec());
+            (new, None, line)
+        }
+        (MasterSource::Passphrase(_), Some(passphrase)) => {
+            master::check_passphrase(passphrase.expose())
+                .map_err(|why| EditError::Invalid(why.into()))?;
+            let kdf = KdfParams::new(*random()?);
+            let line = Zeroizing::new([passphrase.expose(), b"\n"].concat());
+            (stretch(passphrase, &kdf)?, Some(kdf), line)
+        }
+        (MasterSource::File(_), Some(_)) => {
+            return Err(EditError::Invalid(
+                "a key file is in use, no passphrase".into(),
+            ));
+        }
+        (MasterSource::Passphrase(_), None) => {
+            return Err(EditError::Invalid("the new passphrase is missing".into()));
+        }
+    };
     let Opened {
         header: before,
         mut contents,
         master: old,
         ..
     } = open_current(files)?;
-    let new = new_master()?;
     for ((account, provider), list) in &mut contents.provider_keys {
         let place = Place { account, provider };
         for stored in list {
@@ -197,13 +233,16 @@ pub fn rekey(files: &KeyFiles) -> Result<(), EditError> {
                 seal::seal_for(&place, &new, *random()?, &key).ok_or(EditError::Random)?;
         }
     }
-    let header = header(&new, before.generation + 1, false, None);
+    let header = header(&new, before.generation + 1, false, kdf);
     let bytes =
         seal::seal(&header, &new, *random()?, &contents.encode()).map_err(EditError::Seal)?;
-    let both = Zeroizing::new([new.to_line().as_bytes(), old.to_line().as_bytes()].concat());
+    let mut both = line.clone();
+    both.extend_from_slice(
+        &file::read_private(path, master::FILE_BYTES_MAX).map_err(EditError::File)?,
+    );
     file::replace_private(path, &both).map_err(EditError::File)?;
     file::replace_private(&files.snapshot, &bytes).map_err(EditError::File)?;
-    file::replace_private(path, new.to_line().as_bytes()).map_err(EditError::File)
+    file::replace_private(path, &line).map_err(EditError::File)
 }
 
 #[cfg(test)]

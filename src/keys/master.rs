@@ -2,7 +2,7 @@
 //!
 //! A key file holds one key a line, as 64 hexadecimal digits; the first seals, all of them open, so that old and new
 //! can stand side by side while a file is sealed anew. Keys that are missing, readable by others, short or no keys at
-//! all (zeros, one byte over and over) are refused with the reason.
+//! all (zeros, one byte over and over) are refused with the reason. A passphrase file is the same with passphrases.
 
 use std::path::{Path, PathBuf};
 use std::{env, fmt};
@@ -16,7 +16,9 @@ use crate::secret::Secret;
 
 /// More lines than this are no key file.
 const KEYS_MAX: usize = 8;
-const FILE_BYTES_MAX: usize = 4096;
+pub(super) const FILE_BYTES_MAX: usize = 4096;
+/// Shorter passphrases are guessed, whatever they are stretched with.
+const PASSPHRASE_BYTES_MIN: usize = 12;
 /// Random 32 bytes have fewer distinct values than this once in 10^30.
 const DISTINCT_BYTES_MIN: usize = 12;
 
@@ -104,6 +106,15 @@ pub enum MasterSource {
     Passphrase(PathBuf),
 }
 
+impl fmt::Display for MasterSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Passphrase(path) => write!(f, "passphrase in {}", path.display()),
+        }
+    }
+}
+
 impl MasterSource {
     /// The configured file if it is there, else what the environment names.
     pub fn find(configured: &Path) -> Self {
@@ -129,9 +140,10 @@ impl MasterSource {
     pub(super) fn load(&self, header: &Header) -> Result<Vec<MasterKey>, MasterError> {
         match (self, &header.kdf) {
             (Self::File(path), None) => MasterKey::read_file(path),
-            (Self::Passphrase(path), Some(kdf)) => {
-                Ok(vec![MasterKey::from_passphrase(&read_secret(path)?, kdf)?])
-            }
+            (Self::Passphrase(path), Some(kdf)) => read_passphrases(path)?
+                .iter()
+                .map(|passphrase| MasterKey::from_passphrase(passphrase.expose(), kdf))
+                .collect(),
             (Self::File(_), Some(_)) => Err(MasterError::NoPassphrase),
             (Self::Passphrase(path), None) => Err(MasterError::Unusable(
                 path.clone(),
@@ -161,8 +173,8 @@ impl MasterKey {
         self.0.expose()
     }
 
-    /// Reads a key file.
-    fn read_file(path: &Path) -> Result<Vec<Self>, MasterError> {
+    /// Reads a key file; never returns an empty list.
+    pub(super) fn read_file(path: &Path) -> Result<Vec<Self>, MasterError> {
         let text = read_secret(path)?;
         let unusable = |why| MasterError::Unusable(path.to_owned(), why);
         let mut keys = Vec::new();
@@ -208,6 +220,37 @@ impl MasterKey {
             .map_err(|_| MasterError::Kdf)?;
         Ok(Self(Secret::new(bytes.to_vec())))
     }
+}
+
+/// Reads a passphrase file; never returns an empty list.
+pub(super) fn read_passphrases(path: &Path) -> Result<Vec<Secret>, MasterError> {
+    let text = read_secret(path)?;
+    let unusable = |why| MasterError::Unusable(path.to_owned(), why);
+    let lines: Vec<Secret> = text
+        .split(|byte| *byte == b'\n')
+        .map(|line| line.strip_suffix(b"\r").unwrap_or(line))
+        .filter(|line| !line.is_empty())
+        .map(Secret::new)
+        .collect();
+    match lines.len() {
+        0 => Err(unusable("is empty")),
+        1..=KEYS_MAX => {
+            check_passphrase(lines[0].expose()).map_err(unusable)?;
+            Ok(lines)
+        }
+        _ => Err(unusable("holds more than 8 passphrases")),
+    }
+}
+
+/// Whether a passphrase can be one.
+pub(super) fn check_passphrase(passphrase: &[u8]) -> Result<(), &'static str> {
+    if passphrase.len() < PASSPHRASE_BYTES_MIN {
+        return Err("a passphrase has at least 12 characters");
+    }
+    if passphrase.contains(&b'\n') {
+        return Err("a passphrase is one line");
+    }
+    Ok(())
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, MasterError> {

@@ -334,3 +334,51 @@ fn two_writers_at_once_lose_nothing() {
     let list = home.run(&["keys", "list", "--json"]).json();
     assert_eq!(list.as_array().unwrap().len(), 40);
 }
+
+#[test]
+fn a_passphrase_can_take_the_master_keys_place() {
+    let home = Home::empty();
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("passphrase");
+    let write = |text: &str| {
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    };
+    let run = |args: &[&str], input: &str| {
+        let mut run = command(args);
+        run.arg("--dir")
+            .arg(home.path())
+            .env("MEMORYROUTER_PASSPHRASE_FILE", &file);
+        finish(&mut run, input)
+    };
+    write("too short");
+    let short = run(&["init"], "");
+    assert_eq!(short.code, 1);
+    assert!(short.stderr.contains("12 characters"), "{short:?}");
+    fs::remove_dir_all(home.path()).unwrap();
+    write("correct horse battery staple\n");
+    assert_eq!(run(&["init"], "").code, 0);
+    assert!(!home.file("master.key").exists());
+    assert_eq!(run(&["keys", "create"], "").code, 0);
+    assert_eq!(
+        run(&["providers", "set", "openai"], "sk-1234567890").code,
+        0
+    );
+    assert_eq!(run(&["check"], "").code, 0);
+    assert_eq!(home.run(&["check"]).code, 1, "not without the passphrase");
+    let sealed = fs::read(home.file("keys.snapshot")).unwrap();
+    assert_eq!(run(&["snapshot", "rekey"], "another passphrase\n").code, 0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "another passphrase\n");
+    assert_ne!(fs::read(home.file("keys.snapshot")).unwrap(), sealed);
+    assert!(
+        run(&["snapshot", "export", "--plain"], "")
+            .stdout
+            .contains("sk-1234567890")
+    );
+    write("correct horse battery staple\n");
+    assert_eq!(
+        run(&["check"], "").code,
+        1,
+        "the old passphrase opens nothing any more"
+    );
+}

@@ -388,3 +388,74 @@ fn the_demo_provider_takes_the_whole_path_in_every_dialect() {
         "it says that it is on"
     );
 }
+
+/// Remote addresses of a process's sockets, TCP and UDP alike.
+fn remotes(pid: u32) -> Vec<String> {
+    let mut inodes = std::collections::HashSet::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten() {
+        let target = fs::read_link(entry.path())
+            .unwrap_or_default()
+            .display()
+            .to_string();
+        if let Some(inode) = target
+            .strip_prefix("socket:[")
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            inodes.insert(inode.to_owned());
+        }
+    }
+    let mut remotes = Vec::new();
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        for line in fs::read_to_string(format!("/proc/{pid}/net/{table}"))
+            .unwrap_or_default()
+            .lines()
+            .skip(1)
+        {
+            let columns: Vec<&str> = line.split_whitespace().collect();
+            if inodes.contains(columns[9]) {
+                remotes.push(columns[2].to_owned());
+            }
+        }
+    }
+    remotes
+}
+
+#[test]
+fn nobody_is_dialled_but_the_provider_that_a_request_names() {
+    let provider = Provider::plain();
+    let home = Home::new();
+    home.configure(&format!(
+        "server.workers = 1\nproviders.openai.base_url = \"{}\"",
+        provider.url("/v1").replace("localhost", "127.0.0.1")
+    ));
+    home.run_with(&["providers", "set", "openai"], "sk-stored");
+    let token = home.mint();
+    let served = home.serve();
+    let local = |remote: &String| {
+        remote.starts_with("0100007F:")
+            || remote.starts_with("00000000:")
+            || remote.starts_with("00000000000000000000000")
+    };
+    for _ in 0..50 {
+        let mut caller = served.connect();
+        assert_eq!(
+            caller
+                .exchange(request("POST", CHAT, &[("x-api-key", &token)], BODY))
+                .status,
+            200
+        );
+        let remotes = remotes(served.pid());
+        assert!(
+            !remotes.is_empty() && remotes.iter().all(local),
+            "{remotes:?}"
+        );
+        let upstream = format!("0100007F:{:04X}", provider.addr.port());
+        assert!(remotes.contains(&upstream), "{remotes:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(
+        provider.accepted(),
+        1,
+        "no ping, no probe, no second connection"
+    );
+}

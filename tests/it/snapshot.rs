@@ -214,7 +214,7 @@ fn no_request_is_lost_while_files_change_and_the_master_key_with_them() {
             .collect();
         for round in 0..6 {
             if round % 2 == 0 {
-                keys::rekey(&router.files).unwrap();
+                keys::rekey(&router.files, None).unwrap();
             } else {
                 let good = fs::read(&router.files.snapshot).unwrap();
                 let refusals = router.store.status().refusals;

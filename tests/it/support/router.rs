@@ -106,11 +106,11 @@ impl Setup {
             file_named: true,
         };
         let config = Config::load(&location).unwrap_or_else(|error| panic!("{error}"));
-        keys::init(&config.keys.snapshot, &config.keys.master_key).unwrap();
         let files = KeyFiles {
             snapshot: config.keys.snapshot.clone(),
             master: MasterSource::File(config.keys.master_key.clone()),
         };
+        keys::init(&files).unwrap();
         let key = keys::edit(&files, |editor| {
             for (provider, key) in &self.stored {
                 editor.add_provider_key("default", provider, &secret(key))?;
