@@ -30,9 +30,10 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>) {
         writer,
         deadline,
     };
-    let mut idle_timeout = worker.config.timeouts.head;
+    // A new caller's request is on its way: it is waited for, even by a router that goes down.
+    let mut wait = Wait::First;
     loop {
-        let head = match next_head(&mut caller, &worker, idle_timeout).await {
+        let head = match next_head(&mut caller, &worker, wait).await {
             Some(Ok(head)) => head,
             Some(Err(error)) => {
                 exchange::refuse_head(&mut caller, &worker, error).await;
@@ -41,20 +42,32 @@ pub async fn serve(stream: Stream, worker: Rc<Worker>) {
             None => return,
         };
         match Box::pin(exchange::run(&mut caller, head, &worker)).await {
-            Next::Exchange => idle_timeout = worker.config.timeouts.keepalive,
+            Next::Exchange => wait = Wait::Next,
             Next::Linger => return linger(caller).await,
             Next::Close => return,
         }
     }
 }
 
+/// Which request is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    First,
+    Next,
+}
+
 /// Waits for the next request's head. None when the connection ended, or stayed silent for too long, before one came.
 async fn next_head(
     caller: &mut Caller,
     worker: &Worker,
-    idle_timeout: Duration,
+    wait: Wait,
 ) -> Option<Result<Head<RequestLine>, HeadError>> {
     let limits = worker.head_limits();
+    let timeouts = &worker.config.timeouts;
+    let idle_timeout = match wait {
+        Wait::First => timeouts.head,
+        Wait::Next => timeouts.keepalive,
+    };
     let mut scanned = 0;
     let mut begun = false;
     caller.deadline.arm(Instant::now(), idle_timeout);
@@ -64,15 +77,14 @@ async fn next_head(
                 Some(done) => return Some(done),
                 None if !begun => {
                     begun = true;
-                    caller
-                        .deadline
-                        .arm(Instant::now(), worker.config.timeouts.head);
+                    caller.deadline.arm(Instant::now(), timeouts.head);
                 }
                 None => {}
             }
         }
-        caller.deadline.set_idle(!begun);
-        if worker.draining() && !begun {
+        let idle = wait == Wait::Next && !begun;
+        caller.deadline.set_idle(idle);
+        if worker.draining() && idle {
             return None;
         }
         let fill = if begun {

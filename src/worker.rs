@@ -29,6 +29,8 @@ pub struct Shared {
     pub panics: AtomicU64,
     /// Set once the router goes down.
     pub draining: AtomicBool,
+    /// Set once another process serves on the same sockets.
+    pub handed_over: AtomicBool,
 }
 
 /// One core's state.
@@ -46,7 +48,9 @@ pub struct Worker {
     /// The key store, for its state; requests go through the reader.
     pub keys: KeyStore,
     reader: RefCell<Reader>,
-    ids: RequestIds,
+    ids: Rc<RequestIds>,
+    /// Set once another configuration is in use on this core.
+    retired: Cell<bool>,
 }
 
 impl Worker {
@@ -69,7 +73,24 @@ impl Worker {
             shared,
             keys,
             reader,
-            ids: RequestIds::new(id_prefix),
+            ids: Rc::new(RequestIds::new(id_prefix)),
+            retired: Cell::new(false),
+        }
+    }
+
+    /// The state that goes on in this one's place, with another configuration.
+    pub fn successor(&self, config: Arc<Config>, plan: Rc<Plan>, upstreams: Upstreams) -> Self {
+        self.retired.set(true);
+        Self {
+            config,
+            plan,
+            upstreams,
+            deadlines: self.deadlines.clone(),
+            shared: self.shared.clone(),
+            reader: RefCell::new(self.keys.reader()),
+            keys: self.keys.clone(),
+            ids: self.ids.clone(),
+            retired: Cell::new(false),
         }
     }
 
@@ -88,6 +109,12 @@ impl Worker {
         self.shared.draining.load(Ordering::Relaxed)
     }
 
+    /// Whether connections end behind their exchange: because the router goes down, or because another configuration
+    /// is in use for new ones.
+    pub fn closes_connections(&self) -> bool {
+        self.retired.get() || self.draining()
+    }
+
     /// The configured limits of a message head.
     pub fn head_limits(&self) -> HeadLimits {
         HeadLimits {
@@ -97,9 +124,9 @@ impl Worker {
         }
     }
 
-    /// Closes old idle upstream connections for as long as the loop runs.
+    /// Closes old idle upstream connections for as long as this state is in use.
     pub async fn keep_upstreams(self: Rc<Self>) {
-        loop {
+        while !self.retired.get() {
             crate::net::sleep(SWEEP_INTERVAL).await;
             self.upstreams.sweep(std::time::Instant::now());
         }

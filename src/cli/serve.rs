@@ -1,24 +1,26 @@
 //! `memoryrouter serve`: runs the router until a signal ends it.
 //!
-//! SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads the key snapshot now. Where there is no data
+//! SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads key snapshot, configuration and certificates anew;
+//! SIGUSR2 starts the program once more on the same sockets and drains once that accepts. Where there is no data
 //! directory yet, one is made, with a memory key that is printed once and a command line that works as it stands.
 
 use std::sync::Arc;
 use std::{io, process, thread};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use sd_notify::NotifyState;
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::{Failure, Global, init};
-use crate::config::Config;
+use crate::config::{Config, Location};
 use crate::demo;
 use crate::keys::{self, KeyStore, NewKey, Reload, WatchGuard};
 use crate::log::{self, LogGuard};
 use crate::net::BoundAddr;
 use crate::secret::Secret;
-use crate::server::{self, Running};
+use crate::server::{self, Control, Running};
 
 /// The first run's key, and whose it is.
 const FIRST_NAME: &str = "default";
@@ -26,7 +28,7 @@ const FIRST_NAME: &str = "default";
 /// Runs the command; returns when the router has ended.
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     // From here on a signal waits for us instead of ending the process half-way.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Failure::failed)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2]).map_err(Failure::failed)?;
     harden();
     let location = global.location();
     let first_key = if location.dir.exists() {
@@ -41,25 +43,20 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         greet(global, token, started.as_ref().ok())?;
     }
     let router = started?;
-    let drainer = router.running.drainer();
-    let (keys, ending) = (router.keys.clone(), drainer.clone());
-    let obey = move || {
-        for signal in signals.forever() {
-            match signal {
-                SIGHUP => reload(&keys),
-                // Asked twice: whoever asks does not want to wait.
-                _ if ending.draining() => process::exit(1),
-                _ => {
-                    tracing::info!("draining");
-                    ending.drain();
-                }
-            }
-        }
+    let control = router.running.control();
+    let steering = Steering {
+        control: control.clone(),
+        keys: router.keys.clone(),
+        location: global.location(),
+        config: router.config.clone(),
     };
-    let signals = thread::Builder::new().name("signals".into()).spawn(obey);
+    let signals = thread::Builder::new()
+        .name("signals".into())
+        .spawn(move || steering.obey(&mut signals));
     signals.map_err(Failure::failed)?;
+    notify(&[NotifyState::Ready]);
     router.running.wait().map_err(Failure::failed)?;
-    if !drainer.draining() {
+    if !control.draining() {
         // A router without workers must not look alive to whoever restarts it.
         return Err(Failure::failed("every worker has ended"));
     }
@@ -67,10 +64,71 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     Ok(())
 }
 
-fn reload(keys: &KeyStore) {
-    // What else it finds, the store tells itself.
-    if matches!(keys.reload(), Reload::Unchanged) {
-        tracing::info!("key snapshot unchanged");
+/// Tells the service manager, if one listens (sd_notify(3)); nobody is served worse if it does not hear.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager does not listen");
+    }
+}
+
+/// What signals work on.
+struct Steering {
+    control: Control,
+    keys: KeyStore,
+    location: Location,
+    /// As it was at the start: what a reload cannot change is kept from it.
+    config: Arc<Config>,
+}
+
+impl Steering {
+    fn obey(&self, signals: &mut Signals) {
+        for signal in signals.forever() {
+            match signal {
+                SIGHUP => self.reload(),
+                SIGUSR2 => self.hand_over(),
+                // Asked twice: whoever asks does not want to wait.
+                _ if self.control.draining() => process::exit(1),
+                _ => {
+                    tracing::info!("draining");
+                    notify(&[NotifyState::Stopping]);
+                    self.control.drain();
+                }
+            }
+        }
+    }
+
+    fn reload(&self) {
+        // What else it finds, the store tells itself.
+        if matches!(self.keys.reload(), Reload::Unchanged) {
+            tracing::info!("key snapshot unchanged");
+        }
+        let mut config = match Config::load(&self.location) {
+            Ok(config) => config,
+            Err(error) => {
+                return tracing::error!(%error, "configuration refused; the one before stays in use");
+            }
+        };
+        for key in config.keep_what_needs_a_restart(&self.config) {
+            tracing::warn!(key, "changed, but a change of this key needs a restart");
+        }
+        match self.control.reload(Arc::new(config)) {
+            Ok(()) => tracing::info!("configuration and certificates read anew"),
+            Err(error) => tracing::error!(%error, "not reloaded; what was before stays in use"),
+        }
+    }
+
+    fn hand_over(&self) {
+        match self.control.hand_over() {
+            Ok(mut successor) => {
+                tracing::info!(pid = successor.id(), "handed over; draining");
+                notify(&[NotifyState::MainPid(successor.id())]);
+                // Ends with this process at the latest; until then nobody else may collect its exit code.
+                thread::spawn(move || successor.wait());
+            }
+            Err(error) => {
+                tracing::error!(%error, "the next process did not start; this one goes on");
+            }
+        }
     }
 }
 
@@ -78,7 +136,7 @@ fn reload(keys: &KeyStore) {
 struct Router {
     running: Running,
     keys: KeyStore,
-    demo: bool,
+    config: Arc<Config>,
     _watch: WatchGuard,
     _log: LogGuard,
 }
@@ -95,15 +153,15 @@ fn start(mut config: Config) -> Result<Router, Failure> {
         let address = demo::start().map_err(Failure::failed)?;
         config.providers.set_demo_address(address);
     }
-    let demo = config.demo.enabled;
-    let running = server::start(Arc::new(config), keys.clone()).map_err(Failure::failed)?;
+    let config = Arc::new(config);
+    let running = server::start(config.clone(), keys.clone()).map_err(Failure::failed)?;
     for address in running.addrs() {
         tracing::info!("listening on {address}");
     }
     Ok(Router {
         running,
         keys,
-        demo,
+        config,
         _watch: watch,
         _log: log,
     })
@@ -131,7 +189,7 @@ struct Greeting {
 fn greet(global: &Global, token: &Secret, router: Option<&Router>) -> Result<(), Failure> {
     let token = String::from_utf8_lossy(token.expose()).into_owned();
     let curl = router
-        .filter(|router| router.demo)
+        .filter(|router| router.config.demo.enabled)
         .and_then(|router| Some(curl_line(router.running.addrs().first()?, &token)));
     let mut text = format!("Your memory key, shown only now:\n\n    {token}\n");
     if let Some(curl) = &curl {

@@ -245,6 +245,45 @@ impl Config {
         Err(ConfigError::wrong(file, problems))
     }
 
+    /// Takes over from `running` what is bound or opened once, at the start, and names the keys in which they differ.
+    pub fn keep_what_needs_a_restart(&mut self, running: &Self) -> Vec<&'static str> {
+        let mut changed = Vec::new();
+        fn keep<T: Clone + PartialEq>(
+            key: &'static str,
+            new: &mut T,
+            running: &T,
+            changed: &mut Vec<&'static str>,
+        ) {
+            if new != running {
+                changed.push(key);
+                *new = running.clone();
+            }
+        }
+        let (server, was) = (&mut self.server, &running.server);
+        keep(
+            "server.listen",
+            &mut server.listen,
+            &was.listen,
+            &mut changed,
+        );
+        keep(
+            "server.workers",
+            &mut server.workers,
+            &was.workers,
+            &mut changed,
+        );
+        keep("admin", &mut self.admin, &running.admin, &mut changed);
+        keep("keys", &mut self.keys, &running.keys, &mut changed);
+        keep("memory", &mut self.memory, &running.memory, &mut changed);
+        keep("usage", &mut self.usage, &running.usage, &mut changed);
+        keep("log", &mut self.log, &running.log, &mut changed);
+        keep("demo", &mut self.demo, &running.demo, &mut changed);
+        if let Some(address) = running.providers.demo_address() {
+            self.providers.set_demo_address(address);
+        }
+        changed
+    }
+
     /// The known models under this configuration's routing, with the operator's own lists.
     fn catalogue(&self, own: &str) -> Result<Catalogue, toml::de::Error> {
         let table = self.routing.table(&self.providers);

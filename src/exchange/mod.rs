@@ -255,7 +255,7 @@ impl<'w> Exchange<'w> {
 
     /// What becomes of the connection if all goes well from here.
     fn next(&self) -> Next {
-        if self.read_whole && self.keep_alive && !self.worker.draining() {
+        if self.read_whole && self.keep_alive && !self.worker.closes_connections() {
             Next::Exchange
         } else {
             Next::Linger

@@ -1,20 +1,24 @@
 //! Where callers come in: bound once for the whole process, then opened by every worker.
 //!
 //! A TCP address is bound with SO_REUSEPORT once per worker, so the kernel spreads connections over cores without a
-//! shared queue; a Unix socket has one queue that all workers accept from. `server` binds before any thread starts,
-//! so a taken port is an error of the start and not of a worker.
+//! shared queue; a Unix socket has one queue that all workers accept from, and so has a socket that a service manager
+//! hands in. `server` binds before any thread starts, so a taken port is an error of the start and not of a worker.
+//! A listening socket is never shut down: it may be another process's too.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use monoio::net::{TcpListener, UnixListener};
+use monoio::io::Canceller;
+use monoio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::stream::{Hangup, Stream};
+use super::stream::Stream;
 
 /// Connections the kernel completes while a core is busy; more than any burst a core can lag behind.
 const BACKLOG: i32 = 4096;
@@ -48,20 +52,14 @@ pub enum BoundListener {
 impl BoundListener {
     /// Binds `address` once for each of `count` workers. Port 0 takes one free port for all of them.
     pub fn tcp(address: SocketAddr, count: usize) -> io::Result<(BoundAddr, Vec<Self>)> {
+        if address.port() != 0 {
+            // With SO_REUSEPORT alone, a second router would quietly take half of the first one's callers.
+            tcp_socket(address, false)?;
+        }
         let mut bound = address;
         let mut listeners = Vec::with_capacity(count);
         for _ in 0..count {
-            let socket = Socket::new(
-                Domain::for_address(address),
-                Type::STREAM,
-                Some(Protocol::TCP),
-            )?;
-            socket.set_reuse_address(true)?;
-            socket.set_reuse_port(true)?;
-            if address.is_ipv6() {
-                socket.set_only_v6(true)?;
-            }
-            socket.bind(&bound.into())?;
+            let socket = tcp_socket(bound, true)?;
             socket.listen(BACKLOG)?;
             let listener = std::net::TcpListener::from(socket);
             bound = listener.local_addr()?;
@@ -85,29 +83,112 @@ impl BoundListener {
         Ok((BoundAddr::Unix(path.to_owned()), listeners))
     }
 
+    /// The address that it listens on; none for a Unix socket without a name.
+    pub fn addr(&self) -> Option<BoundAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok().map(BoundAddr::Tcp),
+            Self::Unix(listener) => {
+                let addr = listener.local_addr().ok()?;
+                addr.as_pathname()
+                    .map(|path| BoundAddr::Unix(path.to_owned()))
+            }
+        }
+    }
+
+    /// The same socket once more, for another worker or another process.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
+            Self::Unix(listener) => Self::Unix(listener.try_clone()?),
+        })
+    }
+
+    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.set_nonblocking(nonblocking),
+            Self::Unix(listener) => listener.set_nonblocking(nonblocking),
+        }
+    }
+
     /// Hands the socket to this thread's loop.
     pub fn open(self) -> io::Result<Listener> {
         // epoll wants a socket that never blocks; io_uring answers EAGAIN on such a one instead of waiting.
-        let epoll = super::driver_name() == "epoll";
-        Ok(match self {
-            Self::Tcp(listener) => {
-                listener.set_nonblocking(epoll)?;
-                Listener::Tcp(TcpListener::from_std(listener)?)
-            }
-            Self::Unix(listener) => {
-                listener.set_nonblocking(epoll)?;
-                Listener::Unix(UnixListener::from_std(listener)?)
-            }
+        self.set_nonblocking(epoll())?;
+        let own = self.try_clone()?;
+        let socket = match self {
+            Self::Tcp(listener) => OnLoop::Tcp(TcpListener::from_std(listener)?),
+            Self::Unix(listener) => OnLoop::Unix(UnixListener::from_std(listener)?),
+        };
+        Ok(Listener {
+            socket,
+            own,
+            stop: AcceptStop::default(),
         })
     }
 }
 
+impl AsFd for BoundListener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(listener) => listener.as_fd(),
+            Self::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn epoll() -> bool {
+    super::driver_name() == "epoll"
+}
+
 /// A listening socket on this thread's loop.
-pub enum Listener {
-    /// TCP.
+pub struct Listener {
+    socket: OnLoop,
+    /// The same socket for calls that do not go through the loop.
+    own: BoundListener,
+    stop: AcceptStop,
+}
+
+enum OnLoop {
     Tcp(TcpListener),
-    /// Unix.
     Unix(UnixListener),
+}
+
+/// Ends a listener's accepting.
+#[derive(Clone, Default)]
+pub struct AcceptStop(Rc<RefCell<Stop>>);
+
+#[derive(Default)]
+struct Stop {
+    canceller: Canceller,
+    stopped: bool,
+}
+
+impl AcceptStop {
+    /// Makes the accept under way, and every later one, return with an error. A caller that has just been accepted is
+    /// still handed out.
+    pub fn now(&self) {
+        let running = {
+            let mut stop = self.0.borrow_mut();
+            stop.stopped = true;
+            std::mem::take(&mut stop.canceller)
+        };
+        running.cancel();
+    }
 }
 
 /// A new caller.
@@ -119,32 +200,64 @@ pub struct Accepted {
 }
 
 impl Listener {
-    /// Waits for a caller. Never dropped half-way (an accepted descriptor would leak): ended by `hangup`.
+    /// Waits for a caller. Never dropped half-way (an accepted descriptor would leak): ended by `stop`.
     pub async fn accept(&self) -> io::Result<Accepted> {
-        match self {
-            Self::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Accepted {
-                    stream: Stream::tcp(stream),
-                    peer: Some(peer),
-                })
+        let handle = {
+            let stop = self.stop.0.borrow();
+            if stop.stopped {
+                return Err(io::ErrorKind::Interrupted.into());
             }
-            Self::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok(Accepted {
-                    stream: Stream::unix(stream),
-                    peer: None,
-                })
+            stop.canceller.handle()
+        };
+        match &self.socket {
+            OnLoop::Tcp(listener) => {
+                let (stream, peer) = listener.cancelable_accept(handle).await?;
+                accepted_tcp(stream, peer)
+            }
+            OnLoop::Unix(listener) => {
+                let (stream, _) = listener.cancelable_accept(handle).await?;
+                Ok(accepted_unix(stream))
             }
         }
     }
 
-    /// The handle that makes a waiting `accept` return with an error.
-    pub fn hangup(&self) -> Hangup {
-        Hangup::new(match self {
-            Self::Tcp(listener) => listener.as_raw_fd(),
-            Self::Unix(listener) => listener.as_raw_fd(),
-        })
+    /// The handle that ends accepting.
+    pub fn stop(&self) -> AcceptStop {
+        self.stop.clone()
+    }
+
+    /// A caller that the kernel has connected already; none if none waits. For the end of a listener that nobody else
+    /// accepts from: whoever is left in the queue would be reset when it closes.
+    pub fn accept_waiting(&self) -> io::Result<Option<Accepted>> {
+        self.own.set_nonblocking(true)?;
+        let accepted = match &self.own {
+            BoundListener::Tcp(listener) => listener.accept().and_then(|(stream, peer)| {
+                stream.set_nonblocking(epoll())?;
+                accepted_tcp(TcpStream::from_std(stream)?, peer)
+            }),
+            BoundListener::Unix(listener) => listener.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(epoll())?;
+                Ok(accepted_unix(UnixStream::from_std(stream)?))
+            }),
+        };
+        match accepted {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            other => other.map(Some),
+        }
+    }
+}
+
+fn accepted_tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Accepted> {
+    stream.set_nodelay(true)?;
+    Ok(Accepted {
+        stream: Stream::tcp(stream),
+        peer: Some(peer),
+    })
+}
+
+fn accepted_unix(stream: UnixStream) -> Accepted {
+    Accepted {
+        stream: Stream::unix(stream),
+        peer: None,
     }
 }

@@ -17,7 +17,7 @@ mod stream;
 mod tls;
 
 pub use deadline::{Deadline, Deadlines, Side};
-pub use listener::{Accepted, BoundAddr, BoundListener, Listener};
+pub use listener::{AcceptStop, Accepted, BoundAddr, BoundListener, Listener};
 pub use reader::{Fill, Reader};
 pub use runtime::{Isolated, driver_name, isolate, pin_to_core, run, sleep, spawn, within};
 pub use stream::{Hangup, Stream, Writer, connect};

@@ -3,12 +3,14 @@
 //! `cli` starts it and tests do the same on port 0. Every listener is bound before the first thread starts, so what
 //! can fail fails here and once. Threads are told to drain by message; nothing is shared but what `Shared` holds.
 
+mod handover;
 mod worker;
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::process::Child;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use futures_channel::mpsc::{UnboundedSender, unbounded};
@@ -19,6 +21,7 @@ use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
 use crate::plan::{Connectors, PlanError};
 use crate::upstream::Resolver;
 use crate::worker::Shared;
+use handover::Inherited;
 use worker::{Order, Seat};
 
 /// Why the router did not start.
@@ -50,22 +53,33 @@ impl std::error::Error for StartError {}
 /// A running router.
 pub struct Running {
     addrs: Vec<BoundAddr>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    control: Control,
+}
+
+/// Steers a running router from anywhere.
+#[derive(Clone)]
+pub struct Control {
     shared: Arc<Shared>,
     orders: Vec<UnboundedSender<Order>>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    /// The listening sockets once more, for a successor; none once the router drains.
+    listeners: Arc<Mutex<Vec<BoundListener>>>,
 }
 
 /// Starts the router; returns when every worker accepts.
 pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError> {
     let workers = config.server.workers_count();
-    let tls = match &config.server.tls {
-        Some(files) => {
-            Some(TlsAcceptor::from_files(&files.cert, &files.key).map_err(StartError::Tls)?)
-        }
-        None => None,
-    };
+    let tls = tls_of(&config)?;
     let connectors = Connectors::new(&config).map_err(StartError::Plan)?;
     let (addrs, mut listeners) = bind(&config, workers)?;
+    let copies = listeners
+        .iter()
+        .flatten()
+        .flatten()
+        .map(BoundListener::try_clone);
+    let copies: Vec<_> = copies
+        .collect::<io::Result<_>>()
+        .map_err(StartError::Worker)?;
     if net::driver_name() == "epoll" {
         tracing::warn!("io_uring is not available here; running on epoll");
     }
@@ -73,9 +87,12 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
     let resolver = Resolver::default();
     let mut running = Running {
         addrs,
-        shared: shared.clone(),
-        orders: Vec::new(),
         threads: Vec::new(),
+        control: Control {
+            shared: shared.clone(),
+            orders: Vec::new(),
+            listeners: Arc::new(Mutex::new(copies)),
+        },
     };
     let (ready, all_ready) = std::sync::mpsc::channel();
     for index in 0..workers {
@@ -88,7 +105,11 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
             connectors: connectors.clone(),
             resolver: resolver.clone(),
             shared: shared.clone(),
-            listeners: listeners.iter_mut().filter_map(Vec::pop).collect(),
+            listeners: listeners
+                .iter_mut()
+                .filter_map(Vec::pop)
+                .flatten()
+                .collect(),
             tls: tls.clone(),
             id_prefix: random_prefix().map_err(StartError::Worker)?,
             inbox,
@@ -98,39 +119,45 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
             .name(format!("worker-{index}"))
             .spawn(move || seat.run())
             .map_err(StartError::Worker)?;
-        running.orders.push(orders);
+        running.control.orders.push(orders);
         running.threads.push(thread);
     }
     drop(ready);
     let accepting = all_ready.iter().take(workers).count();
     if accepting < workers {
         // A worker that could not start has said why; its thread holds the reason.
-        running.drain();
-        let failed = running.join().err();
+        running.control.drain();
+        let failed = running.wait().err();
         return Err(StartError::Worker(
             failed.unwrap_or_else(|| io::Error::other("a worker ended")),
         ));
     }
+    handover::tell_predecessor();
     Ok(running)
 }
 
-fn bind(
-    config: &Config,
-    workers: usize,
-) -> Result<(Vec<BoundAddr>, Vec<Vec<BoundListener>>), StartError> {
+/// For each address the sockets of each worker, handed in or bound here.
+type Seats = Vec<Vec<Vec<BoundListener>>>;
+
+fn bind(config: &Config, workers: usize) -> Result<(Vec<BoundAddr>, Seats), StartError> {
+    let mut inherited = Inherited::take();
     let mut addrs = Vec::new();
-    let mut listeners = Vec::new();
+    let mut seats = Vec::new();
     for listen in &config.server.listen {
-        let (addr, bound) = match listen {
-            Listen::Tcp(address) => BoundListener::tcp(*address, workers)
-                .map_err(|error| StartError::Listen(address.to_string(), error))?,
-            Listen::Unix(path) => BoundListener::unix(path, workers)
-                .map_err(|error| StartError::Listen(format!("unix:{}", path.display()), error))?,
+        let failed = |error| StartError::Listen(listen.to_string(), error);
+        let claimed = inherited.claim(listen);
+        let (addr, listeners) = match (claimed.first().and_then(BoundListener::addr), listen) {
+            (Some(addr), _) => (addr, claimed),
+            (None, Listen::Tcp(address)) => {
+                BoundListener::tcp(*address, workers).map_err(failed)?
+            }
+            (None, Listen::Unix(path)) => BoundListener::unix(path, workers).map_err(failed)?,
         };
         addrs.push(addr);
-        listeners.push(bound);
+        seats.push(handover::spread(listeners, workers).map_err(failed)?);
     }
-    Ok((addrs, listeners))
+    inherited.finish();
+    Ok((addrs, seats))
 }
 
 fn random_prefix() -> io::Result<u64> {
@@ -145,33 +172,26 @@ impl Running {
 
     /// Callers' connections that are open.
     pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::Relaxed)
+        self.control.shared.connections.load(Ordering::Relaxed)
     }
 
     /// Connections lost to bugs so far.
     pub fn panics(&self) -> u64 {
-        self.shared.panics.load(Ordering::Relaxed)
+        self.control.shared.panics.load(Ordering::Relaxed)
     }
 
-    /// Stops accepting and lets what runs finish, for at most the configured time. Returns at once.
+    /// See [`Control::drain`].
     pub fn drain(&self) {
-        self.drainer().drain();
+        self.control.drain();
     }
 
-    /// A handle for whoever decides about the end, while another thread waits for it.
-    pub fn drainer(&self) -> Drainer {
-        Drainer {
-            shared: self.shared.clone(),
-            orders: self.orders.clone(),
-        }
+    /// A handle for whoever steers the router while another thread waits for its end.
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Waits until every worker has ended.
     pub fn wait(self) -> io::Result<()> {
-        self.join()
-    }
-
-    fn join(self) -> io::Result<()> {
         let mut result = Ok(());
         for thread in self.threads {
             match thread.join() {
@@ -180,7 +200,8 @@ impl Running {
                 Err(_) => result = Err(io::Error::other("a worker panicked")),
             }
         }
-        for addr in &self.addrs {
+        let handed_over = self.control.shared.handed_over.load(Ordering::Relaxed);
+        for addr in self.addrs.iter().filter(|_| !handed_over) {
             if let BoundAddr::Unix(path) = addr {
                 let _ = std::fs::remove_file(path);
             }
@@ -189,25 +210,66 @@ impl Running {
     }
 }
 
-/// Ends a running router from anywhere.
-#[derive(Clone)]
-pub struct Drainer {
-    shared: Arc<Shared>,
-    orders: Vec<UnboundedSender<Order>>,
-}
-
-impl Drainer {
+impl Control {
     /// Stops accepting and lets what runs finish, for at most the configured time. Returns at once.
     pub fn drain(&self) {
-        self.shared.draining.store(true, Ordering::Relaxed);
+        self.end(|| Order::Drain);
+    }
+
+    /// Starts this program once more on the same sockets; once that accepts, this router drains. Blocks until then.
+    pub fn hand_over(&self) -> io::Result<Child> {
+        let successor = {
+            let listeners = self
+                .listeners
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            if self.draining() || listeners.is_empty() {
+                return Err(io::Error::other("the router is ending"));
+            }
+            handover::start_successor(&listeners)?
+        };
+        self.shared.handed_over.store(true, Ordering::Relaxed);
+        self.end(|| Order::HandOver);
+        Ok(successor)
+    }
+
+    /// Lets every core go on with another configuration: new connections at once, open ones after their next exchange.
+    /// What is bound or opened at the start stays as it is.
+    pub fn reload(&self, config: Arc<Config>) -> Result<(), StartError> {
+        let tls = tls_of(&config)?;
+        let connectors = Connectors::new(&config).map_err(StartError::Plan)?;
         for orders in &self.orders {
+            let (config, connectors, tls) = (config.clone(), connectors.clone(), tls.clone());
             // A worker that has ended needs no order.
-            let _ = orders.unbounded_send(Order::Drain);
+            let _ = orders.unbounded_send(Order::Reload {
+                config,
+                connectors,
+                tls,
+            });
         }
+        Ok(())
     }
 
     /// Whether somebody has asked for the end.
     pub fn draining(&self) -> bool {
         self.shared.draining.load(Ordering::Relaxed)
     }
+
+    fn end(&self, order: impl Fn() -> Order) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        for orders in &self.orders {
+            let _ = orders.unbounded_send(order());
+        }
+        // The last copies but those of the workers.
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+}
+
+fn tls_of(config: &Config) -> Result<Option<TlsAcceptor>, StartError> {
+    let files = config.server.tls.as_ref();
+    let acceptor = files.map(|files| TlsAcceptor::from_files(&files.cert, &files.key));
+    acceptor.transpose().map_err(StartError::Tls)
 }

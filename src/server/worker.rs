@@ -3,6 +3,7 @@
 //! Accepting never stands in a select (a dropped accept leaks its descriptor): it is stopped by shutting the listener
 //! down. Each connection is a task of its own, and a panic in it is counted and costs that connection only.
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,9 +18,7 @@ use crate::connection;
 use crate::error::Fault;
 use crate::exchange;
 use crate::keys::KeyStore;
-use crate::net::{
-    self, Accepted, BoundListener, Deadlines, Hangup, Listener, Side, Stream, TlsAcceptor,
-};
+use crate::net::{self, Accepted, BoundListener, Deadlines, Listener, Side, Stream, TlsAcceptor};
 use crate::plan::{Connectors, Plan};
 use crate::upstream::{Keeping, Resolver, Upstreams};
 use crate::worker::{Shared, Worker};
@@ -35,7 +34,24 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 pub(super) enum Order {
     /// Stop accepting, finish, end.
     Drain,
+    /// The same, but another process accepts from the same sockets.
+    HandOver,
+    /// Go on with another configuration.
+    Reload {
+        config: Arc<Config>,
+        connectors: Connectors,
+        tls: Option<TlsAcceptor>,
+    },
 }
+
+/// What a new connection is served with; replaced whole by a reload.
+struct Current {
+    worker: Rc<Worker>,
+    tls: Option<TlsAcceptor>,
+}
+
+/// The cell that a core's listeners look into.
+type Serving = Rc<RefCell<Current>>;
 
 /// Everything a worker needs, to be moved to its thread.
 pub(super) struct Seat {
@@ -68,12 +84,7 @@ impl Seat {
     async fn serve(self) -> io::Result<()> {
         let deadlines = Deadlines::new(Instant::now());
         let plan = Rc::new(Plan::new(&self.config, &self.connectors));
-        let keeping = Keeping {
-            connect_timeout: self.config.timeouts.connect,
-            idle_timeout: self.config.timeouts.upstream_idle,
-            idle_per_origin_max: self.config.limits.upstream_idle_per_origin_max,
-        };
-        let upstreams = Upstreams::new(plan.origins(), self.resolver, deadlines.clone(), keeping);
+        let upstreams = upstreams(&self.config, &plan, &self.resolver, &deadlines);
         let worker = Rc::new(Worker::new(
             self.config,
             plan,
@@ -83,31 +94,69 @@ impl Seat {
             self.keys,
             self.id_prefix,
         ));
-        let mut hangups = Vec::new();
-        for bound in self.listeners {
-            let tls = self
-                .tls
-                .clone()
-                .filter(|_| matches!(bound, BoundListener::Tcp(_)));
-            let listener = bound.open()?;
-            hangups.push(listener.hangup());
-            net::spawn(accept(listener, tls, worker.clone()));
-        }
         net::spawn(deadlines.keep());
         net::spawn(worker.clone().keep_upstreams());
+        let tls = self.tls;
+        let serving = Rc::new(RefCell::new(Current { worker, tls }));
+        let mut listeners = Vec::new();
+        for bound in self.listeners {
+            let listener = Rc::new(bound.open()?);
+            listeners.push(listener.clone());
+            net::spawn(accept(listener, serving.clone()));
+        }
         // The starter may have given up; then this worker is told to drain.
         let _ = self.ready.send(());
         drop(self.ready);
-        drain(self.inbox, &hangups, &worker).await;
+        let order = obey(self.inbox, &serving, &self.resolver).await;
+        drain(order, listeners, &serving).await;
         Ok(())
     }
 }
 
-async fn accept(listener: Listener, tls: Option<TlsAcceptor>, worker: Rc<Worker>) {
+fn upstreams(
+    config: &Config,
+    plan: &Plan,
+    resolver: &Resolver,
+    deadlines: &Rc<Deadlines>,
+) -> Upstreams {
+    let keeping = Keeping {
+        connect_timeout: config.timeouts.connect,
+        idle_timeout: config.timeouts.upstream_idle,
+        idle_per_origin_max: config.limits.upstream_idle_per_origin_max,
+    };
+    Upstreams::new(plan.origins(), resolver.clone(), deadlines.clone(), keeping)
+}
+
+/// Follows orders until one of them is the end; None when nobody is left to give any.
+async fn obey(
+    mut inbox: UnboundedReceiver<Order>,
+    serving: &Serving,
+    resolver: &Resolver,
+) -> Option<Order> {
+    loop {
+        match std::future::poll_fn(|cx| poll_next(&mut inbox, cx)).await {
+            Some(Order::Reload {
+                config,
+                connectors,
+                tls,
+            }) => {
+                let mut current = serving.borrow_mut();
+                let plan = Rc::new(Plan::new(&config, &connectors));
+                let upstreams = upstreams(&config, &plan, resolver, &current.worker.deadlines);
+                let worker = Rc::new(current.worker.successor(config, plan, upstreams));
+                net::spawn(worker.clone().keep_upstreams());
+                *current = Current { worker, tls };
+            }
+            end => return end,
+        }
+    }
+}
+
+async fn accept(listener: Rc<Listener>, serving: Serving) {
     loop {
         match listener.accept().await {
-            Ok(accepted) => admit(accepted, tls.clone(), &worker),
-            Err(_) if worker.draining() => return,
+            Ok(accepted) => admit(accepted, &serving),
+            Err(_) if serving.borrow().worker.draining() => return,
             Err(error) => {
                 tracing::warn!(%error, "accept failed");
                 net::sleep(ACCEPT_PAUSE).await;
@@ -117,7 +166,10 @@ async fn accept(listener: Listener, tls: Option<TlsAcceptor>, worker: Rc<Worker>
 }
 
 /// Starts a connection's task, or turns the caller away when there are too many.
-fn admit(accepted: Accepted, tls: Option<TlsAcceptor>, worker: &Rc<Worker>) {
+fn admit(accepted: Accepted, serving: &Serving) {
+    let Current { worker, tls } = &*serving.borrow();
+    // TLS is for TCP, and only a TCP caller has an address.
+    let tls = tls.clone().filter(|_| accepted.peer.is_some());
     let open = Open::new(worker.shared.clone());
     let within_limit = open.count <= worker.config.limits.connections_max;
     let worker = worker.clone();
@@ -173,12 +225,21 @@ impl Drop for Open {
     }
 }
 
-/// Waits for the order, then ends in steps: no new callers, idle ones off, busy ones in time, the rest cut.
-async fn drain(mut inbox: UnboundedReceiver<Order>, listeners: &[Hangup], worker: &Worker) {
-    match std::future::poll_fn(|cx| poll_next(&mut inbox, cx)).await {
-        Some(Order::Drain) | None => {}
+/// Ends in steps: no new callers, idle ones off, busy ones in time, the rest cut.
+async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Serving) {
+    for listener in &listeners {
+        listener.stop().now();
     }
-    listeners.iter().for_each(Hangup::now);
+    if !matches!(order, Some(Order::HandOver)) {
+        // Nobody else takes those whom the kernel has connected already.
+        for listener in &listeners {
+            while let Ok(Some(accepted)) = listener.accept_waiting() {
+                admit(accepted, serving);
+            }
+        }
+    }
+    drop(listeners);
+    let worker = serving.borrow().worker.clone();
     let started = Instant::now();
     let mut cut = None;
     loop {

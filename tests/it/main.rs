@@ -21,6 +21,7 @@ mod limits;
 mod local;
 mod pool;
 mod process;
+mod restart;
 mod routing;
 mod snapshot;
 mod streaming;

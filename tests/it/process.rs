@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::support::program::Home;
+use crate::support::program::{Home, Served, command};
 use crate::support::{CHAT as BODY, Provider, Then, eventually, json, request};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -457,5 +457,37 @@ fn nobody_is_dialled_but_the_provider_that_a_request_names() {
         provider.accepted(),
         1,
         "no ping, no probe, no second connection"
+    );
+}
+
+#[test]
+fn where_io_uring_is_blocked_it_runs_on_epoll_and_says_so_once() {
+    let provider = Provider::plain();
+    let home = Home::new();
+    home.configure(&format!(
+        "providers.openai.base_url = \"{}\"",
+        provider.url("/v1")
+    ));
+    home.run_with(&["providers", "set", "openai"], "sk-stored");
+    let token = home.mint();
+    let mut serve = command(&["serve", "--dir"]);
+    serve
+        .arg(home.path())
+        .env("MONOIO_FORCE_LEGACY_DRIVER", "1");
+    let served = Served::start(&mut serve);
+    for _ in 0..10 {
+        assert_eq!(
+            served
+                .connect()
+                .exchange(request("POST", CHAT, &[("x-api-key", &token)], BODY))
+                .status,
+            200
+        );
+    }
+    let (code, log) = served.stop();
+    assert_eq!(
+        (code, log.matches("running on epoll").count()),
+        (0, 1),
+        "{log}"
     );
 }

@@ -1,6 +1,6 @@
 //! The built program: its commands, and a router in a process of its own with everything that it logs.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -107,7 +107,7 @@ impl Home {
     }
 
     pub fn serve(&self) -> Served {
-        Served::start(&self.path())
+        Served::start(command(&["serve", "--dir"]).arg(self.path()))
     }
 }
 
@@ -116,11 +116,14 @@ pub struct Served {
     child: Child,
     log: Arc<Mutex<String>>,
     pub addr: SocketAddr,
+    /// The process that serves now, if it is no longer the first one.
+    successor: Option<u32>,
 }
 
 impl Served {
-    fn start(dir: &Path) -> Self {
-        let mut child = command(&["serve", "--dir"]).arg(dir).spawn().unwrap();
+    /// Runs a prepared `serve`.
+    pub fn start(command: &mut Command) -> Self {
+        let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
         let mut lines = BufReader::new(child.stderr.take().unwrap());
         let written = log.clone();
@@ -151,6 +154,7 @@ impl Served {
             child,
             log,
             addr: addr.unwrap(),
+            successor: None,
         }
     }
 
@@ -158,8 +162,25 @@ impl Served {
         Caller::connect(self.addr)
     }
 
+    /// The process that serves.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.successor.unwrap_or(self.child.id())
+    }
+
+    /// Lets it start its successor; returns once that serves.
+    #[track_caller]
+    pub fn hand_over(&mut self) {
+        let before = self.log().len();
+        self.signal(nix::sys::signal::Signal::SIGUSR2);
+        eventually("the successor", || {
+            let log = self.log()[before..].to_owned();
+            assert!(!log.contains("did not start"), "{log}");
+            let pid = log
+                .split_once("handed over; draining pid=")
+                .and_then(|(_, rest)| rest.lines().next()?.trim().parse().ok());
+            self.successor = pid.or(self.successor);
+            pid.is_some()
+        });
     }
 
     /// Everything logged so far.
@@ -168,24 +189,33 @@ impl Served {
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        let pid = nix::unistd::Pid::from_raw(self.pid() as i32);
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
-    /// Asks it to end; returns its exit code and its log.
+    /// Asks it to end; returns the first process's exit code and all that was logged.
     pub fn stop(mut self) -> (i32, String) {
         self.signal(nix::sys::signal::Signal::SIGTERM);
         let code = self.child.wait().unwrap().code().unwrap_or(-1);
+        if let Some(pid) = self.successor {
+            eventually("the last successor's end", || {
+                !Path::new(&format!("/proc/{pid}")).exists()
+            });
+        }
         // The log's thread ends with the pipe.
-        let mut rest = String::new();
-        let _ = self.child.stdout.take().unwrap().read_to_string(&mut rest);
         std::thread::sleep(std::time::Duration::from_millis(50));
-        (code, self.log() + &rest)
+        (code, self.log())
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
+        if let Some(pid) = self.successor.take().filter(|_| thread::panicking()) {
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid as i32),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,0 +1,185 @@
+//! Listening sockets that come from another process, and those that go to one.
+//!
+//! A service manager hands sockets in (`LISTEN_FDS`, sd_listen_fds(3)); a running router hands its own to its successor
+//! in the same way. Both accept from the same queues until the old one stops, so no caller in them is lost. The
+//! successor says that it accepts over its standard input, which is a socket to its predecessor.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, RawFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
+
+use listenfd::ListenFd;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::resource::{Resource, getrlimit};
+
+use crate::config::Listen;
+use crate::net::{BoundAddr, BoundListener};
+
+/// Set for a process whose standard input leads to its predecessor.
+const PREDECESSOR_VARIABLE: &str = "MEMORYROUTER_PREDECESSOR";
+const READY: &[u8] = b"ready";
+/// A start takes a tenth of a second; a large snapshot under a passphrase a few.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How many places are tried for descriptors that a successor inherits.
+const ROWS_TRIED: usize = 32;
+
+/// Sockets that were handed in, not yet claimed by an address.
+pub(super) struct Inherited(Vec<BoundListener>);
+
+impl Inherited {
+    /// Takes them from the environment, which no longer names them afterwards.
+    pub(super) fn take() -> Self {
+        let mut handed = ListenFd::from_env();
+        let mut all = Vec::new();
+        for index in 0..handed.len() {
+            if let Ok(Some(listener)) = handed.take_tcp_listener(index) {
+                all.push(BoundListener::Tcp(listener));
+            } else if let Ok(Some(listener)) = handed.take_unix_listener(index) {
+                all.push(BoundListener::Unix(listener));
+            }
+        }
+        Self(all)
+    }
+
+    /// Those that listen on `wanted`, of which port 0 is any.
+    pub(super) fn claim(&mut self, wanted: &Listen) -> Vec<BoundListener> {
+        let claimed = self
+            .0
+            .extract_if(.., |listener| match (listener.addr(), wanted) {
+                (Some(BoundAddr::Tcp(has)), Listen::Tcp(wants)) => {
+                    has == *wants || (wants.port() == 0 && has.ip() == wants.ip())
+                }
+                (Some(BoundAddr::Unix(has)), Listen::Unix(wants)) => has == *wants,
+                _ => false,
+            });
+        claimed.collect()
+    }
+
+    /// Tells of those that the configuration has no address for; they are closed.
+    pub(super) fn finish(self) {
+        for listener in self.0 {
+            let addr = listener.addr().map(|addr| addr.to_string());
+            tracing::warn!(
+                addr,
+                "a socket was handed in that server.listen does not name"
+            );
+        }
+    }
+}
+
+/// Spreads the sockets of one address over the workers: every worker gets at least one, and no socket is left out.
+pub(super) fn spread(
+    listeners: Vec<BoundListener>,
+    workers: usize,
+) -> io::Result<Vec<Vec<BoundListener>>> {
+    let mut seats: Vec<Vec<BoundListener>> = (0..workers).map(|_| Vec::new()).collect();
+    let count = listeners.len();
+    for worker in count..workers {
+        seats[worker].push(listeners[worker % count].try_clone()?);
+    }
+    for (index, listener) in listeners.into_iter().enumerate() {
+        seats[index % workers].push(listener);
+    }
+    Ok(seats)
+}
+
+/// Starts this program once more, with the same arguments and `listeners`, and waits until it accepts.
+pub(super) fn start_successor(listeners: &[BoundListener]) -> io::Result<Child> {
+    let (mut ours, theirs) = UnixStream::pair()?;
+    let lent = Lent::new(listeners)?;
+    let mut command = Command::new(program()?);
+    command
+        .args(env::args_os().skip(1))
+        .env("LISTEN_FDS", lent.count.to_string())
+        .env("LISTEN_FDS_FIRST_FD", lent.first.to_string())
+        .env_remove("LISTEN_PID")
+        .env(PREDECESSOR_VARIABLE, "1")
+        .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
+    let mut child = command.spawn()?;
+    drop(command);
+    drop(lent);
+    ours.set_read_timeout(Some(START_TIMEOUT))?;
+    let mut said = [0; READY.len()];
+    match ours.read_exact(&mut said) {
+        Ok(()) if said == READY => Ok(child),
+        result => {
+            let _ = child.kill();
+            let _ = child.wait();
+            Err(result
+                .err()
+                .unwrap_or_else(|| io::ErrorKind::InvalidData.into()))
+        }
+    }
+}
+
+/// Tells the predecessor, if there is one, that this process accepts.
+pub(super) fn tell_predecessor() {
+    if env::var_os(PREDECESSOR_VARIABLE).is_none() {
+        return;
+    }
+    let told = io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .and_then(|fd| UnixStream::from(fd).write_all(READY));
+    if let Err(error) = told {
+        tracing::warn!(%error, "cannot tell the process before this one");
+    }
+}
+
+/// The file that this process runs from; what stands there now is what the successor runs.
+fn program() -> io::Result<std::path::PathBuf> {
+    let link = fs::read_link("/proc/self/exe")?;
+    // The kernel says so of a file that was replaced since.
+    let name = link.to_string_lossy();
+    Ok(name
+        .strip_suffix(" (deleted)")
+        .map_or_else(|| link.clone(), Into::into))
+}
+
+/// Duplicates in a row, high up where nothing else is, that a child inherits; closed here when dropped.
+struct Lent {
+    first: RawFd,
+    count: usize,
+}
+
+impl Lent {
+    fn new(listeners: &[BoundListener]) -> io::Result<Self> {
+        let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        let room = listeners.len() as RawFd + 16;
+        let mut first = RawFd::try_from(soft).unwrap_or(RawFd::MAX).min(1 << 20);
+        // What this process was handed itself stands in a row up there already: then one further down.
+        for _ in 0..ROWS_TRIED {
+            first = (first - room).max(0);
+            if let Some(lent) = Self::in_a_row(listeners, first)? {
+                return Ok(lent);
+            }
+        }
+        Err(io::Error::other("no row of free descriptors"))
+    }
+
+    fn in_a_row(listeners: &[BoundListener], first: RawFd) -> io::Result<Option<Self>> {
+        let mut lent = Self { first, count: 0 };
+        for listener in listeners {
+            let wanted = first + lent.count as RawFd;
+            let got = fcntl(listener, FcntlArg::F_DUPFD(wanted))?;
+            if got != wanted {
+                let _ = nix::unistd::close(got);
+                return Ok(None);
+            }
+            lent.count += 1;
+        }
+        Ok(Some(lent))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        for offset in 0..self.count {
+            let _ = nix::unistd::close(self.first + offset as RawFd);
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Restarts that lose nobody: handing over to the next process, sockets from a service manager, reloading in place.
+
+use std::fs;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::signal::Signal;
+
+use crate::support::program::{Home, Served, command};
+use crate::support::{CHAT as BODY, Caller, Gate, Provider, Then, eventually, json, request};
+
+const CHAT: &str = "/v1/chat/completions";
+const RESTARTS: usize = 20;
+const CONNECTIONS_A_SECOND: u64 = 500;
+
+/// Connects at a steady rate, one request each, until `done`; fails with the first that is not answered.
+fn steady(addr: std::net::SocketAddr, bytes: &[u8], done: &AtomicBool, served: &AtomicUsize) {
+    const THREADS: u64 = 4;
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                let mut next = Instant::now();
+                while !done.load(Ordering::Relaxed) {
+                    let reply = Caller::connect(addr).exchange(bytes);
+                    assert_eq!((reply.status, reply.complete), (200, true), "{reply:?}");
+                    served.fetch_add(1, Ordering::Relaxed);
+                    next += Duration::from_micros(1_000_000 * THREADS / CONNECTIONS_A_SECOND);
+                    thread::sleep(next.saturating_duration_since(Instant::now()));
+                }
+            });
+        }
+    });
+}
+
+/// Ends the steady callers, also when a test fails before it says so.
+struct EndsWith<'a>(&'a AtomicBool);
+
+impl Drop for EndsWith<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn home(provider: &Provider, toml: &str) -> (Home, String) {
+    let home = Home::new();
+    home.configure(&format!(
+        "providers.openai.base_url = \"{}\"\nlog.access = false\n{toml}",
+        provider.url("/v1")
+    ));
+    home.run_with(&["providers", "set", "openai"], "sk-stored");
+    let token = home.mint();
+    (home, token)
+}
+
+#[test]
+fn twenty_handovers_lose_no_connection() {
+    let provider = Provider::plain();
+    let (home, token) = home(&provider, "");
+    let mut router = home.serve();
+    let bytes = request("POST", CHAT, &[("x-api-key", &token)], BODY);
+    let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let addr = router.addr;
+    thread::scope(|scope| {
+        let end = EndsWith(&done);
+        scope.spawn(|| steady(addr, &bytes, &done, &served));
+        for _ in 0..RESTARTS {
+            let before = served.load(Ordering::Relaxed);
+            router.hand_over();
+            eventually("requests behind the handover", || {
+                served.load(Ordering::Relaxed) > before + 50
+            });
+        }
+        drop(end);
+    });
+    let (code, log) = router.stop();
+    assert_eq!(code, 0, "{log}");
+    assert_eq!(log.matches("handed over").count(), RESTARTS);
+    println!(
+        "{} connections over {RESTARTS} handovers, none lost",
+        served.load(Ordering::Relaxed)
+    );
+}
+
+#[test]
+fn a_stream_outlives_the_handover() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+        waits.pass();
+        wire.send("cd");
+        Then::Keep
+    });
+    let (home, token) = home(&provider, "");
+    let mut router = home.serve();
+    let mut caller = router.connect();
+    caller.send(request("POST", CHAT, &[("x-api-key", &token)], BODY));
+    let mut head = caller.head().unwrap();
+    router.hand_over();
+    assert_eq!(
+        router
+            .connect()
+            .exchange(request("GET", "/ready", &[], ""))
+            .status,
+        200
+    );
+    gate.open();
+    caller.finish(&mut head);
+    assert_eq!((head.text(), head.complete), ("abcd", true));
+    assert_eq!(router.stop().0, 0);
+}
+
+#[test]
+fn a_successor_that_does_not_start_changes_nothing() {
+    let provider = Provider::plain();
+    let (home, token) = home(&provider, "");
+    let router = home.serve();
+    let good = fs::read(home.file("memoryrouter.toml")).unwrap();
+    fs::write(home.file("memoryrouter.toml"), "nonsense = 1").unwrap();
+    router.signal(Signal::SIGUSR2);
+    eventually("the refusal", || router.log().contains("did not start"));
+    let reply = router
+        .connect()
+        .exchange(request("POST", CHAT, &[("x-api-key", &token)], BODY));
+    assert_eq!((reply.status, reply.field("connection")), (200, None));
+    fs::write(home.file("memoryrouter.toml"), good).unwrap();
+    assert_eq!(router.stop().0, 0);
+}
+
+/// A router that gets `listener` as a service manager hands sockets in: descriptor 3, LISTEN_FDS and LISTEN_PID.
+fn activated(home: &Home, listener: &TcpListener) -> Served {
+    let lent = fcntl(listener, FcntlArg::F_DUPFD(100)).unwrap();
+    let line = format!("LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\" 3<&{lent} {lent}<&-");
+    let mut shell = std::process::Command::new("/bin/bash");
+    shell
+        .args(["-c", &line, "bash"])
+        .arg(command(&[]).get_program())
+        .args(["serve", "--dir"])
+        .arg(home.path());
+    shell
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let served = Served::start(&mut shell);
+    nix::unistd::close(lent).unwrap();
+    served
+}
+
+#[test]
+fn twenty_restarts_on_a_service_managers_socket_lose_no_connection() {
+    let provider = Provider::plain();
+    let (home, token) = home(&provider, "");
+    // The test holds the socket, as systemd does.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let bytes = request("POST", CHAT, &[("x-api-key", &token)], BODY);
+    let (done, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let end = EndsWith(&done);
+        let mut router = activated(&home, &listener);
+        assert_eq!(router.addr, addr);
+        scope.spawn(|| steady(addr, &bytes, &done, &served));
+        for _ in 0..RESTARTS {
+            let before = served.load(Ordering::Relaxed);
+            eventually("requests", || served.load(Ordering::Relaxed) > before + 50);
+            let (code, log) = router.stop();
+            assert_eq!(code, 0, "{log}");
+            router = activated(&home, &listener);
+        }
+        drop(end);
+        assert_eq!(router.stop().0, 0);
+    });
+    println!(
+        "{} connections over {RESTARTS} restarts, none lost",
+        served.load(Ordering::Relaxed)
+    );
+}
+
+#[test]
+fn a_second_router_does_not_take_half_of_the_callers() {
+    let provider = Provider::plain();
+    let (first, _) = home(&provider, "");
+    let router = first.serve();
+    let (second, _) = home(&provider, "");
+    let toml = fs::read_to_string(second.file("memoryrouter.toml")).unwrap();
+    fs::write(
+        second.file("memoryrouter.toml"),
+        toml.replacen("127.0.0.1:0", &router.addr.to_string(), 1),
+    )
+    .unwrap();
+    let done = second.run(&["serve"]);
+    assert_eq!(done.code, 1);
+    assert!(done.stderr.contains("cannot listen on"), "{done:?}");
+}
+
+#[test]
+fn sighup_takes_configuration_over_without_dropping_anyone() {
+    let (one, two) = (Provider::plain(), Provider::answering(json(200, "\"two\"")));
+    let (home, token) = home(&one, "limits.body_bytes = \"2KiB\"");
+    let router = home.serve();
+    let bytes = request("POST", CHAT, &[("x-api-key", &token)], BODY);
+    let mut kept = router.connect();
+    assert_eq!(kept.exchange(&bytes).text(), "{}");
+    let reload = |toml: &str, word: &str| {
+        home.configure(&format!("log.access = false\n{toml}"));
+        let before = router.log().matches(word).count();
+        router.signal(Signal::SIGHUP);
+        eventually(word, || router.log().matches(word).count() > before);
+    };
+    let big = format!(
+        r#"{{"model":"gpt-4o","messages":["{}"]}}"#,
+        "x".repeat(3000)
+    );
+    let big = request("POST", CHAT, &[("x-api-key", &token)], big);
+    assert_eq!(router.connect().exchange(&big).status, 413);
+    let new = format!("providers.openai.base_url = \"{}\"", two.url("/v1"));
+    reload(&new, "read anew");
+    eventually("the new provider", || {
+        router.connect().exchange(&bytes).text() == "\"two\""
+    });
+    assert_eq!(router.connect().exchange(&big).status, 200);
+    // An open connection goes on once more as it was, and ends with that.
+    let last = kept.exchange(&bytes);
+    assert_eq!(
+        (last.text(), last.field("connection")),
+        ("{}", Some("close"))
+    );
+    reload("providers.openai.base_url = 7", "configuration refused");
+    assert_eq!(router.connect().exchange(&bytes).text(), "\"two\"");
+    reload(&format!("{new}\nserver.workers = 1"), "needs a restart");
+    assert_eq!(router.connect().exchange(&bytes).text(), "\"two\"");
+    assert_eq!(router.stop().0, 0);
+}
