@@ -83,8 +83,10 @@ pub enum Fault {
     UnsupportedCoding,
     /// A body that does not decode.
     BrokenCoding,
-    /// More connections than `limits.connections`.
-    Overloaded,
+    /// More connections than `limits.connections`, or than there are descriptors for.
+    TooManyConnections,
+    /// More requests at once than `limits.in_flight`.
+    TooManyInFlight,
     /// The router is going down.
     Draining,
     /// The provider could not be reached, or sent no valid HTTP answer.
@@ -118,7 +120,7 @@ impl Fault {
             Self::Expectation => 417,
             Self::HeadTooLarge(_) | Self::TooManyFields(_) => 431,
             Self::Unreachable(_) => 502,
-            Self::Overloaded | Self::Draining => 503,
+            Self::TooManyConnections | Self::TooManyInFlight | Self::Draining => 503,
             Self::TimedOut(..) => 504,
         }
     }
@@ -127,7 +129,7 @@ impl Fault {
     pub fn side(&self) -> FaultSide {
         match self {
             Self::Unreachable(_) | Self::TimedOut(..) => FaultSide::Provider,
-            Self::Overloaded | Self::Draining => FaultSide::Router,
+            Self::TooManyConnections | Self::TooManyInFlight | Self::Draining => FaultSide::Router,
             _ => FaultSide::Caller,
         }
     }
@@ -167,7 +169,7 @@ impl Fault {
             Self::BodyTooLarge(_) => "Request body is too large".into(),
             Self::UnsupportedCoding => "Unsupported content encoding".into(),
             Self::BrokenCoding => "Request body does not match its content encoding".into(),
-            Self::Overloaded => "Overloaded".into(),
+            Self::TooManyConnections | Self::TooManyInFlight => "Overloaded".into(),
             Self::Draining => "Draining".into(),
             Self::Unreachable(provider) => format!("Failed to reach provider: {provider}"),
             Self::TimedOut(provider, _) => format!("Provider timed out: {provider}"),
@@ -194,7 +196,8 @@ impl Fault {
             Self::TargetTooLong(limit) => format!("At most {limit} bytes (limits.target_bytes)"),
             Self::BodyTooLarge(limit) => format!("At most {limit} bytes (limits.body_bytes)"),
             Self::UnsupportedCoding => "Use gzip, zstd, br or no content encoding".into(),
-            Self::Overloaded => "Too many connections (limits.connections)".into(),
+            Self::TooManyConnections => "Too many connections (limits.connections)".into(),
+            Self::TooManyInFlight => "Too many requests at once (limits.in_flight)".into(),
             Self::TimedOut(_, Wait::Connect) => {
                 "Connecting took too long (timeouts.connect)".into()
             }
@@ -207,6 +210,6 @@ impl Fault {
 
     /// When a retry may help, where time heals it.
     pub fn retry_after(&self) -> Option<Duration> {
-        matches!(self, Self::Overloaded | Self::Draining).then_some(Duration::from_secs(1))
+        (self.side() == FaultSide::Router).then_some(Duration::from_secs(1))
     }
 }

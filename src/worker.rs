@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, getrlimit};
+
 use crate::config::Config;
 use crate::http::HeadLimits;
 use crate::keys::{KeyStore, Reader, Snapshot};
@@ -19,6 +21,9 @@ use crate::upstream::Upstreams;
 
 /// How often idle upstream connections are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Descriptors that are not callers' or providers'.
+const DESCRIPTORS_RESERVED: u64 = 256;
 
 /// What all cores see.
 #[derive(Default)]
@@ -47,7 +52,10 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// The key store, for its state; requests go through the reader.
     pub keys: KeyStore,
+    /// Callers at once over all cores: what is configured, as far as there are descriptors for it.
+    pub connections_max: usize,
     reader: RefCell<Reader>,
+    in_flight: Rc<Cell<usize>>,
     ids: Rc<RequestIds>,
     /// Set once another configuration is in use on this core.
     retired: Cell<bool>,
@@ -66,6 +74,8 @@ impl Worker {
     ) -> Self {
         let reader = RefCell::new(keys.reader());
         Self {
+            connections_max: connections_max(&config),
+            in_flight: Rc::default(),
             config,
             plan,
             upstreams,
@@ -82,6 +92,8 @@ impl Worker {
     pub fn successor(&self, config: Arc<Config>, plan: Rc<Plan>, upstreams: Upstreams) -> Self {
         self.retired.set(true);
         Self {
+            connections_max: connections_max(&config),
+            in_flight: self.in_flight.clone(),
             config,
             plan,
             upstreams,
@@ -115,6 +127,15 @@ impl Worker {
         self.retired.get() || self.draining()
     }
 
+    /// Counts a request in that goes to a provider; none if there are too many already.
+    pub fn begin(&self) -> Option<InFlight> {
+        let count = self.in_flight.get();
+        (count < self.config.limits.in_flight_max).then(|| {
+            self.in_flight.set(count + 1);
+            InFlight(self.in_flight.clone())
+        })
+    }
+
     /// The configured limits of a message head.
     pub fn head_limits(&self) -> HeadLimits {
         HeadLimits {
@@ -131,6 +152,24 @@ impl Worker {
             self.upstreams.sweep(std::time::Instant::now());
         }
     }
+}
+
+/// A request that is with a provider, for as long as this lives.
+pub struct InFlight(Rc<Cell<usize>>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A caller's connection may need a second one, to its provider; and files, logs and rings need some besides. Beyond
+/// that, a caller would be accepted only to be failed.
+pub fn connections_max(config: &Config) -> usize {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let reserve = (descriptors / 4).min(DESCRIPTORS_RESERVED);
+    let fits = usize::try_from((descriptors - reserve) / 2).unwrap_or(usize::MAX);
+    config.limits.connections_max.min(fits)
 }
 
 /// Ids that are unique over cores and restarts: a random prefix per core, then a count.

@@ -141,6 +141,8 @@ pub struct Limits {
     pub body_bytes_max: usize,
     /// Callers connected at once, over all workers.
     pub connections_max: usize,
+    /// Requests with a provider at once, per worker.
+    pub in_flight_max: usize,
     /// Idle upstream connections kept, per worker and origin (`upstream_idle`).
     pub upstream_idle_per_origin_max: usize,
 }

@@ -170,6 +170,8 @@ fn read_limits(section: &mut Section<'_>) -> Limits {
         target_bytes_max: section.value("target_bytes", 16 * KIB, bytes(256, MIB)),
         // Agents send whole histories with images: 30 MiB must pass.
         body_bytes_max: section.value("body_bytes", 32 * MIB, bytes(KIB, GIB)),
+        // Each holds a body and two connections; beyond this a core is not serving but collecting.
+        in_flight_max: section.value("in_flight", 16_384, count(1, 1_000_000)),
         // At under 1 KiB for an idle one, 64 MiB at the very most.
         connections_max: section.value("connections", 65_536, count(1, 10_000_000)),
         // Enough for a busy worker to never dial in a steady state.

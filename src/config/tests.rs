@@ -50,6 +50,7 @@ fn every_default() {
             target_bytes_max: 16_384,
             body_bytes_max: 33_554_432,
             connections_max: 65_536,
+            in_flight_max: 16_384,
             upstream_idle_per_origin_max: 256,
         }
     );

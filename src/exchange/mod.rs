@@ -142,6 +142,7 @@ impl<'w> Exchange<'w> {
             return Err(Fault::NoMemoryKey.into());
         };
         self.record.route = operation.task.template();
+        let _in_flight = self.worker.begin().ok_or(Fault::TooManyInFlight)?;
 
         let request = body::receive(caller, head, framing, self.worker).await?;
         (self.read_whole, self.received) = (true, true);

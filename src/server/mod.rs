@@ -20,7 +20,7 @@ use crate::keys::KeyStore;
 use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
 use crate::plan::{Connectors, PlanError};
 use crate::upstream::Resolver;
-use crate::worker::Shared;
+use crate::worker::{Shared, connections_max};
 use handover::Inherited;
 use worker::{Order, Seat};
 
@@ -82,6 +82,13 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
         .map_err(StartError::Worker)?;
     if net::driver_name() == "epoll" {
         tracing::warn!("io_uring is not available here; running on epoll");
+    }
+    let fits = connections_max(&config);
+    if fits < config.limits.connections_max {
+        tracing::warn!(
+            fits,
+            "limits.connections: there are descriptors for fewer (ulimit -n)"
+        );
     }
     let shared = Arc::<Shared>::default();
     let resolver = Resolver::default();

@@ -171,7 +171,7 @@ fn admit(accepted: Accepted, serving: &Serving) {
     // TLS is for TCP, and only a TCP caller has an address.
     let tls = tls.clone().filter(|_| accepted.peer.is_some());
     let open = Open::new(worker.shared.clone());
-    let within_limit = open.count <= worker.config.limits.connections_max;
+    let within_limit = open.count <= worker.connections_max;
     let worker = worker.clone();
     net::spawn(async move {
         let shared = worker.shared.clone();
@@ -182,7 +182,7 @@ fn admit(accepted: Accepted, serving: &Serving) {
             if within_limit {
                 connection::serve(stream, worker).await;
             } else {
-                exchange::turn_away(stream, &worker, &Fault::Overloaded).await;
+                exchange::turn_away(stream, &worker, &Fault::TooManyConnections).await;
             }
         };
         if net::isolate(task).await.is_err() {

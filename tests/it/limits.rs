@@ -1,8 +1,10 @@
 //! Bodies up to the limit pass, codings come off under it, and what is over it is told so early.
 
 use std::io::Write;
+use std::process::Stdio;
 
-use crate::support::{Provider, Router, Setup, contains, eventually};
+use crate::support::program::{Home, Served, command};
+use crate::support::{Gate, Provider, Router, Setup, Then, contains, eventually, json, request};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
@@ -230,4 +232,89 @@ fn an_answer_in_a_coding_that_nobody_asked_for_is_relayed_untouched() {
         &provider.only().raw.to_ascii_lowercase(),
         b"accept-encoding: identity"
     ));
+}
+
+#[test]
+fn more_requests_at_once_than_allowed_are_told_to_come_again() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |_, wire| {
+        waits.pass();
+        wire.send(json(200, "{}"));
+        Then::Keep
+    });
+    let router = Setup::all(&provider).toml("limits.in_flight = 2").start();
+    let mut busy: Vec<_> = (0..2).map(|_| router.connect()).collect();
+    for (count, caller) in busy.iter_mut().enumerate() {
+        caller.send(router.request(CHAT, &[], BODY));
+        provider.wait_for(count + 1);
+    }
+    let reply = router.post(CHAT, BODY);
+    assert_eq!((reply.status, reply.field("retry-after")), (503, Some("1")));
+    assert_eq!(
+        reply.json()["hint"],
+        "Too many requests at once (limits.in_flight)"
+    );
+    // What needs no provider is answered all the same.
+    assert_eq!(router.ask("GET", "/ready", &[]).status, 200);
+    gate.open();
+    gate.open();
+    for caller in &mut busy {
+        assert_eq!(caller.reply().status, 200);
+    }
+    gate.open();
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+}
+
+#[test]
+fn running_out_of_descriptors_is_no_end() {
+    let provider = Provider::plain();
+    let home = Home::new();
+    home.configure(&format!(
+        "providers.openai.base_url = \"{}\"\nserver.workers = 1",
+        provider.url("/v1")
+    ));
+    home.run_with(&["providers", "set", "openai"], "sk-stored");
+    let token = home.mint();
+    let mut shell = std::process::Command::new("/bin/bash");
+    shell
+        .args(["-c", "ulimit -n 100; exec \"$@\"", "bash"])
+        .arg(command(&[]).get_program());
+    shell
+        .args(["serve", "--dir"])
+        .arg(home.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let served = Served::start(&mut shell);
+    assert!(
+        served.log().contains("there are descriptors for fewer"),
+        "{}",
+        served.log()
+    );
+    let bytes = request("POST", CHAT, &[("x-api-key", &token)], BODY);
+    for _ in 0..3 {
+        // More than there are descriptors for, and each of them busy.
+        let mut callers: Vec<_> = (0..300).map(|_| served.connect()).collect();
+        let mut statuses = std::collections::BTreeMap::new();
+        for caller in &mut callers {
+            caller.send(&bytes);
+        }
+        for caller in &mut callers {
+            let status = caller.try_reply().map_or(0, |reply| reply.status);
+            *statuses.entry(status).or_insert(0) += 1;
+        }
+        // Served or told so; a caller that is turned away before its request is read may see a reset.
+        assert!(
+            statuses.keys().all(|status| [0, 200, 503].contains(status)),
+            "{statuses:?}"
+        );
+        assert!(statuses[&200] > 0 && statuses[&503] > 0, "{statuses:?}");
+        drop(callers);
+        eventually("service again", || {
+            served.connect().exchange(&bytes).status == 200
+        });
+    }
+    let (code, log) = served.stop();
+    assert_eq!(code, 0, "{log}");
 }
