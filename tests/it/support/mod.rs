@@ -37,3 +37,31 @@ pub fn contains(haystack: &[u8], needle: &[u8]) -> bool {
         .windows(needle.len())
         .any(|window| window == needle)
 }
+
+/// How often something is done: a small number in everyday runs, what the variable says in a long one.
+pub fn count(variable: &str, everyday: usize) -> usize {
+    let asked = std::env::var(variable)
+        .ok()
+        .and_then(|text| text.parse().ok());
+    asked.unwrap_or(everyday)
+}
+
+/// Thousands of connections have two ends here.
+pub fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+}
+
+/// A small generator of pseudo-random numbers, for interleavings that a seed repeats.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        (self.0 >> 33) % bound
+    }
+}
