@@ -65,6 +65,16 @@ impl From<io::Error> for FileError {
 
 /// Reads a file that only its owner may touch, and that belongs to us or to root.
 pub(super) fn read_private(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
+    read_guarded(path, bytes_max, 0o077)
+}
+
+/// Reads a file that a service manager keeps for this service alone. It may be root's, and readable to us by an access
+/// list, which shows as the group's right to read.
+pub(super) fn read_credential(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
+    read_guarded(path, bytes_max, 0o037)
+}
+
+fn read_guarded(path: &Path, bytes_max: usize, forbidden: u32) -> Result<Vec<u8>, FileError> {
     // Non-blocking, so that a pipe in the file's place cannot hold us up before it is judged.
     let file = OpenOptions::new()
         .read(true)
@@ -77,7 +87,7 @@ pub(super) fn read_private(path: &Path, bytes_max: usize) -> Result<Vec<u8>, Fil
     if metadata.uid() != geteuid().as_raw() && metadata.uid() != 0 {
         return Err(FileError::Owner);
     }
-    if metadata.mode() & 0o077 != 0 {
+    if metadata.mode() & forbidden != 0 {
         return Err(FileError::Permissions(metadata.mode() & 0o777));
     }
     let mut bytes = Vec::new();
@@ -95,13 +105,26 @@ pub(super) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError>
     Ok(())
 }
 
+/// What root changes stays its owner's: the service that reads it may be another user's.
+fn keep_owner(new: &Path, old: &Path) -> io::Result<()> {
+    let Ok(owner) = fs::metadata(old) else {
+        return Ok(());
+    };
+    if geteuid().is_root() && owner.uid() != 0 {
+        std::os::unix::fs::chown(new, Some(owner.uid()), Some(owner.gid()))?;
+    }
+    Ok(())
+}
+
 /// Puts `bytes` in the place of the file; through a symbolic link, in the place of what it points at.
 pub(super) fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let temporary = temporary_name(&target);
     // Left over from a crash of a process with our id; nobody else writes under the lock.
     let _ = fs::remove_file(&temporary);
-    let replaced = write_new(&temporary, bytes).and_then(|()| Ok(fs::rename(&temporary, &target)?));
+    let replaced = write_new(&temporary, bytes)
+        .and_then(|()| Ok(keep_owner(&temporary, &target)?))
+        .and_then(|()| Ok(fs::rename(&temporary, &target)?));
     if replaced.is_err() {
         let _ = fs::remove_file(&temporary);
     }

@@ -254,8 +254,15 @@ pub(super) fn check_passphrase(passphrase: &[u8]) -> Result<(), &'static str> {
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, MasterError> {
-    let bytes = file::read_private(path, FILE_BYTES_MAX)
-        .map_err(|error| MasterError::File(path.to_owned(), error))?;
+    let credential =
+        env::var_os(CREDENTIALS_VARIABLE).is_some_and(|directory| path.starts_with(directory));
+    let read = if credential {
+        file::read_credential
+    } else {
+        file::read_private
+    };
+    let bytes =
+        read(path, FILE_BYTES_MAX).map_err(|error| MasterError::File(path.to_owned(), error))?;
     let mut bytes = Zeroizing::new(bytes);
     while bytes
         .last()
