@@ -19,7 +19,7 @@ pub enum ChunkError {
     Size,
     /// More digits than a length can have.
     SizeOverflow,
-    /// An extension with a forbidden byte.
+    /// An extension that is not `;name`, `;name=token` or `;name="text"`.
     Extension,
     /// More extension bytes than are allowed.
     ExtensionTooLong,
@@ -38,7 +38,7 @@ enum State {
     /// Inside the digits.
     Size,
     /// Inside an extension.
-    Extension,
+    Extension(Part),
     /// Behind the CR of a size line.
     SizeLf,
     /// Inside a chunk's data.
@@ -59,6 +59,39 @@ enum State {
     EndLf,
     /// The body is complete.
     Done,
+}
+
+/// Where in a chunk extension; white space is nowhere allowed but in quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// Behind the semicolon.
+    NameStart,
+    Name,
+    /// Behind the equals sign.
+    ValueStart,
+    Value,
+    Quoted,
+    /// Behind a backslash in quotes.
+    Escaped,
+    /// Behind the closing quote.
+    QuotedEnd,
+}
+
+impl Part {
+    /// The next place; none for a byte that cannot stand here.
+    fn next(self, byte: u8) -> Option<Self> {
+        Some(match (self, byte) {
+            (Self::Name | Self::Value | Self::QuotedEnd, b';') => Self::NameStart,
+            (Self::Name, b'=') => Self::ValueStart,
+            (Self::NameStart | Self::Name, _) if is_token(byte) => Self::Name,
+            (Self::ValueStart, b'"') => Self::Quoted,
+            (Self::ValueStart | Self::Value, _) if is_token(byte) => Self::Value,
+            (Self::Quoted, b'"') => Self::QuotedEnd,
+            (Self::Quoted, b'\\') => Self::Escaped,
+            (Self::Quoted | Self::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Self::Quoted,
+            _ => return None,
+        })
+    }
 }
 
 /// Where in a chunked body we stand.
@@ -127,7 +160,7 @@ impl ChunkScanner {
                 State::Size
             }
             (State::Size, b'\r') => State::SizeLf,
-            (State::Size, b';') => self.extension()?,
+            (State::Size, b';') => self.extension(Part::NameStart)?,
             (State::Size, _) => {
                 let digit = hex(byte).ok_or(ChunkError::Size)?;
                 self.digits += 1;
@@ -137,9 +170,11 @@ impl ChunkScanner {
                 self.remaining = self.remaining << 4 | u64::from(digit);
                 State::Size
             }
-            (State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => self.extension()?,
-            (State::Extension, _) => return Err(ChunkError::Extension),
+            (State::Extension(Part::Name | Part::Value | Part::QuotedEnd), b'\r') => State::SizeLf,
+            (State::Extension(part), _) => {
+                let next = part.next(byte).ok_or(ChunkError::Extension)?;
+                self.extension(next)?
+            }
             (State::SizeLf, b'\n') if self.remaining == 0 => State::TrailerStart,
             (State::SizeLf, b'\n') => State::Data,
             (State::SizeLf, _) => return Err(ChunkError::Size),
@@ -164,7 +199,7 @@ impl ChunkScanner {
         })
     }
 
-    fn extension(&mut self) -> Result<State, ChunkError> {
+    fn extension(&mut self, part: Part) -> Result<State, ChunkError> {
         self.line_extension_bytes += 1;
         self.body_extension_bytes += 1;
         if self.line_extension_bytes > EXTENSION_LINE_BYTES_MAX
@@ -172,7 +207,7 @@ impl ChunkScanner {
         {
             return Err(ChunkError::ExtensionTooLong);
         }
-        Ok(State::Extension)
+        Ok(State::Extension(part))
     }
 
     fn trailer(&mut self, next: State) -> Result<State, ChunkError> {
@@ -221,6 +256,7 @@ mod tests {
                 b"0123456789!",
                 0,
             ),
+            (b"1;a=\"\\\"\t\xe9\";b\r\nx\r\n0\r\n\r\n", b"x", 0),
             (b"1\r\n\r\r\n1\r\n\n\r\n0\r\n\r\n", b"\r\n", 0),
             (b"0\r\nX-Sum: 1\r\nY:\r\n\r\nGET", b"", 3),
         ] {
@@ -252,6 +288,12 @@ mod tests {
             (b"FFFFFFFFFFFFFFFF\r\n", ChunkError::SizeOverflow),
             (b"5;a\nhello\r\n", ChunkError::Extension),
             (b"5;a\0\r\nhello\r\n", ChunkError::Extension),
+            (b"5;\r\nhello\r\n", ChunkError::Extension),
+            (b"5;a=\r\nhello\r\n", ChunkError::Extension),
+            (b"5; a\r\nhello\r\n", ChunkError::Extension),
+            (b"5;a=\"x\r\nhello\r\n", ChunkError::Extension),
+            (b"5;a=\"x\"y\r\nhello\r\n", ChunkError::Extension),
+            (b"5;a=\"\\\r\nhello\r\n", ChunkError::Extension),
             (&flood, ChunkError::ExtensionTooLong),
             (&many, ChunkError::ExtensionTooLong),
             (b"5\r\nhelloXY0\r\n\r\n", ChunkError::DataEnd),

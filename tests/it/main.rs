@@ -25,6 +25,7 @@ mod process;
 mod restart;
 mod routing;
 mod snapshot;
+mod soak;
 mod storms;
 mod streaming;
 mod tenants;

@@ -135,6 +135,8 @@ struct Shared {
     open: AtomicUsize,
     sockets: Mutex<Vec<TcpStream>>,
     stopping: AtomicBool,
+    /// Requests are counted and not kept.
+    forgets: AtomicBool,
 }
 
 /// The provider; it ends with the test.
@@ -187,6 +189,7 @@ impl Provider {
             open: AtomicUsize::new(0),
             sockets: Mutex::default(),
             stopping: AtomicBool::new(false),
+            forgets: AtomicBool::new(false),
         });
         let accepting = shared.clone();
         thread::spawn(move || {
@@ -213,6 +216,12 @@ impl Provider {
             }
         });
         Self { addr, shared }
+    }
+
+    /// Keeps no request from now on, for tests that send gigabytes.
+    pub fn forgetful(self) -> Self {
+        self.shared.forgets.store(true, Ordering::SeqCst);
+        self
     }
 
     /// Where it is, with a path.
@@ -319,7 +328,9 @@ impl Shared {
             socket,
         };
         while let Some(received) = self.receive(connection, &mut wire) {
-            self.received.lock().unwrap().push(received.clone());
+            if !self.forgets.load(Ordering::SeqCst) {
+                self.received.lock().unwrap().push(received.clone());
+            }
             match (self.script)(&received, &mut wire) {
                 Then::Keep => {}
                 Then::Close => break,
