@@ -1,5 +1,6 @@
 //! A provider that does what a test says and keeps every byte that it gets.
 
+use std::collections::HashMap;
 use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -133,7 +134,7 @@ struct Shared {
     doubtful: Mutex<Vec<String>>,
     accepted: AtomicUsize,
     open: AtomicUsize,
-    sockets: Mutex<Vec<TcpStream>>,
+    sockets: Mutex<HashMap<usize, TcpStream>>,
     stopping: AtomicBool,
     /// Requests are counted and not kept.
     forgets: AtomicBool,
@@ -200,13 +201,11 @@ impl Provider {
                 let (shared, socket) = (accepting.clone(), socket.unwrap());
                 let connection = shared.accepted.fetch_add(1, Ordering::SeqCst);
                 shared.open.fetch_add(1, Ordering::SeqCst);
-                shared
-                    .sockets
-                    .lock()
-                    .unwrap()
-                    .push(socket.try_clone().unwrap());
+                let copy = socket.try_clone().unwrap();
+                shared.sockets.lock().unwrap().insert(connection, copy);
                 let serve = move || {
                     shared.serve(connection, socket);
+                    shared.sockets.lock().unwrap().remove(&connection);
                     shared.open.fetch_sub(1, Ordering::SeqCst);
                 };
                 thread::Builder::new()
@@ -287,7 +286,7 @@ impl Provider {
 
     /// Closes every connection, by FIN or by RST.
     pub fn close_all(&self, reset: bool) {
-        for socket in self.shared.sockets.lock().unwrap().drain(..) {
+        for (_, socket) in self.shared.sockets.lock().unwrap().drain() {
             if reset {
                 let socket = socket2::SockRef::from(&socket);
                 socket.set_linger(Some(Duration::ZERO)).unwrap();
@@ -339,11 +338,7 @@ impl Shared {
                         .set_linger(Some(Duration::ZERO))
                         .unwrap();
                     // Only the last descriptor of a socket resets it.
-                    let port = wire.socket.peer_addr().ok();
-                    self.sockets
-                        .lock()
-                        .unwrap()
-                        .retain(|socket| socket.peer_addr().ok() != port);
+                    self.sockets.lock().unwrap().remove(&connection);
                     return;
                 }
             }
