@@ -5,6 +5,7 @@
 //! The list is for pickers and humans; nothing is refused because it is not in here.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 use toml::value::Date;
@@ -14,13 +15,17 @@ const BUILT_IN: &str = include_str!("models.toml");
 /// What a file says: provider to its models.
 type Lists = BTreeMap<String, List>;
 
-#[derive(Default, Deserialize)]
+/// The built-in lists, parsed once. A test holds that they are good; an error here would be empty lists.
+static BUILT_IN_LISTS: LazyLock<Lists> =
+    LazyLock::new(|| toml::from_str(BUILT_IN).unwrap_or_default());
+
+#[derive(Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct List {
     models: Vec<Entry>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     id: String,
@@ -60,7 +65,7 @@ impl Catalogue {
         more: impl IntoIterator<Item = (&'m str, &'m str)>,
         leads_to: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, toml::de::Error> {
-        let mut lists: Lists = toml::from_str(BUILT_IN)?;
+        let mut lists = BUILT_IN_LISTS.clone();
         lists.extend(toml::from_str::<Lists>(own)?);
         for (provider, id) in more {
             let list = lists.entry(provider.to_owned()).or_default();

@@ -22,6 +22,7 @@ mod limits;
 mod local;
 mod pool;
 mod process;
+mod relatives;
 mod restart;
 mod routing;
 mod snapshot;

@@ -199,3 +199,9 @@ pub fn unchunk(mut raw: &[u8]) -> Vec<u8> {
     result.unwrap();
     content
 }
+
+/// Start line and fields of a head that every parser reads alike; else what is doubtful in it.
+pub fn doubtless(stream: &mut impl Read) -> Result<(String, Fields), String> {
+    let head = read_head(stream).map_err(|why| format!("{why:?}"))?;
+    parse_head(&head).map_err(|why| format!("{why:?}"))
+}

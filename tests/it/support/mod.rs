@@ -11,7 +11,7 @@ mod router;
 use std::time::{Duration, Instant};
 
 pub use caller::{Caller, Reply, request};
-pub use message::unchunk;
+pub use message::{doubtless, unchunk};
 pub use provider::{Gate, Provider, Then, json};
 pub use router::{Router, Setup};
 
