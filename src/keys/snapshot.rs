@@ -13,7 +13,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
-use super::contents::{Contents, KeyRecord, KeyState};
+use super::contents::{Contents, KeyRecord, KeyState, Limits};
 use super::master::MasterKey;
 use super::seal::{self, Header, Place};
 use super::{UnixSeconds, token};
@@ -48,6 +48,31 @@ struct Entry {
     valid_until: Option<UnixSeconds>,
 }
 
+impl Entry {
+    /// No token has this digest: it would have to be found first.
+    fn nobody() -> Self {
+        let record = KeyRecord {
+            id: String::new(),
+            name: String::new(),
+            account: String::new(),
+            vault: String::new(),
+            vault_key: [0; 32],
+            created_at: 0,
+            expires_at: None,
+            state: KeyState::Active,
+            tokens: Vec::new(),
+            models: Vec::new(),
+            limits: Limits::default(),
+            manage_keys: false,
+        };
+        Self {
+            digest: [0; 32],
+            record: Arc::new(record),
+            valid_until: None,
+        }
+    }
+}
+
 /// One version of all keys.
 pub struct Snapshot {
     /// The file's version.
@@ -58,6 +83,8 @@ pub struct Snapshot {
     pub keys: usize,
     hasher: TokenHasher,
     table: Table,
+    /// What an unknown token is held against, so that it takes the way of a known one.
+    nobody: Entry,
     provider_keys: HashMap<String, HashMap<String, ProviderKeys>>,
 }
 
@@ -109,6 +136,7 @@ impl Snapshot {
             keys: count,
             hasher,
             table: table.into_read_only(),
+            nobody: Entry::nobody(),
             provider_keys,
         })
     }
@@ -119,7 +147,7 @@ impl Snapshot {
             return None;
         }
         let digest = self.hasher.digest(token);
-        let entry = self.table.get(&digest)?;
+        let entry = self.table.get(&digest).unwrap_or(&self.nobody);
         let same: bool = entry.digest.ct_eq(&digest).into();
         let not_over = |end: Option<UnixSeconds>| end.is_none_or(|end| now < end);
         let works = entry.record.state == KeyState::Active

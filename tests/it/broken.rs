@@ -270,7 +270,8 @@ fn the_provider_is_let_go_when_the_caller_leaves() {
             "plain" => _ = wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhello"),
             other => panic!("{other}"),
         }
-        record.lock().unwrap().push(wire.closed_after());
+        wire.closed_after();
+        record.lock().unwrap().push(Instant::now());
         Then::Close
     });
     let router = Router::start(&provider);
@@ -285,6 +286,9 @@ fn the_provider_is_let_go_when_the_caller_leaves() {
         if when != "before" {
             assert_eq!(caller.head().unwrap().status, 200);
         }
+        // Long enough that the router waits for the provider in peace.
+        thread::sleep(Duration::from_millis(20));
+        let left = Instant::now();
         if reset {
             caller.reset();
         } else {
@@ -293,6 +297,11 @@ fn the_provider_is_let_go_when_the_caller_leaves() {
         crate::support::eventually("upstream closed", || {
             took.lock().unwrap().len() == count + 1
         });
+        let closed = took.lock().unwrap()[count];
+        println!(
+            "caller leaves {when}: upstream closed after {:?}",
+            closed.duration_since(left)
+        );
     }
 }
 

@@ -30,4 +30,5 @@ mod soak;
 mod storms;
 mod streaming;
 mod tenants;
+mod timing;
 mod tls;

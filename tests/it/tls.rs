@@ -205,3 +205,53 @@ fn callers_over_a_unix_socket() {
     router.stop();
     assert!(!path.exists(), "the socket's file goes with the router");
 }
+
+#[test]
+fn a_renewed_certificate_is_taken_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let provider = Provider::plain();
+    let renew = || {
+        let (certificate, key) = authority.issue("localhost");
+        write(dir.path(), "cert.pem", &certificate);
+        write(dir.path(), "key.pem", &key);
+        CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()
+    };
+    let first = renew();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let tls = format!(
+        "server.tls = {{ cert = \"{}\", key = \"{}\" }}",
+        path("cert.pem"),
+        path("key.pem")
+    );
+    let router = Setup::all(&provider).toml(&tls).start();
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
+        .unwrap();
+    let ring = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(ring)
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let config = Arc::new(config.with_root_certificates(roots).with_no_client_auth());
+    let shown = || {
+        let connection =
+            ClientConnection::new(config.clone(), "localhost".try_into().unwrap()).unwrap();
+        let socket = std::net::TcpStream::connect(router.addr()).unwrap();
+        let mut stream = StreamOwned::new(connection, socket);
+        stream.write_all(&router.request(CHAT, &[], BODY)).unwrap();
+        let mut status = [0; 13];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200 ");
+        stream.conn.peer_certificates().unwrap()[0].clone()
+    };
+    assert_eq!(shown(), first);
+    let second = renew();
+    assert_eq!(shown(), first, "not before it is told");
+    router.reload().unwrap();
+    crate::support::eventually("the new certificate", || shown() == second);
+    // One that does not fit its key is refused, and the one before stays.
+    write(dir.path(), "key.pem", &authority.issue("localhost").1);
+    assert!(router.reload().is_err());
+    assert_eq!(shown(), second);
+}

@@ -242,6 +242,19 @@ impl Router {
         result
     }
 
+    /// Reads its configuration anew, as SIGHUP does.
+    pub fn reload(&self) -> Result<(), server::StartError> {
+        let file = self.dir.path().join("memoryrouter.toml");
+        let location = Location {
+            dir: self.dir.path().to_owned(),
+            file,
+            file_named: true,
+        };
+        self.running()
+            .control()
+            .reload(Arc::new(Config::load(&location).unwrap()))
+    }
+
     /// Ends it and waits.
     pub fn stop(mut self) {
         let running = self.running.take().unwrap();
