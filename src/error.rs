@@ -26,6 +26,19 @@ pub enum Wait {
     FirstByte,
 }
 
+/// What a limit of a key is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    /// Requests a minute.
+    Requests,
+    /// Tokens a minute.
+    Tokens,
+    /// Requests at once.
+    Concurrent,
+    /// Tokens a day or month.
+    Budget,
+}
+
 /// Why the router answers by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -67,6 +80,15 @@ pub enum Fault {
         model: String,
         /// What the key allows.
         allowed: Vec<String>,
+    },
+    /// The key has used what it may.
+    LimitReached {
+        /// Which limit.
+        quota: Quota,
+        /// What it is.
+        limit: u64,
+        /// When there is room again.
+        resets_in: Duration,
     },
     /// No such endpoint.
     NotFound {
@@ -118,6 +140,7 @@ impl Fault {
             Self::TargetTooLong(_) => 414,
             Self::UnsupportedCoding => 415,
             Self::Expectation => 417,
+            Self::LimitReached { .. } => 429,
             Self::HeadTooLarge(_) | Self::TooManyFields(_) => 431,
             Self::Unreachable(_) => 502,
             Self::TooManyConnections | Self::TooManyInFlight | Self::Draining => 503,
@@ -164,6 +187,11 @@ impl Fault {
             Self::ModelNotAllowed { model, .. } => {
                 format!("Model not allowed for this memory key: {model}")
             }
+            Self::LimitReached {
+                quota: Quota::Budget,
+                ..
+            } => "Budget exhausted".into(),
+            Self::LimitReached { .. } => "Rate limit exceeded".into(),
             Self::NotFound { .. } => "Not Found".into(),
             Self::MethodNotAllowed(_) => "Method Not Allowed".into(),
             Self::BodyTooLarge(_) => "Request body is too large".into(),
@@ -188,6 +216,14 @@ impl Fault {
                 format!("Set base_url under [providers.{provider}]")
             }
             Self::ModelNotAllowed { allowed, .. } => format!("Allowed: {}", allowed.join(", ")),
+            Self::LimitReached {
+                quota,
+                limit,
+                resets_in,
+            } => {
+                let (what, seconds) = (quota.describe(), whole_seconds(*resets_in));
+                format!("This key has {limit} {what}; there is room again in {seconds} s")
+            }
             Self::NotFound { nearest, .. } if !nearest.is_empty() => {
                 format!("Did you mean: {}", nearest.join(", "))
             }
@@ -210,6 +246,35 @@ impl Fault {
 
     /// When a retry may help, where time heals it.
     pub fn retry_after(&self) -> Option<Duration> {
-        (self.side() == FaultSide::Router).then_some(Duration::from_secs(1))
+        match self {
+            Self::LimitReached { resets_in, .. } => {
+                Some(Duration::from_secs(whole_seconds(*resets_in)))
+            }
+            _ => (self.side() == FaultSide::Router).then_some(Duration::from_secs(1)),
+        }
     }
+}
+
+impl Quota {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Requests => "requests a minute",
+            Self::Tokens => "tokens a minute",
+            Self::Concurrent => "requests at once",
+            Self::Budget => "tokens in its budget",
+        }
+    }
+
+    /// The last word of the `x-ratelimit-*` fields that tell of it.
+    pub fn field_word(self) -> &'static str {
+        match self {
+            Self::Requests | Self::Concurrent => "requests",
+            Self::Tokens | Self::Budget => "tokens",
+        }
+    }
+}
+
+/// Rounded up: whoever comes back then finds room.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).max(1) as u64
 }

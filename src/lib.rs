@@ -30,6 +30,8 @@ pub mod worker;
 
 pub mod plan;
 
+pub mod limits;
+
 pub mod keys;
 
 pub mod catalogue;

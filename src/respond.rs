@@ -27,6 +27,19 @@ pub struct Context<'a> {
 /// The answer to a fault.
 pub fn fault(fault: &Fault, context: &Context<'_>) -> Vec<u8> {
     let mut fields = Vec::new();
+    let rate_names;
+    if let Fault::LimitReached {
+        quota,
+        limit,
+        resets_in,
+    } = fault
+    {
+        rate_names = ["limit", "remaining", "reset"]
+            .map(|what| format!("x-ratelimit-{what}-{}", quota.field_word()));
+        let reset = format!("{}ms", resets_in.as_millis());
+        let values = [limit.to_string(), "0".to_owned(), reset];
+        fields.extend(rate_names.iter().map(String::as_str).zip(values));
+    }
     if let Fault::MethodNotAllowed(allow) = fault {
         fields.push(("allow", (*allow).to_owned()));
     }

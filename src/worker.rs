@@ -15,6 +15,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::config::Config;
 use crate::http::HeadLimits;
 use crate::keys::{KeyStore, Reader, Snapshot};
+use crate::limits::KeyLimits;
 use crate::net::Deadlines;
 use crate::plan::Plan;
 use crate::upstream::Upstreams;
@@ -36,6 +37,8 @@ pub struct Shared {
     pub draining: AtomicBool,
     /// Set once another process serves on the same sockets.
     pub handed_over: AtomicBool,
+    /// What limited keys have used.
+    pub key_limits: KeyLimits,
 }
 
 /// One core's state.

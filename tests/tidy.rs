@@ -18,15 +18,16 @@ const IMPORTS: &[(&str, &str)] = &[
     ("auth", "error http"),
     ("route", "provider"),
     ("respond", "error provider"),
-    ("catalogue", ""),
+    ("catalogue", "clock"),
     ("config", "catalogue provider"),
     ("keys", "clock secret"),
+    ("limits", "clock error keys"),
     ("net", ""),
     ("upstream", "http net"),
     ("relay", "http net provider upstream"),
     ("record", "error provider relay"),
     ("plan", "config net provider upstream"),
-    ("worker", "config http keys net plan upstream"),
+    ("worker", "config http keys limits net plan upstream"),
     ("exchange", "auth clock config error http keys net plan provider record relay respond route secret upstream worker"),
     ("connection", "exchange http net worker"),
     ("server", "config connection error exchange keys net plan upstream worker"),
@@ -35,14 +36,14 @@ const IMPORTS: &[(&str, &str)] = &[
     ("cli", "clock config demo keys log net secret server"),
 ];
 
-/// Crates and the one file or folder that may name them.
+/// Crates and the file or folder that may name them; for one of them, the two tables that all cores share.
 const DOORS: &[(&str, &str)] = &[
     ("aes_gcm_siv", "keys/seal.rs"),
     ("arc_swap", "keys/store.rs"),
     ("argon2", "keys/master.rs"),
     ("brotli_decompressor", "provider/coding.rs"),
     ("clap", "cli"),
-    ("dashmap", "keys/snapshot.rs"),
+    ("dashmap", "keys/snapshot.rs limits.rs"),
     ("flate2", "provider/coding.rs"),
     ("hkdf", "keys/seal.rs"),
     ("httparse", "http/head.rs"),
@@ -201,7 +202,7 @@ fn each_crate_has_one_door() {
                     before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
                 });
                 assert!(
-                    !used || below.starts_with(door),
+                    !used || door.split(' ').any(|door| below.starts_with(door)),
                     "{path} names {name}, whose door is {door}: {line}"
                 );
             }

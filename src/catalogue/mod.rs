@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use toml::value::Date;
 
+use crate::clock;
+
 const BUILT_IN: &str = include_str!("models.toml");
 
 /// What a file says: provider to its models.
@@ -134,16 +136,10 @@ impl Entry {
     }
 }
 
-/// Midnight UTC of a day, counted in the proleptic Gregorian calendar from 1970-01-01 (Hinnant's days_from_civil).
+/// Midnight UTC of a day.
 fn unix_seconds(date: Date) -> i64 {
-    let (month, day) = (i64::from(date.month), i64::from(date.day));
-    // Years begin in March, so that the leap day is a year's last.
-    let year = i64::from(date.year) - i64::from(month <= 2);
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    (era * 146_097 + day_of_era - 719_468) * 86_400
+    let (year, month, day) = (date.year.into(), date.month.into(), date.day.into());
+    clock::days_to(year, month, day) * 86_400
 }
 
 #[cfg(test)]

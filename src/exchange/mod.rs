@@ -143,6 +143,15 @@ impl<'w> Exchange<'w> {
         };
         self.record.route = operation.task.template();
         let _in_flight = self.worker.begin().ok_or(Fault::TooManyInFlight)?;
+        let body_bytes = match framing {
+            Framing::Length(length) => length,
+            _ => 0,
+        };
+        let mut permit = self
+            .worker
+            .shared
+            .key_limits
+            .admit(&tenant.key, body_bytes)?;
 
         let request = body::receive(caller, head, framing, self.worker).await?;
         (self.read_whole, self.received) = (true, true);
@@ -176,6 +185,9 @@ impl<'w> Exchange<'w> {
         self.record.response_bytes = outcome.body_bytes;
         self.record.ended = Ended::Relayed(outcome.end);
         self.observed(tap.finish());
+        if let Some(permit) = &mut permit {
+            permit.settle(self.tokens_used());
+        }
         if let Some(connection) = outcome.connection {
             self.worker.upstreams.give_back(connection);
         }
@@ -301,6 +313,15 @@ impl<'w> Exchange<'w> {
         let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
         if failed && self.record.ended == Ended::Relayed(End::Complete) {
             self.record.ended = Ended::ProviderError;
+        }
+    }
+
+    /// What the provider counted; nothing for an error of its own; unknown where it did not say.
+    fn tokens_used(&self) -> Option<u64> {
+        let usage = &self.record.usage;
+        match (usage.input, usage.output) {
+            (None, None) => (self.record.ended == Ended::ProviderError).then_some(0),
+            (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
         }
     }
 

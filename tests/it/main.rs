@@ -18,6 +18,7 @@ mod errors;
 mod fallback;
 mod forms;
 mod http_cases;
+mod key_limits;
 mod limits;
 mod local;
 mod pool;
