@@ -16,6 +16,10 @@ pub(super) const TICK: Duration = Duration::from_millis(25);
 
 const NEVER: u64 = u64::MAX;
 
+/// How far ahead an entry stands in the queue at most, in ticks (10 s). A connection that is gone leaves its entry
+/// behind; with timeouts of many minutes, all connections of that time would.
+const HORIZON: u64 = 400;
+
 /// Which end of the router a connection stands at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
@@ -133,11 +137,15 @@ impl Deadlines {
                     slot.hangup.now();
                     fired += 1;
                 } else {
-                    slot.queued_tick.set(due);
-                    if due != NEVER {
+                    let next = match due {
+                        NEVER => NEVER,
+                        due => due.min(now_tick + HORIZON),
+                    };
+                    slot.queued_tick.set(next);
+                    if next != NEVER {
                         slots
                             .queue
-                            .entry(due)
+                            .entry(next)
                             .or_default()
                             .push((place, generation));
                     }
@@ -183,13 +191,14 @@ impl Deadline {
         // One tick more, so that a deadline fires late and never early.
         let due = self.wheel.tick_at(now + timeout) + 1;
         self.slot.due_tick.set(due);
-        if due < self.slot.queued_tick.get() {
-            self.slot.queued_tick.set(due);
+        let look = due.min(self.wheel.tick_at(now) + HORIZON);
+        if look < self.slot.queued_tick.get() {
+            self.slot.queued_tick.set(look);
             let mut slots = self.wheel.slots.borrow_mut();
             let generation = slots.places[self.place as usize].generation;
             slots
                 .queue
-                .entry(due)
+                .entry(look)
                 .or_default()
                 .push((self.place, generation));
         }
@@ -285,6 +294,25 @@ mod tests {
         assert_eq!(wheel.advance(start + Duration::from_secs(5)), 0);
         assert!(!closed(&far) && !second.fired());
         assert_eq!(wheel.open_downstream(), 1);
+    }
+
+    #[test]
+    fn connections_that_are_gone_leave_nothing_behind_for_long() {
+        let start = Instant::now();
+        let wheel = Deadlines::new(start);
+        let (near, _far) = UnixStream::pair().unwrap();
+        let mut kept = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+        for step in 0..10_000 {
+            let now = start + step * TICK;
+            let passing = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+            passing.arm(now, Duration::from_secs(600));
+            drop(std::mem::replace(&mut kept, passing));
+            wheel.advance(now);
+        }
+        let queued: usize = wheel.slots.borrow().queue.values().map(Vec::len).sum();
+        assert!(queued as u64 <= HORIZON + 2, "{queued}");
+        let end = start + 10_000 * TICK + Duration::from_secs(601);
+        assert_eq!(wheel.advance(end), 1, "only the one that is still there");
     }
 
     #[test]
