@@ -4,6 +4,7 @@
 //! last answer is held, not thrown away: if nothing better comes, the caller gets it as it came. A request is sent
 //! again on the same provider only if no byte of an answer came and the connection was an old one.
 
+use std::pin::pin;
 use std::time::Instant;
 
 use super::body::Request;
@@ -191,7 +192,7 @@ async fn checkout(
     exchange: &Exchange<'_>,
 ) -> Result<Result<upstream::Connection, DialError>, Stop> {
     let connection = watch
-        .beside(exchange.worker.upstreams.checkout(origin, fresh))
+        .beside(pin!(exchange.worker.upstreams.checkout(origin, fresh)))
         .await;
     if watch.left() {
         Err(Stop::CallerLeft)

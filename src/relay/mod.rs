@@ -7,6 +7,7 @@
 mod sse;
 mod tap;
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::http::encode::Relayed;
@@ -100,7 +101,7 @@ pub async fn relay(
             downstream
                 .deadline
                 .arm(Instant::now(), downstream.stream_idle_timeout);
-            let write = downstream.writer.write_all(outgoing);
+            let write = pin!(downstream.writer.write_all(outgoing));
             // Once the provider has said everything its connection is clean, whatever the caller does.
             let (result, written) = if body.done {
                 watch.beside(write).await

@@ -107,7 +107,8 @@ impl Upstreams {
         if !fresh && let Some(connection) = self.take_idle(origin) {
             return Ok(connection);
         }
-        self.dial(origin).await
+        // Apart, because dialling is rare and its future is most of what an exchange's would weigh.
+        Box::pin(self.dial(origin)).await
     }
 
     /// Takes a connection back after a clean exchange.

@@ -146,8 +146,11 @@ impl<'a> Watch<'a> {
     }
 
     /// Polls `future` to its end, and shuts `upstream` down when the caller leaves meanwhile.
-    pub async fn during<F: Future>(&mut self, upstream: &Deadline, future: F) -> F::Output {
-        let mut future = std::pin::pin!(future);
+    pub async fn during<F: Future>(
+        &mut self,
+        upstream: &Deadline,
+        mut future: Pin<&mut F>,
+    ) -> F::Output {
         poll_fn(|cx| {
             self.poll(cx, upstream);
             future.as_mut().poll(cx)
@@ -156,8 +159,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Polls `future` to its end, noticing meanwhile whether the caller leaves; for what cannot be hurried.
-    pub async fn beside<F: Future>(&mut self, future: F) -> F::Output {
-        let mut future = std::pin::pin!(future);
+    pub async fn beside<F: Future>(&mut self, mut future: Pin<&mut F>) -> F::Output {
         poll_fn(|cx| {
             self.poll_caller(cx);
             future.as_mut().poll(cx)
