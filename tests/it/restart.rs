@@ -234,3 +234,35 @@ fn sighup_takes_configuration_over_without_dropping_anyone() {
     assert_eq!(router.connect().exchange(&bytes).text(), "\"two\"");
     assert_eq!(router.stop().0, 0);
 }
+
+#[test]
+fn the_service_manager_hears_what_goes_on() {
+    let provider = Provider::plain();
+    let (home, _) = home(&provider, "");
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    manager
+        .set_read_timeout(Some(crate::support::PATIENCE))
+        .unwrap();
+    let heard = || {
+        let mut message = [0; 256];
+        let length = manager.recv(&mut message).unwrap();
+        String::from_utf8_lossy(&message[..length])
+            .trim()
+            .to_owned()
+    };
+    let mut serve = command(&["serve", "--dir"]);
+    let mut router = Served::start(serve.arg(home.path()).env("NOTIFY_SOCKET", &path));
+    assert_eq!(heard(), "READY=1");
+    router.hand_over();
+    let mut said = vec![heard(), heard()];
+    said.sort();
+    // The successor is ready for itself, and its predecessor names it as the one that counts.
+    assert_eq!(
+        said,
+        [format!("MAINPID={}", router.pid()), "READY=1".to_owned()]
+    );
+    assert_eq!(router.stop().0, 0);
+    assert_eq!(heard(), "STOPPING=1");
+}
