@@ -6,7 +6,7 @@
 
 use super::body::Places;
 
-/// Messages stand in `contents`.
+/// Messages stand in `contents`, at the top or in `generateContentRequest`.
 pub(super) const PLACES: Places = Places {
     message_lists: &["contents"],
     model_lists: &["requests"],

@@ -120,6 +120,11 @@ fn router_fields_come_off_and_nothing_else() {
             r#"{"contents":[{"parts":[]}]}"#,
         ),
         (
+            "/v1beta/models/gemini-x:countTokens",
+            r#"{"generateContentRequest":{"model":"models/gemini-x","contents":[{"memory":false,"parts":[]},{"parts":[]}]}}"#,
+            r#"{"generateContentRequest":{"model":"models/gemini-x","contents":[{"parts":[]},{"parts":[]}]}}"#,
+        ),
+        (
             "/v1/embeddings",
             r#"{"memory":"off","model":"openai/text-embedding-3-small","input":"a"}"#,
             r#"{"model":"text-embedding-3-small","input":"a"}"#,

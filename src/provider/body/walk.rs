@@ -24,7 +24,7 @@ pub(super) fn root(body: &[u8], places: &'static Places) -> Result<RequestBody, 
     Ok(walk.found)
 }
 
-/// The containers that the walk looks into; all others are skipped whole. They nest at most three deep, so the calls
+/// The containers that the walk looks into; all others are skipped whole. They nest at most five deep, so the calls
 /// between `members` and `elements` do too.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -63,7 +63,14 @@ impl Walk<'_> {
                     (ours, json::skip_value(self.body, value_start, depth)?)
                 }
                 _ => {
-                    let end = json::skip_value(self.body, value_start, depth)?;
+                    let messages = place == Place::ModelObject
+                        && self.body.get(value_start) == Some(&b'[')
+                        && self.place_of(&name.decode(self.body)) == Some(Place::Messages);
+                    let end = if messages {
+                        self.elements(value_start + 1, Place::Message, depth + 1)?
+                    } else {
+                        json::skip_value(self.body, value_start, depth)?
+                    };
                     if self.is(&name, "model") && self.body.get(value_start) == Some(&b'"') {
                         let model = self.string(value_start)?;
                         self.found.model_repeats.push(model);
@@ -87,8 +94,9 @@ impl Walk<'_> {
         }
     }
 
-    /// Walks a top-level member's array from behind its bracket, into the objects among its elements.
-    fn elements(&mut self, at: usize, each: Place) -> Result<usize, Broken> {
+    /// Walks an array from behind its bracket, it being the `depth`th open container, into the objects among its
+    /// elements.
+    fn elements(&mut self, at: usize, each: Place, depth: u32) -> Result<usize, Broken> {
         let mut at = json::skip_space(self.body, at);
         if self.body.get(at) == Some(&b']') {
             return Ok(at + 1);
@@ -96,8 +104,8 @@ impl Walk<'_> {
         loop {
             at = json::skip_space(self.body, at);
             at = match self.body.get(at) {
-                Some(b'{') => self.members(at + 1, each, 3)?,
-                _ => json::skip_value(self.body, at, 2)?,
+                Some(b'{') => self.members(at + 1, each, depth + 1)?,
+                _ => json::skip_value(self.body, at, depth)?,
             };
             at = json::skip_space(self.body, at);
             match self.body.get(at) {
@@ -114,8 +122,8 @@ impl Walk<'_> {
         let name = name.decode(body);
         let place = self.place_of(&name);
         let end = match (place, body.get(at)) {
-            (Some(Place::Messages), Some(b'[')) => self.elements(at + 1, Place::Message)?,
-            (Some(Place::ModelList), Some(b'[')) => self.elements(at + 1, Place::ModelObject)?,
+            (Some(Place::Messages), Some(b'[')) => self.elements(at + 1, Place::Message, 2)?,
+            (Some(Place::ModelList), Some(b'[')) => self.elements(at + 1, Place::ModelObject, 2)?,
             (Some(Place::ModelObject), Some(b'{')) => {
                 self.members(at + 1, Place::ModelObject, 2)?
             }
