@@ -25,6 +25,8 @@ use crate::worker::{Shared, Worker};
 
 /// The pause after a failed accept: out of descriptors, for instance. Without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Callers taken from a listener's queue before it closes: all that it can hold, and no more, however many still come.
+const QUEUED_MAX: usize = 4096;
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long connections get to end after they were shut down.
@@ -233,8 +235,11 @@ async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Ser
     if !matches!(order, Some(Order::HandOver)) {
         // Nobody else takes those whom the kernel has connected already.
         for listener in &listeners {
-            while let Ok(Some(accepted)) = listener.accept_waiting() {
-                admit(accepted, serving);
+            for _ in 0..QUEUED_MAX {
+                match listener.accept_waiting() {
+                    Ok(Some(accepted)) => admit(accepted, serving),
+                    _ => break,
+                }
             }
         }
     }
