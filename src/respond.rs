@@ -60,6 +60,11 @@ pub fn fault(fault: &Fault, context: &Context<'_>) -> Vec<u8> {
     json(fault.status(), body.as_bytes(), &fields, context)
 }
 
+/// The status in an answer that was put together here.
+pub fn status_of(answer: &[u8]) -> Option<u16> {
+    std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
+}
+
 /// An answer with a JSON body.
 pub fn json(status: u16, body: &[u8], fields: &[(&str, String)], context: &Context<'_>) -> Vec<u8> {
     let mut out = start(status, fields, context, body.len() + 256);

@@ -329,6 +329,7 @@ impl<'w> Exchange<'w> {
     async fn answer(&mut self, caller: &mut Caller, answer: Vec<u8>) -> Next {
         if self.record.ended == Ended::Running {
             self.record.ended = Ended::Answered;
+            self.record.status = respond::status_of(&answer);
         }
         caller
             .deadline

@@ -82,7 +82,10 @@ fn one_line_a_request_with_both_ids_and_how_it_ended() {
             .connect()
             .exchange(request("POST", CHAT, &[("x-api-key", "mk_wrong")], BODY));
     ids.push(unknown.field("x-mr-request-id").unwrap().to_owned());
-    eventually("the log lines", || access_lines(&served.log()).len() == 5);
+    let models = request("GET", "/v1/models", &[("x-api-key", &token)], "");
+    let models = served.connect().exchange(models);
+    ids.push(models.field("x-mr-request-id").unwrap().to_owned());
+    eventually("the log lines", || access_lines(&served.log()).len() == 6);
     let (code, log) = served.stop();
     assert_eq!(code, 0);
     let lines = access_lines(&log);
@@ -124,6 +127,10 @@ fn one_line_a_request_with_both_ids_and_how_it_ended() {
     assert_eq!(
         (&of(4)["end"], &of(4)["status"], &of(4)["key"]),
         (&"refused".into(), &401.into(), &serde_json::Value::Null)
+    );
+    assert_eq!(
+        (&of(5)["end"], &of(5)["status"]),
+        (&"answered".into(), &200.into())
     );
 }
 
