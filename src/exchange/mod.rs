@@ -8,6 +8,7 @@ mod attempts;
 mod body;
 mod local;
 mod order;
+mod refuse;
 
 use std::time::Instant;
 
@@ -15,9 +16,9 @@ use crate::auth::{self, ModeSuffix};
 use crate::clock;
 use crate::config::ErrorFormat;
 use crate::error::Fault;
-use crate::http::head::{Head, HeadError, RequestLine, StatusLine};
+use crate::http::head::{Head, RequestLine, StatusLine};
 use crate::http::{Framing, Method, Name, Version, encode, framing};
-use crate::net::{Deadline, Reader, Side, Stream, Writer};
+use crate::net::{Deadline, Reader, Writer};
 use crate::provider::Dialect;
 use crate::provider::answer::Observed;
 use crate::record::{Ended, Record};
@@ -27,6 +28,8 @@ use crate::route::{self, Endpoint, Miss};
 use crate::secret::Secret;
 use crate::upstream::{Answer, Watch};
 use crate::worker::Worker;
+
+pub use refuse::{refuse_head, turn_away};
 
 /// A caller's connection, as an exchange uses it.
 pub struct Caller {
@@ -373,46 +376,4 @@ fn fault_of(miss: Miss, path: &str) -> Fault {
         },
         Miss::MethodNotAllowed { allow, .. } => Fault::MethodNotAllowed(allow),
     }
-}
-
-/// Answers a head that is no HTTP. The connection ends behind it.
-pub async fn refuse_head(caller: &mut Caller, worker: &Worker, error: HeadError) {
-    let limits = worker.head_limits();
-    let fault = match error {
-        HeadError::Syntax(what) => Fault::Malformed(what),
-        HeadError::Version => Fault::Malformed("HTTP version"),
-        HeadError::TooLarge => Fault::HeadTooLarge(limits.head_bytes_max),
-        HeadError::TooManyFields => Fault::TooManyFields(limits.fields_max),
-        HeadError::TargetTooLong => Fault::TargetTooLong(limits.target_bytes_max),
-    };
-    refuse_unread(&mut caller.writer, &caller.deadline, worker, &fault).await;
-}
-
-/// Answers a caller for whom there is no room.
-pub async fn turn_away(stream: Stream, worker: &Worker, fault: &Fault) {
-    let (_reader, mut writer, hangup) = stream.split();
-    let deadline = worker.deadlines.register(Side::Downstream, hangup);
-    refuse_unread(&mut writer, &deadline, worker, fault).await;
-    writer.finish().await;
-}
-
-async fn refuse_unread(writer: &mut Writer, deadline: &Deadline, worker: &Worker, fault: &Fault) {
-    let mut record = Record::new(
-        worker.next_request_id(),
-        Method::Other.as_str(),
-        Instant::now(),
-    );
-    record.refused(fault);
-    let context = Context {
-        request_id: &record.request_id,
-        dialect: None,
-        dialect_errors: false,
-        close: true,
-        head_only: false,
-        allowed_origin: None,
-    };
-    deadline.arm(Instant::now(), worker.config.timeouts.body_idle);
-    // Whether the answer arrives is the caller's affair: the connection ends either way.
-    let _ = writer.write_all(respond::fault(fault, &context)).await;
-    record.finish();
 }
