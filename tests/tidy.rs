@@ -55,7 +55,7 @@ const DOORS: &[(&str, &str)] = &[
     ("rustls_native_certs", "net/tls.rs"),
     ("sd_notify", "cli/serve.rs"),
     ("signal_hook", "cli/serve.rs"),
-    ("socket2", "net/listener.rs"),
+    ("socket2", "net/listener.rs net/stream.rs"),
     ("tracing_subscriber", "log.rs"),
 ];
 

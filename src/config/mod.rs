@@ -158,6 +158,8 @@ pub struct Timeouts {
     pub keepalive: Duration,
     /// Name, TCP and TLS toward a provider, together.
     pub connect: Duration,
+    /// A provider whose machine acknowledges nothing sent to it for this long is gone.
+    pub unacknowledged: Duration,
     /// From the request's last byte to the answer's first.
     pub first_byte: Duration,
     /// Between two reads of an answer, and a caller's stall in taking it.

@@ -198,6 +198,8 @@ fn read_timeouts(section: &mut Section<'_>) -> Timeouts {
         // Long enough for most running answers, shorter than what service managers grant (90 s).
         drain: section.value("drain", secs(60), duration(Duration::ZERO, LONGEST)),
         // Below what providers use (from 60 s on), so that it is we who close.
+        // As long as an idle connection's keep-alive probes take to tell the same.
+        unacknowledged: section.value("unacknowledged", secs(30), wait()),
         upstream_idle: section.value("upstream_idle", secs(30), wait()),
     }
 }

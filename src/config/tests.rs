@@ -64,6 +64,7 @@ fn every_default() {
             first_byte: Duration::from_secs(600),
             stream_idle: Duration::from_secs(600),
             drain: Duration::from_secs(60),
+            unacknowledged: Duration::from_secs(30),
             upstream_idle: Duration::from_secs(30),
         }
     );

@@ -18,6 +18,7 @@ use monoio::io::Canceller;
 use monoio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use super::runtime::epoll;
 use super::stream::Stream;
 
 /// Connections the kernel completes while a core is busy; more than any burst a core can lag behind.
@@ -149,10 +150,6 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     }
     socket.bind(&address.into())?;
     Ok(socket)
-}
-
-fn epoll() -> bool {
-    super::driver_name() == "epoll"
 }
 
 /// A listening socket on this thread's loop.

@@ -33,6 +33,11 @@ pub fn driver_name() -> &'static str {
     }
 }
 
+/// Whether this machine's loops run on epoll, where descriptors must not block.
+pub(super) fn epoll() -> bool {
+    driver_name() == "epoll"
+}
+
 /// Binds the calling thread to one CPU. Fails harmlessly where the scheduler forbids it.
 pub fn pin_to_core(core: usize) -> io::Result<()> {
     monoio::utils::bind_to_cpu_set([core])

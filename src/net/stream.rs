@@ -17,11 +17,15 @@ use monoio::io::{
 };
 use monoio::net::{TcpStream, UnixStream};
 use monoio_rustls::{ClientTlsStream, ServerTlsStream};
+use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
+use socket2::{Domain, Socket, TcpKeepalive, Type};
 
 use super::reader::Reader;
+use super::runtime::epoll;
 
-/// An idle upstream whose machine vanished is noticed after about 15 + 3 × 5 seconds.
+/// An idle upstream whose machine vanished is noticed after about 15 + 3 × 5 seconds; one with a request under way,
+/// after what the dialler allows for an acknowledgement.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
@@ -39,20 +43,40 @@ pub(super) enum Transport {
     TlsClient(Box<ClientTlsStream<TcpStream>>),
 }
 
-/// Opens a TCP connection. The address is already resolved: a name look-up would block the core.
+/// Opens a TCP connection, which fails once its peer has acknowledged nothing for `unacknowledged` (TCP_USER_TIMEOUT,
+/// RFC 5482): without it a request to a machine that vanished would wait for the kernel's quarter of an hour. The
+/// address is already resolved: a name look-up would block the core.
 ///
-/// The one operation that a timeout may drop: its descriptor lives in the operation itself and is closed with it, and
-/// no bytes can be lost on a connection that does not exist.
-pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
-    let stream = monoio::time::timeout(timeout, TcpStream::connect_addr(address))
+/// The one operation that a timeout may drop: no bytes can be lost on a connection that does not exist.
+pub async fn connect(
+    address: SocketAddr,
+    timeout: Duration,
+    unacknowledged: Duration,
+) -> io::Result<Stream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(
+        &TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES),
+    )?;
+    socket.set_tcp_user_timeout(Some(unacknowledged))?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
+        _ => {}
+    }
+    let own = socket.try_clone()?;
+    let stream = TcpStream::from_std(socket.into())?;
+    monoio::time::timeout(timeout, stream.writable(false))
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-    stream.set_nodelay(true)?;
-    stream.set_tcp_keepalive(
-        Some(KEEPALIVE_IDLE),
-        Some(KEEPALIVE_INTERVAL),
-        Some(KEEPALIVE_PROBES),
-    )?;
+    if let Some(error) = own.take_error()? {
+        return Err(error);
+    }
+    // io_uring waits in the kernel, which it does not for a descriptor that asks for no waiting.
+    own.set_nonblocking(epoll())?;
     Ok(Stream::tcp(stream))
 }
 

@@ -123,6 +123,7 @@ fn upstreams(
 ) -> Upstreams {
     let keeping = Keeping {
         connect_timeout: config.timeouts.connect,
+        unacknowledged_timeout: config.timeouts.unacknowledged,
         idle_timeout: config.timeouts.upstream_idle,
         idle_per_origin_max: config.limits.upstream_idle_per_origin_max,
     };

@@ -68,6 +68,8 @@ impl Connection {
 pub struct Keeping {
     /// For name, TCP and TLS together.
     pub connect_timeout: Duration,
+    /// A peer that acknowledges nothing for this long is gone.
+    pub unacknowledged_timeout: Duration,
     /// Idle connections older than this are closed; below what providers use, so that we close first.
     pub idle_timeout: Duration,
     /// Idle connections kept per origin.
@@ -164,7 +166,7 @@ impl Upstreams {
                 Some(Err(_)) => return Err(DialError::Unreachable),
                 Some(Ok(addresses)) => addresses,
             };
-        let stream = connect_first(&addresses, started, timeout).await?;
+        let stream = connect_first(&addresses, started, &self.keeping).await?;
         let deadline = self.deadlines.register(Side::Upstream, stream.hangup());
         let stream = match &origin.tls {
             None => stream,
@@ -198,17 +200,17 @@ impl Upstreams {
 async fn connect_first(
     addresses: &[SocketAddr],
     started: Instant,
-    timeout: Duration,
+    keeping: &Keeping,
 ) -> Result<net::Stream, DialError> {
     let mut last = DialError::Unreachable;
     for (index, address) in addresses.iter().enumerate() {
-        let left = timeout.saturating_sub(started.elapsed());
+        let left = keeping.connect_timeout.saturating_sub(started.elapsed());
         let share = if index + 1 < addresses.len() {
             left / 2
         } else {
             left
         };
-        match net::connect(*address, share).await {
+        match net::connect(*address, share, keeping.unacknowledged_timeout).await {
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 tracing::debug!(%address, %error, "connect failed");

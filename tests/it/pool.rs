@@ -57,6 +57,18 @@ fn a_connection_that_dies_silently_is_tried_once_more_if_no_byte_came() {
 }
 
 #[test]
+fn a_machine_that_vanished_is_noticed_in_time_and_cost_no_request() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider)
+        .toml("timeouts.unacknowledged = \"1s\"")
+        .start();
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+    provider.vanish();
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+    assert_eq!((provider.accepted(), provider.count()), (2, 2));
+}
+
+#[test]
 fn nothing_is_repeated_once_a_byte_of_the_answer_came() {
     let provider = Provider::start(|request, wire| {
         if request.fields.get("x-die").is_some() {

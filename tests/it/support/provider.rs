@@ -284,6 +284,17 @@ impl Provider {
         eventually("requests at the provider", || self.count() >= count);
     }
 
+    /// The machine vanishes: from now on the kernel drops whatever comes over the connections there are, unanswered.
+    pub fn vanish(&self) {
+        // BPF: return 0, which is "no byte of this packet".
+        let drop_all = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+        for socket in self.shared.sockets.lock().unwrap().values() {
+            socket2::SockRef::from(socket)
+                .attach_filter(&drop_all)
+                .unwrap();
+        }
+    }
+
     /// Closes every connection, by FIN or by RST.
     pub fn close_all(&self, reset: bool) {
         for (_, socket) in self.shared.sockets.lock().unwrap().drain() {
