@@ -166,12 +166,12 @@ impl Drop for InFlight {
     }
 }
 
-/// A caller's connection may need a second one, to its provider; and files, logs and rings need some besides. Beyond
-/// that, a caller would be accepted only to be failed.
+/// A caller's connection may need a second one, to its provider, and a third descriptor while that is dialled; files,
+/// logs and rings need some besides. Beyond that, a caller would be accepted only to be failed.
 pub fn connections_max(config: &Config) -> usize {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let reserve = (descriptors / 4).min(DESCRIPTORS_RESERVED);
-    let fits = usize::try_from((descriptors - reserve) / 2).unwrap_or(usize::MAX);
+    let fits = usize::try_from((descriptors - reserve) / 3).unwrap_or(usize::MAX);
     config.limits.connections_max.min(fits)
 }
 
