@@ -28,6 +28,8 @@ pub mod record;
 // What the stages stand on.
 pub mod worker;
 
+pub mod metrics;
+
 pub mod plan;
 
 pub mod limits;

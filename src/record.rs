@@ -14,7 +14,7 @@ use crate::relay::End;
 pub const TARGET: &str = "access";
 
 /// One exchange.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Record {
     /// Our id, also in the answer.
     pub request_id: String,
@@ -69,7 +69,8 @@ pub enum Ended {
 }
 
 impl Ended {
-    fn as_str(self) -> &'static str {
+    /// In one word.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Answered => "answered",
@@ -114,6 +115,16 @@ impl Record {
     pub fn refused(&mut self, fault: &Fault) {
         self.status = Some(fault.status());
         self.ended = Ended::Refused(fault.side());
+    }
+
+    /// Whose fault it was that the exchange failed; none if it did not.
+    pub fn side(&self) -> Option<FaultSide> {
+        match self.ended {
+            Ended::Running | Ended::Answered | Ended::Relayed(End::Complete) => None,
+            Ended::Refused(side) => Some(side),
+            Ended::Relayed(End::CallerLeft) | Ended::CallerLeft => Some(FaultSide::Caller),
+            Ended::Relayed(_) | Ended::ProviderError => Some(FaultSide::Provider),
+        }
     }
 
     /// Time since the head arrived.

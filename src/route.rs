@@ -25,6 +25,19 @@ pub enum Endpoint<'a> {
     Proxy(Operation<'a>),
 }
 
+impl Endpoint<'_> {
+    /// What it is called in logs and metrics; never the caller's own path.
+    pub fn template(&self) -> &'static str {
+        match self {
+            Self::Root => "/",
+            Self::Health => "/health",
+            Self::Ready => "/ready",
+            Self::Models => "/v1/models",
+            Self::Proxy(operation) => operation.task.template(),
+        }
+    }
+}
+
 /// Why a request is for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Miss {

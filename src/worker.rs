@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::http::HeadLimits;
 use crate::keys::{KeyStore, Reader, Snapshot};
 use crate::limits::KeyLimits;
+use crate::metrics::{CoreMetrics, Metrics};
 use crate::net::Deadlines;
 use crate::plan::Plan;
 use crate::upstream::Upstreams;
@@ -39,6 +40,18 @@ pub struct Shared {
     pub handed_over: AtomicBool,
     /// What limited keys have used.
     pub key_limits: KeyLimits,
+    /// What each core has counted.
+    pub metrics: Metrics,
+}
+
+/// What ties a core to the rest of the process.
+pub struct Ties {
+    /// What all cores see.
+    pub shared: Arc<Shared>,
+    /// The keys.
+    pub keys: KeyStore,
+    /// What this core counts.
+    pub metrics: Arc<CoreMetrics>,
 }
 
 /// One core's state.
@@ -57,8 +70,9 @@ pub struct Worker {
     pub keys: KeyStore,
     /// Callers at once over all cores: what is configured, as far as there are descriptors for it.
     pub connections_max: usize,
+    /// What this core counts.
+    pub metrics: Arc<CoreMetrics>,
     reader: RefCell<Reader>,
-    in_flight: Rc<Cell<usize>>,
     ids: Rc<RequestIds>,
     /// Set once another configuration is in use on this core.
     retired: Cell<bool>,
@@ -71,14 +85,18 @@ impl Worker {
         plan: Rc<Plan>,
         upstreams: Upstreams,
         deadlines: Rc<Deadlines>,
-        shared: Arc<Shared>,
-        keys: KeyStore,
+        ties: Ties,
         id_prefix: u64,
     ) -> Self {
+        let Ties {
+            shared,
+            keys,
+            metrics,
+        } = ties;
         let reader = RefCell::new(keys.reader());
         Self {
             connections_max: connections_max(&config),
-            in_flight: Rc::default(),
+            metrics,
             config,
             plan,
             upstreams,
@@ -96,7 +114,7 @@ impl Worker {
         self.retired.set(true);
         Self {
             connections_max: connections_max(&config),
-            in_flight: self.in_flight.clone(),
+            metrics: self.metrics.clone(),
             config,
             plan,
             upstreams,
@@ -132,10 +150,11 @@ impl Worker {
 
     /// Counts a request in that goes to a provider; none if there are too many already.
     pub fn begin(&self) -> Option<InFlight> {
-        let count = self.in_flight.get();
+        // Only this core counts here: nobody comes in between.
+        let count = self.metrics.in_flight.load(Ordering::Relaxed);
         (count < self.config.limits.in_flight_max).then(|| {
-            self.in_flight.set(count + 1);
-            InFlight(self.in_flight.clone())
+            self.metrics.in_flight.store(count + 1, Ordering::Relaxed);
+            InFlight(self.metrics.clone())
         })
     }
 
@@ -153,16 +172,19 @@ impl Worker {
         while !self.retired.get() {
             crate::net::sleep(SWEEP_INTERVAL).await;
             self.upstreams.sweep(std::time::Instant::now());
+            let idle = self.upstreams.idle_count();
+            self.metrics.idle_upstream.store(idle, Ordering::Relaxed);
         }
     }
 }
 
 /// A request that is with a provider, for as long as this lives.
-pub struct InFlight(Rc<Cell<usize>>);
+pub struct InFlight(Arc<CoreMetrics>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        let count = self.0.in_flight.load(Ordering::Relaxed);
+        self.0.in_flight.store(count - 1, Ordering::Relaxed);
     }
 }
 

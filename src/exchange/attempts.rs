@@ -13,6 +13,7 @@ use super::{Exchange, Stop, Tenant};
 use crate::config::ProviderId;
 use crate::error::{Fault, Wait};
 use crate::http::Framing;
+use crate::metrics;
 use crate::plan::Base;
 use crate::secret::Secret;
 use crate::upstream::{self, Answer, DialError, Failure, OriginId, Outgoing, Sent, Watch};
@@ -56,6 +57,7 @@ pub(super) async fn answer(
     let mut held: Option<(Attempt, ProviderId)> = None;
     let mut fault = None;
     let mut spent: Option<ProviderId> = None;
+    let mut tried_one = false;
     let mut left = candidates.iter().take(attempts_max).peekable();
     while let Some(candidate) = left.next() {
         let provider = candidate.route.provider;
@@ -64,6 +66,9 @@ pub(super) async fn answer(
         }
         exchange.record.provider =
             Some(exchange.worker.config.providers.get(provider).name.clone());
+        if std::mem::replace(&mut tried_one, true) {
+            metrics::add(&exchange.worker.metrics.fallbacks);
+        }
         let tried = try_candidate(candidate, order, &mut request, watch, exchange).await?;
         match tried {
             Tried::Answered(attempt) => {
@@ -194,6 +199,12 @@ async fn checkout(
     let connection = watch
         .beside(pin!(exchange.worker.upstreams.checkout(origin, fresh)))
         .await;
+    let metrics = &exchange.worker.metrics;
+    metrics::add(match &connection {
+        Ok(connection) if connection.reused() => &metrics.pool_hits,
+        Ok(_) => &metrics.pool_misses,
+        Err(_) => &metrics.dial_failures,
+    });
     if watch.left() {
         Err(Stop::CallerLeft)
     } else {
@@ -245,6 +256,7 @@ async fn send(
             }
         };
         if failure == Failure::Closed && reused {
+            metrics::add(&worker.metrics.retries);
             outgoing = returned;
             connection = match checkout(base.origin, true, watch, exchange).await? {
                 Ok(connection) => connection,

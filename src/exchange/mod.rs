@@ -18,6 +18,7 @@ use crate::config::ErrorFormat;
 use crate::error::Fault;
 use crate::http::head::{Head, RequestLine, StatusLine};
 use crate::http::{Framing, Method, Name, Version, encode, framing};
+use crate::metrics::Live;
 use crate::net::{Deadline, Reader, Writer};
 use crate::provider::Dialect;
 use crate::provider::answer::Observed;
@@ -109,7 +110,9 @@ pub async fn run(caller: &mut Caller, head: Head<RequestLine>, worker: &Worker) 
         }
     };
     exchange.record.finish();
-    if next == Next::Exchange && !exchange.received {
+    let received = exchange.received;
+    worker.metrics.finished(exchange.record, false);
+    if next == Next::Exchange && !received {
         caller.reader.discard(head_bytes);
     }
     next
@@ -134,7 +137,9 @@ impl<'w> Exchange<'w> {
             true => Some(self.authenticate(&head, bytes)?),
             false => None,
         };
-        let operation = match (endpoint.map_err(|miss| fault_of(miss, &path))?, &tenant) {
+        let endpoint = endpoint.map_err(|miss| fault_of(miss, &path))?;
+        self.record.route = endpoint.template();
+        let operation = match (endpoint, &tenant) {
             (Endpoint::Proxy(operation), Some(_)) => operation,
             (endpoint, tenant) => {
                 let answer = local::answer(&endpoint, tenant.as_ref(), self);
@@ -144,7 +149,6 @@ impl<'w> Exchange<'w> {
         let Some(tenant) = tenant else {
             return Err(Fault::NoMemoryKey.into());
         };
-        self.record.route = operation.task.template();
         let _in_flight = self.worker.begin().ok_or(Fault::TooManyInFlight)?;
         let body_bytes = match framing {
             Framing::Length(length) => length,
@@ -165,6 +169,8 @@ impl<'w> Exchange<'w> {
         let mut watch = Watch::new(&mut caller.reader);
         let attempt = attempts::answer(&order, request, &tenant, &mut watch, self).await?;
         let head = self.response_head(&attempt.answer.head, &attempt.answer.bytes, attempt.framing);
+        let worker = self.worker;
+        let _live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
         let mut tap = self.tap(&attempt.answer, operation.dialect);
         let downstream = relay::Downstream {
             writer: &mut caller.writer,
@@ -345,6 +351,12 @@ impl<'w> Exchange<'w> {
             Next::Close
         }
     }
+}
+
+fn is_event_stream(answer: &Answer) -> bool {
+    let media_type = answer.head.first(Name::ContentType, &answer.bytes);
+    media_type
+        .is_some_and(|it| it.len() >= 17 && it[..17].eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 fn needs_key(endpoint: &Result<Endpoint<'_>, Miss>) -> bool {

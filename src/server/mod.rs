@@ -20,7 +20,7 @@ use crate::keys::KeyStore;
 use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
 use crate::plan::{Connectors, PlanError};
 use crate::upstream::Resolver;
-use crate::worker::{Shared, connections_max};
+use crate::worker::{Shared, Ties, connections_max};
 use handover::Inherited;
 use worker::{Order, Seat};
 
@@ -108,10 +108,13 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
             index,
             pinned: workers > 1,
             config: config.clone(),
-            keys: keys.clone(),
             connectors: connectors.clone(),
             resolver: resolver.clone(),
-            shared: shared.clone(),
+            ties: Ties {
+                shared: shared.clone(),
+                keys: keys.clone(),
+                metrics: shared.metrics.core(),
+            },
             listeners: listeners
                 .iter_mut()
                 .filter_map(Vec::pop)

@@ -17,11 +17,11 @@ use crate::config::Config;
 use crate::connection;
 use crate::error::Fault;
 use crate::exchange;
-use crate::keys::KeyStore;
+use crate::metrics::{self, CoreMetrics};
 use crate::net::{self, Accepted, BoundListener, Deadlines, Listener, Side, Stream, TlsAcceptor};
 use crate::plan::{Connectors, Plan};
 use crate::upstream::{Keeping, Resolver, Upstreams};
-use crate::worker::{Shared, Worker};
+use crate::worker::{Shared, Ties, Worker};
 
 /// The pause after a failed accept: out of descriptors, for instance. Without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -60,10 +60,9 @@ pub(super) struct Seat {
     pub(super) index: usize,
     pub(super) pinned: bool,
     pub(super) config: Arc<Config>,
-    pub(super) keys: KeyStore,
     pub(super) connectors: Connectors,
     pub(super) resolver: Resolver,
-    pub(super) shared: Arc<Shared>,
+    pub(super) ties: Ties,
     pub(super) listeners: Vec<BoundListener>,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) id_prefix: u64,
@@ -92,8 +91,7 @@ impl Seat {
             plan,
             upstreams,
             deadlines.clone(),
-            self.shared,
-            self.keys,
+            self.ties,
             self.id_prefix,
         ));
         net::spawn(deadlines.keep());
@@ -161,6 +159,7 @@ async fn accept(listener: Rc<Listener>, serving: Serving) {
             Ok(accepted) => admit(accepted, &serving),
             Err(_) if serving.borrow().worker.draining() => return,
             Err(error) => {
+                metrics::add(&serving.borrow().worker.metrics.accept_failures);
                 tracing::warn!(%error, "accept failed");
                 net::sleep(ACCEPT_PAUSE).await;
             }
@@ -173,7 +172,8 @@ fn admit(accepted: Accepted, serving: &Serving) {
     let Current { worker, tls } = &*serving.borrow();
     // TLS is for TCP, and only a TCP caller has an address.
     let tls = tls.clone().filter(|_| accepted.peer.is_some());
-    let open = Open::new(worker.shared.clone());
+    let open = Open::new(worker.shared.clone(), worker.metrics.clone());
+    metrics::add(&worker.metrics.accepted);
     let within_limit = open.count <= worker.connections_max;
     let worker = worker.clone();
     net::spawn(async move {
@@ -212,19 +212,26 @@ async fn secure(stream: Stream, tls: Option<TlsAcceptor>, worker: &Worker) -> Op
 /// Counts a connection for as long as it lives.
 struct Open {
     shared: Arc<Shared>,
+    metrics: Arc<CoreMetrics>,
     count: usize,
 }
 
 impl Open {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(shared: Arc<Shared>, metrics: Arc<CoreMetrics>) -> Self {
         let count = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { shared, count }
+        metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared,
+            metrics,
+            count,
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

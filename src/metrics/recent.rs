@@ -1,0 +1,53 @@
+//! The last exchanges of a core, for whoever looks for one of them. No bodies, no credentials: what a `Record` holds.
+
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::record::Record;
+
+/// Enough to find a request that was made a moment ago; about 100 KiB a core.
+const KEPT_MAX: usize = 256;
+
+/// An exchange that is over.
+#[derive(Clone, Debug)]
+pub struct Recent {
+    /// When it ended, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// How long it took.
+    pub total: Duration,
+    /// Which core served it.
+    pub worker: usize,
+    /// What is known of it.
+    pub record: Record,
+}
+
+#[derive(Default)]
+pub(super) struct Ring(VecDeque<Recent>);
+
+impl Ring {
+    pub(super) fn push(&mut self, record: Record, total: Duration) {
+        if self.0.len() >= KEPT_MAX {
+            self.0.pop_front();
+        }
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        self.0.push_back(Recent {
+            at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            total,
+            worker: 0,
+            record,
+        });
+    }
+
+    /// Copies all of them to `out`, as those of this core.
+    pub(super) fn copy(&self, worker: usize, out: &mut Vec<Recent>) {
+        out.extend(
+            self.0
+                .iter()
+                .rev()
+                .cloned()
+                .map(|recent| Recent { worker, ..recent }),
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! Counting, adding up, and the bounds of what callers can make grow.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::record::Ended;
+use crate::relay::End;
+
+fn record(provider: Option<&str>, status: u16) -> Record {
+    let mut record = Record::new("id".into(), "POST", Instant::now());
+    record.route = "/v1/chat/completions";
+    record.provider = provider.map(str::to_owned);
+    record.status = Some(status);
+    record.ended = Ended::Relayed(End::Complete);
+    record.key_id = Some("key_a".into());
+    record
+}
+
+#[test]
+fn counts_by_provider_route_and_status_over_all_cores() {
+    let metrics = Metrics::default();
+    let (one, two) = (metrics.core(), metrics.core());
+    for core in [&one, &one, &two] {
+        let mut record = record(Some("openai"), 200);
+        record.first_byte = Some(Duration::from_millis(5));
+        record.overhead = Some(Duration::from_micros(40));
+        record.usage.input = Some(7);
+        core.finished(record, true);
+    }
+    two.finished(record(None, 404), false);
+    let all = metrics.tally();
+    assert_eq!((all.requests(), one.requests(), two.requests()), (4, 2, 2));
+    let names: Vec<&str> = all
+        .providers()
+        .iter()
+        .map(|provider| provider.name.as_str())
+        .collect();
+    assert_eq!(names, ["none", "openai"]);
+    let openai = all.providers()[1];
+    assert_eq!(openai.requests(), 3);
+    assert_eq!(openai.input_tokens, 21);
+    assert_eq!(openai.first_byte.count(), 3);
+    assert_eq!(openai.first_byte.count_within(0.004), 0);
+    assert_eq!(openai.first_byte.count_within(0.01), 3);
+    let p50 = all.overhead.quantile_ms(0.5).unwrap();
+    assert!((0.0396..0.0404).contains(&p50), "{p50}");
+    assert_eq!(all.keys(), [("key_a".to_owned(), 3)]);
+    assert_eq!(metrics.recent(10).len(), 4);
+    assert_eq!(metrics.recent(1).len(), 1);
+}
+
+#[test]
+fn a_provider_that_makes_statuses_up_fills_nothing() {
+    let core = CoreMetrics::default();
+    for status in 100..1000 {
+        core.finished(record(Some("openai"), status), false);
+    }
+    let tally = &lock(&core.exchanges).tally;
+    let openai = tally.providers()[0];
+    assert!(openai.answered.len() <= 257);
+    assert_eq!(openai.requests(), 900);
+}
+
+#[test]
+fn the_last_exchanges_are_kept_and_no_more() {
+    let metrics = Metrics::default();
+    let core = metrics.core();
+    for _ in 0..1000 {
+        core.finished(record(None, 200), false);
+    }
+    assert_eq!(metrics.recent(10_000).len(), 256);
+}
+
+#[test]
+fn what_came_since() {
+    let mut timing = Timing::default();
+    assert_eq!(timing.quantile_ms(0.5), None);
+    timing.record(Duration::from_millis(1));
+    let earlier = timing.clone();
+    timing.record(Duration::from_millis(100));
+    let since = timing.since(&earlier);
+    assert_eq!(since.count(), 1);
+    assert!(since.quantile_ms(0.01).unwrap() > 90.0);
+    assert!((since.sum_seconds() - 0.1).abs() < 1e-9);
+    timing.record(Duration::from_secs(100_000));
+    assert_eq!(timing.count_within(3_601.0), 3);
+}
