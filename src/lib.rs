@@ -19,6 +19,8 @@ pub mod route;
 
 pub mod provider;
 
+pub mod memory;
+
 pub mod upstream;
 
 pub mod relay;

@@ -14,6 +14,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("secret", ""),
     ("clock", ""),
     ("http", ""),
+    ("memory", ""),
     ("provider", "secret"),
     ("auth", "error http"),
     ("route", "provider"),
