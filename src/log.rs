@@ -5,9 +5,9 @@
 //! and counted, and the count is the next line that gets through. Dropping the guard writes what is left.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,10 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::Registry;
+use tracing_subscriber::reload;
 
 use crate::config::{Log, LogFormat};
-use crate::record::TARGET as ACCESS_LINES;
+use crate::record::{self, TARGET as ACCESS_LINES};
 
 /// Lines waiting to be written: some megabytes at most, and a second of a busy core's access lines.
 const LINES_WAITING_MAX: usize = 16 * 1024;
@@ -29,23 +30,73 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// How long the end of the process waits for a stderr that does not take what is left.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The log of this process, once it is open: there is one subscriber for all threads, and so one of these.
+static OPEN: OnceLock<Open> = OnceLock::new();
+
+struct Open {
+    filter: Filter,
+    dropped: Arc<AtomicU64>,
+    settings: Mutex<Log>,
+}
+
+type Filter = reload::Handle<Targets, Registry>;
+
 /// Starts logging for the process. Lines written after the guard is dropped are lost.
 pub fn init(log: &Log) -> LogGuard {
     let (lines, guard) = start(io::stderr(), log.format, LINES_WAITING_MAX);
+    let dropped = lines.dropped_ever.clone();
+    let (subscriber, filter) = subscriber(log, lines);
     // Only a second call fails, and then the first one's settings stay.
-    let _ = tracing::subscriber::set_global_default(subscriber(log, lines));
+    if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        record::set_sample(log.sample);
+        let _ = OPEN.set(Open {
+            filter,
+            dropped,
+            settings: Mutex::new(log.clone()),
+        });
+    }
     guard
 }
 
-fn subscriber(log: &Log, lines: Lines) -> impl Subscriber + Send + Sync + use<> {
+/// What is logged now; none in a process whose log is not this one.
+pub fn settings() -> Option<Log> {
+    let open = OPEN.get()?;
+    let settings = open.settings.lock();
+    Some(settings.unwrap_or_else(PoisonError::into_inner).clone())
+}
+
+/// Lines dropped since the start.
+pub fn dropped() -> u64 {
+    OPEN.get()
+        .map_or(0, |open| open.dropped.load(Ordering::Relaxed))
+}
+
+/// Goes on with other settings, from the next line on. The form of a line stays.
+pub fn change(log: &Log) {
+    let Some(open) = OPEN.get() else { return };
+    let mut settings = open.settings.lock().unwrap_or_else(PoisonError::into_inner);
+    // Fails only when the subscriber is gone, and then so is the log.
+    let _ = open.filter.reload(targets(log));
+    record::set_sample(log.sample);
+    *settings = Log {
+        format: settings.format,
+        ..log.clone()
+    };
+}
+
+fn targets(log: &Log) -> Targets {
     let access = if log.access {
         log.level
     } else {
         LevelFilter::OFF
     };
-    let filter = Targets::new()
+    Targets::new()
         .with_default(log.level)
-        .with_target(ACCESS_LINES, access);
+        .with_target(ACCESS_LINES, access)
+}
+
+fn subscriber(log: &Log, lines: Lines) -> (impl Subscriber + Send + Sync + use<>, Filter) {
+    let (filter, handle) = reload::Layer::new(targets(log));
     let layer = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_writer(lines);
@@ -53,14 +104,16 @@ fn subscriber(log: &Log, lines: Lines) -> impl Subscriber + Send + Sync + use<> 
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
-    Registry::default().with(layer.with_filter(filter))
+    (Registry::default().with(layer.with_filter(filter)), handle)
 }
 
 /// The writing end that every thread shares.
 #[derive(Clone)]
 struct Lines {
     sender: SyncSender<Message>,
+    /// Since the last line that says so.
     dropped: Arc<AtomicU64>,
+    dropped_ever: Arc<AtomicU64>,
 }
 
 enum Message {
@@ -81,6 +134,7 @@ impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.sender.try_send(Message::Line(line.to_vec())).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
+            self.dropped_ever.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }
@@ -124,6 +178,7 @@ fn start(
     let lines = Lines {
         sender: sender.clone(),
         dropped: dropped.clone(),
+        dropped_ever: Arc::default(),
     };
     let write = move || {
         write_lines(sink, &receiver, &dropped, format);
@@ -207,7 +262,7 @@ mod tests {
     fn logged(log: &Log, events: impl FnOnce()) -> String {
         let memory = Memory::default();
         let (lines, guard) = start(memory.clone(), log.format, 100);
-        tracing::subscriber::with_default(subscriber(log, lines), events);
+        tracing::subscriber::with_default(subscriber(log, lines).0, events);
         drop(guard);
         memory.text()
     }
@@ -217,6 +272,7 @@ mod tests {
             format,
             level,
             access,
+            sample: 1,
         }
     }
 
@@ -244,6 +300,26 @@ mod tests {
         assert_eq!(line["port"], 1);
         assert_eq!(line["level"], "INFO");
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn settings_change_while_lines_are_written() {
+        let memory = Memory::default();
+        let (lines, guard) = start(memory.clone(), LogFormat::Text, 100);
+        let quiet = log(LogFormat::Text, LevelFilter::INFO, false);
+        let (subscriber, filter) = subscriber(&quiet, lines);
+        tracing::subscriber::with_default(subscriber, || {
+            for word in ["before", "after"] {
+                tracing::debug!(word);
+                tracing::info!(target: ACCESS_LINES, word);
+                let all = log(LogFormat::Text, LevelFilter::DEBUG, true);
+                filter.reload(targets(&all)).unwrap();
+            }
+        });
+        drop(guard);
+        let text = memory.text();
+        assert_eq!(text.matches("after").count(), 2, "{text}");
+        assert!(!text.contains("before"), "{text}");
     }
 
     #[test]

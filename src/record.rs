@@ -4,6 +4,8 @@
 //! line carries both ids, the key's id and never the key, sizes, times and the reason of the end; no bodies, no
 //! targets, no credentials.
 
+use std::cell::Cell;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Fault, FaultSide};
@@ -12,6 +14,28 @@ use crate::relay::End;
 
 /// The log target of access lines, for filters.
 pub const TARGET: &str = "access";
+
+/// Of exchanges that went well, one in so many has its line.
+static SAMPLE: AtomicUsize = AtomicUsize::new(1);
+
+thread_local! {
+    /// Exchanges of this core that went well since the last one with a line.
+    static UNLOGGED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Sets how many exchanges that went well share one line; those that failed always have theirs.
+pub fn set_sample(sample: usize) {
+    SAMPLE.store(sample.max(1), Ordering::Relaxed);
+}
+
+/// Whether it is the turn of an exchange that went well.
+fn sampled() -> bool {
+    let sample = SAMPLE.load(Ordering::Relaxed);
+    let unlogged = UNLOGGED.get() + 1;
+    let turn = unlogged >= sample;
+    UNLOGGED.set(if turn { 0 } else { unlogged });
+    turn
+}
 
 /// One exchange.
 #[derive(Clone, Debug)]
@@ -134,7 +158,9 @@ impl Record {
 
     /// Logs the line.
     pub fn finish(&self) {
-        if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
+        if !tracing::enabled!(target: TARGET, tracing::Level::INFO)
+            || (self.side().is_none() && !sampled())
+        {
             return;
         }
         let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;

@@ -111,6 +111,7 @@ impl Steering {
         for key in config.keep_what_needs_a_restart(&self.config) {
             tracing::warn!(key, "changed, but a change of this key needs a restart");
         }
+        log::change(&config.log);
         match self.control.reload(Arc::new(config)) {
             Ok(()) => tracing::info!("configuration and certificates read anew"),
             Err(error) => tracing::error!(%error, "not reloaded; what was before stays in use"),

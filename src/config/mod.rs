@@ -52,6 +52,8 @@ pub struct Config {
     pub memory: Memory,
     /// Metering.
     pub usage: Usage,
+    /// Counting.
+    pub metrics: Metrics,
     /// The form of the router's own errors.
     pub errors: Errors,
     /// Browsers of other origins.
@@ -115,8 +117,19 @@ pub struct TlsFiles {
 /// `[admin]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admin {
-    /// The operator's port: never one of the data port's.
-    pub listen: Listen,
+    /// The operator's port: never one of the data port's; none where it is off.
+    pub listen: Option<Listen>,
+    /// Names, besides loopback and the address itself, under which browsers and scripts reach it.
+    pub hosts: Vec<String>,
+    /// TLS on it, where it is TCP.
+    pub tls: Option<TlsFiles>,
+}
+
+/// `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Metrics {
+    /// Whether requests are counted by key id too.
+    pub keys: bool,
 }
 
 /// `[keys]`.
@@ -216,6 +229,8 @@ pub struct Log {
     pub level: LevelFilter,
     /// One line per exchange.
     pub access: bool,
+    /// Of exchanges that went well, one in so many has its line.
+    pub sample: usize,
 }
 
 /// The form of a log line.
@@ -280,7 +295,8 @@ impl Config {
         keep("keys", &mut self.keys, &running.keys, &mut changed);
         keep("memory", &mut self.memory, &running.memory, &mut changed);
         keep("usage", &mut self.usage, &running.usage, &mut changed);
-        keep("log", &mut self.log, &running.log, &mut changed);
+        let (log, was) = (&mut self.log, &running.log);
+        keep("log.format", &mut log.format, &was.format, &mut changed);
         keep("demo", &mut self.demo, &running.demo, &mut changed);
         if let Some(address) = running.providers.demo_address() {
             self.providers.set_demo_address(address);
@@ -329,10 +345,14 @@ impl Config {
                 ));
             }
         }
-        if exposed(&&self.admin.listen) {
+        if let Some(listen) = self.admin.listen.as_ref().filter(exposed) {
+            let tls = if self.admin.tls.is_none() {
+                " without TLS; set admin.tls or put a TLS terminator in front"
+            } else {
+                ""
+            };
             warnings.push(format!(
-                "admin.listen: {} is reachable from outside",
-                self.admin.listen
+                "admin.listen: {listen} is reachable from outside{tls}"
             ));
         }
         if self.cors.origins.iter().any(|origin| origin == "*") {

@@ -17,7 +17,7 @@ use super::routing::Routing;
 use super::units::{bytes, duration};
 use super::{
     Admin, Config, Cors, Demo, ErrorFormat, Errors, Keys, Limits, Listen, Log, LogFormat, Memory,
-    Server, Timeouts, TlsFiles, Usage,
+    Metrics, Server, Timeouts, TlsFiles, Usage,
 };
 use crate::catalogue::Catalogue;
 
@@ -86,6 +86,10 @@ fn read_root(root: &mut Section<'_>, dir: &Path) -> Config {
             enabled: section.value("enabled", true, boolean),
         }),
         usage: root.section("usage", read_usage),
+        metrics: root.section("metrics", |section| Metrics {
+            // Thousands of keys would be thousands of series in whoever stores them.
+            keys: section.value("keys", false, boolean),
+        }),
         errors: root.section("errors", |section| {
             const FORMATS: &[(&str, ErrorFormat)] = &[
                 ("plain", ErrorFormat::Plain),
@@ -118,6 +122,13 @@ fn read_server(section: &mut Section<'_>, dir: &Path) -> Server {
         workers: section.value("workers", 0, count(0, 1024)),
         tls: None,
     };
+    Server {
+        tls: read_tls(section, dir),
+        ..server
+    }
+}
+
+fn read_tls(section: &mut Section<'_>, dir: &Path) -> Option<TlsFiles> {
     let tls = section.optional_section("tls", |section| {
         let file = parsed(|text| path(text, dir));
         let cert = section.optional("cert", &file);
@@ -130,24 +141,27 @@ fn read_server(section: &mut Section<'_>, dir: &Path) -> Server {
             key: key?,
         })
     });
-    Server {
-        tls: tls.flatten(),
-        ..server
-    }
+    tls.flatten()
 }
 
 fn read_admin(section: &mut Section<'_>, dir: &Path, server: &Server) -> Admin {
     // Loopback, as it holds the operator's power.
     let local = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 9090)));
     let own = |text: &str| {
+        if text == "off" {
+            return Ok(None);
+        }
         let listen = listen(text, dir)?;
         if server.listen.contains(&listen) && !takes_any_port(&listen) {
             return Err(format!("{text} is already in server.listen"));
         }
-        Ok(listen)
+        Ok(Some(listen))
     };
     Admin {
-        listen: section.value("listen", local, parsed(own)),
+        listen: section.value("listen", Some(local), parsed(own)),
+        // A page of any other name that leads here is not the operator's.
+        hosts: section.value("hosts", Vec::new(), one_or_many(parsed(host_name))),
+        tls: read_tls(section, dir),
     }
 }
 
@@ -221,6 +235,8 @@ fn read_log(section: &mut Section<'_>) -> Log {
         level: section.value("level", LevelFilter::INFO, word(LEVELS)),
         // Without it nothing tells what a caller met.
         access: section.value("access", true, boolean),
+        // Every one; who serves thousands a second may want fewer. What failed always has its line.
+        sample: section.value("sample", 1, count(1, 1_000_000)),
     }
 }
 
@@ -260,6 +276,17 @@ fn listen(text: &str, dir: &Path) -> Result<Listen, String> {
 
 fn takes_any_port(listen: &Listen) -> bool {
     matches!(listen, Listen::Tcp(address) if address.port() == 0)
+}
+
+/// A host as it stands in an address, without port.
+fn host_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    if text.is_empty() || !text.bytes().all(plain) {
+        return Err(format!(
+            "{text:?} is no host; write \"router.example.com\", without scheme and port"
+        ));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 /// An origin as browsers send it in `Origin`: scheme, host in lower case, port unless it is the scheme's own.

@@ -34,7 +34,7 @@ fn every_default() {
         }
     );
     let admin = Listen::Tcp("127.0.0.1:9090".parse().unwrap());
-    assert_eq!(config.admin.listen, admin);
+    assert_eq!(config.admin.listen, Some(admin));
     assert_eq!(
         config.keys,
         Keys {

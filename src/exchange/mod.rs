@@ -111,7 +111,9 @@ pub async fn run(caller: &mut Caller, head: Head<RequestLine>, worker: &Worker) 
     };
     exchange.record.finish();
     let received = exchange.received;
-    worker.metrics.finished(exchange.record, false);
+    worker
+        .metrics
+        .finished(exchange.record, worker.config.metrics.keys);
     if next == Next::Exchange && !received {
         caller.reader.discard(head_bytes);
     }

@@ -53,5 +53,5 @@ async fn refuse_unread(writer: &mut Writer, deadline: &Deadline, worker: &Worker
     // Whether the answer arrives is the caller's affair: the connection ends either way.
     let _ = writer.write_all(respond::fault(fault, &context)).await;
     record.finish();
-    worker.metrics.finished(record, false);
+    worker.metrics.finished(record, worker.config.metrics.keys);
 }
