@@ -31,6 +31,8 @@ pub(crate) enum KeysCommand {
     Enable(Id),
     /// Give a key a new token for the same memory
     Rotate(Rotate),
+    /// Take a key out for good: its memories can never be read again
+    Delete(Id),
 }
 
 #[derive(Args)]
@@ -121,6 +123,14 @@ pub(crate) fn run(command: KeysCommand, global: &Global) -> Result<(), Failure> 
             let old_until = unix_seconds().saturating_add(seconds(grace));
             let (record, token) = keys::edit(&files, |editor| editor.rotate(&id, old_until))?;
             show_made(&record, &token, global)
+        }
+        KeysCommand::Delete(Id { id }) => {
+            let record = keys::edit(&files, |editor| editor.remove_key(&id))?;
+            let row = Row {
+                state: "deleted",
+                ..Row::new(&record, unix_seconds())
+            };
+            global.show(|| &row, || format!("{}: {}", row.id, row.state))
         }
     }
 }

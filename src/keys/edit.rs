@@ -117,8 +117,11 @@ pub fn edit<T>(
     files: &KeyFiles,
     change: impl FnOnce(&mut Editor<'_>) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
-    write(files, false, |contents, master| {
-        change(&mut Editor { contents, master })
+    write(files, |contents, master| {
+        let before = contents.keys.len();
+        let result = change(&mut Editor { contents, master })?;
+        // Keys that an editor takes out are meant to go, the last one too.
+        Ok((result, contents.keys.len() < before))
     })
 }
 
@@ -130,12 +133,13 @@ pub fn replace(
     shrinks: bool,
     change: impl FnOnce(&mut Editor<'_>) -> Result<(), EditError>,
 ) -> Result<(), EditError> {
-    write(files, shrinks, |current, master| {
+    write(files, |current, master| {
         *current = contents;
         change(&mut Editor {
             contents: current,
             master,
-        })
+        })?;
+        Ok(((), shrinks))
     })
 }
 
@@ -157,10 +161,10 @@ pub fn reveal<T>(
     read(&contents, &open)
 }
 
+/// `change` says with its result whether keys may be missing on purpose.
 fn write<T>(
     files: &KeyFiles,
-    shrinks: bool,
-    change: impl FnOnce(&mut Contents, &MasterKey) -> Result<T, EditError>,
+    change: impl FnOnce(&mut Contents, &MasterKey) -> Result<(T, bool), EditError>,
 ) -> Result<T, EditError> {
     let _lock = file::lock(&files.snapshot).map_err(EditError::File)?;
     let Opened {
@@ -170,7 +174,7 @@ fn write<T>(
         file_hash,
     } = open_current(files)?;
     let _ = file_hash;
-    let result = change(&mut contents, &master)?;
+    let (result, shrinks) = change(&mut contents, &master)?;
     let encoded = contents.encode();
     // What could not be read again is not written.
     Contents::decode(&encoded).map_err(|error| EditError::Refused(Refusal::Contents(error)))?;

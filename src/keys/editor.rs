@@ -111,6 +111,13 @@ impl Editor<'_> {
         Ok(key.clone())
     }
 
+    /// Takes a key out for good, and with it the only means to read its vault.
+    pub fn remove_key(&mut self, id: &str) -> Result<KeyRecord, EditError> {
+        let found = self.contents.keys.iter().position(|key| key.id == id);
+        let at = found.ok_or_else(|| EditError::NotFound(format!("key: {id}")))?;
+        Ok(self.contents.keys.remove(at))
+    }
+
     /// Gives a key a new token; the old one works until `old_until`.
     pub fn rotate(
         &mut self,

@@ -134,6 +134,12 @@ fn keys_are_made_listed_and_ended() {
     assert_eq!(state(), "revoked");
     assert_eq!(home.run(&["keys", "enable", id]).code, 0);
     assert_eq!(state(), "active");
+    let other = home.run(&["keys", "create", "--json"]).json();
+    let other = other["id"].as_str().unwrap();
+    assert_eq!(home.run(&["keys", "delete", other]).code, 0);
+    assert_eq!(home.run(&["keys", "delete", other]).code, 1);
+    let left = home.run(&["keys", "list"]).stdout;
+    assert!(left.contains(id) && !left.contains(other), "{left}");
     let imported = home
         .run_with(&["keys", "create", "--import", "--json"], "mk_app1_xxx\n")
         .json();

@@ -397,3 +397,16 @@ fn a_watched_file_is_taken_by_rename_in_place_and_by_link() {
     fs::rename(dir.path("next"), dir.path("keys.snapshot")).unwrap();
     assert!(taken(&linked));
 }
+
+#[test]
+fn the_last_key_can_be_taken_out_while_it_is_in_use() {
+    let dir = Dir::new();
+    let (record, token) = dir.add("only");
+    let store = dir.open();
+    let gone = edit(&dir.files(), |editor| editor.remove_key(&record.id)).unwrap();
+    assert_eq!(gone, record);
+    assert!(matches!(store.reload(), Reload::Taken { keys: 0, .. }));
+    assert!(!works(&store.current(), &token));
+    let again = edit(&dir.files(), |editor| editor.remove_key(&record.id));
+    assert!(matches!(again, Err(EditError::NotFound(_))));
+}
