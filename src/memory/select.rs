@@ -38,11 +38,7 @@ pub fn select<T: AsRef<str>>(
             continue;
         }
         if let Some(text) = text_of(hit.seq) {
-            if query
-                .present
-                .iter()
-                .any(|present| present.trim() == text.as_ref().trim())
-            {
+            if (query.present)(text.as_ref()) {
                 continue;
             }
             tokens_left -= hit.tokens as usize;

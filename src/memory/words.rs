@@ -1,6 +1,5 @@
 //! The words of memory: who said it, when, what is asked for, what comes back.
 
-use std::borrow::Cow;
 use std::fmt;
 
 const MINUTE_MS: i64 = 60_000;
@@ -115,7 +114,7 @@ impl Window {
 }
 
 /// What memories are asked for with.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy)]
 pub struct Query<'a> {
     /// Usually the newest user message.
     pub text: &'a str,
@@ -127,8 +126,8 @@ pub struct Query<'a> {
     pub tokens_max: usize,
     /// The time that windows are counted from.
     pub now_ms: i64,
-    /// Texts that already stand in the request: they need no recalling.
-    pub present: &'a [Cow<'a, str>],
+    /// Whether a text already stands in the request: then it needs no recalling.
+    pub present: &'a dyn Fn(&str) -> bool,
 }
 
 /// A memory that came back.
