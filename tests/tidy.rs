@@ -60,6 +60,8 @@ const DOORS: &[(&str, &str)] = &[
     ("signal_hook", "cli/serve.rs"),
     ("socket2", "net/listener.rs net/stream.rs"),
     ("tracing_subscriber", "log.rs"),
+    ("unicode_normalization", "memory/analyse"),
+    ("waken_snowball", "memory/analyse/language.rs"),
 ];
 
 /// Without tests, a file is read in one sitting; a few need a little more.
