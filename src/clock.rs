@@ -12,6 +12,14 @@ pub fn unix_seconds() -> i64 {
     i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
 }
 
+/// Milliseconds since then.
+pub fn unix_millis() -> i64 {
+    let elapsed = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+}
+
 /// `2026-01-31T12:00:00Z`. Times before 1970 show as 1970, times after 9999 as the last second of it.
 pub fn rfc3339(unix_seconds: i64) -> String {
     const LAST: u64 = 253_402_300_799;

@@ -54,6 +54,10 @@ pub mod clock;
 // Around the request: how the router is set up, run and tried out.
 pub mod config;
 
+pub mod admin;
+
+pub mod audit;
+
 pub mod cli;
 
 pub mod log;

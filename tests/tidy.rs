@@ -33,9 +33,11 @@ const IMPORTS: &[(&str, &str)] = &[
     ("exchange", "auth clock config error http keys metrics net plan provider record relay respond route secret upstream worker"),
     ("connection", "exchange http net worker"),
     ("server", "config connection error exchange keys metrics net plan upstream worker"),
+    ("audit", "clock"),
     ("log", "config record"),
+    ("admin", "audit clock config error http keys log metrics net provider secret server upstream"),
     ("demo", "clock http net"),
-    ("cli", "clock config demo keys log net secret server"),
+    ("cli", "admin audit clock config demo keys log net secret server"),
 ];
 
 /// Crates and the file or folder that may name them; for one of them, the two tables that all cores share.

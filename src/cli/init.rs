@@ -10,6 +10,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{Failure, Global};
+use crate::admin;
 use crate::config::{self, Config, Location};
 use crate::keys;
 
@@ -20,6 +21,7 @@ struct Made {
     config: String,
     master_key: String,
     snapshot: String,
+    admin_token: String,
 }
 
 /// Runs the command.
@@ -38,13 +40,19 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         config: location.file.display().to_string(),
         master_key: Global::key_files(&config).master.to_string(),
         snapshot: config.keys.snapshot.display().to_string(),
+        admin_token: config
+            .dir
+            .join(admin::TOKEN_FILE_NAME)
+            .display()
+            .to_string(),
     };
     let text = format!(
-        "configuration   {}\nmaster key      {}\nkey snapshot    {}\n\n\
+        "configuration   {}\nmaster key      {}\nkey snapshot    {}\nadmin token     {}\n\n\
          Next: memoryrouter keys create --dir {dir}, then memoryrouter serve --dir {dir}",
         made.config,
         made.master_key,
         made.snapshot,
+        made.admin_token,
         dir = made.dir,
     );
     global.show(|| made, || text)
@@ -70,6 +78,7 @@ pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure>
             .map_err(|error| cannot("write", &location.file, &error))?;
     }
     keys::init(&Global::key_files(&planned)).map_err(Failure::failed)?;
+    admin::ensure_token(&location.dir).map_err(Failure::failed)?;
     Ok(Config::load(location)?)
 }
 

@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Failure, Global};
+use crate::audit::{self, Who};
 use crate::clock::{rfc3339, unix_seconds};
 use crate::keys::{
     self, EditError, KeyFiles, KeyRecord, KeyState, Limits, NewKey, Period, UnixSeconds,
@@ -109,23 +110,38 @@ impl From<EditError> for Failure {
 
 /// Runs the command.
 pub(crate) fn run(command: KeysCommand, global: &Global) -> Result<(), Failure> {
-    let files = Global::key_files(&global.config()?);
+    let config = global.config()?;
+    let files = Global::key_files(&config);
+    let written = |what: &str, record: &KeyRecord| {
+        audit::append(&config.dir, &Who::Cli, what, &[("key", &record.id)]);
+    };
     match command {
         KeysCommand::Create(create) => {
             let new = create.into_key()?;
             let (record, token) = keys::edit(&files, |editor| editor.add_key(new))?;
+            written("key made", &record);
             show_made(&record, &token, global)
         }
         KeysCommand::List => list(&files, global),
-        KeysCommand::Revoke(Id { id }) => set_state(&files, &id, KeyState::Revoked, global),
-        KeysCommand::Enable(Id { id }) => set_state(&files, &id, KeyState::Active, global),
+        KeysCommand::Revoke(Id { id }) => {
+            let record = keys::edit(&files, |editor| editor.set_state(&id, KeyState::Revoked))?;
+            written("key revoked", &record);
+            show_state(&record, global)
+        }
+        KeysCommand::Enable(Id { id }) => {
+            let record = keys::edit(&files, |editor| editor.set_state(&id, KeyState::Active))?;
+            written("key enabled", &record);
+            show_state(&record, global)
+        }
         KeysCommand::Rotate(Rotate { id, grace }) => {
             let old_until = unix_seconds().saturating_add(seconds(grace));
             let (record, token) = keys::edit(&files, |editor| editor.rotate(&id, old_until))?;
+            written("key rotated", &record);
             show_made(&record, &token, global)
         }
         KeysCommand::Delete(Id { id }) => {
             let record = keys::edit(&files, |editor| editor.remove_key(&id))?;
+            written("key removed", &record);
             let row = Row {
                 state: "deleted",
                 ..Row::new(&record, unix_seconds())
@@ -293,9 +309,8 @@ fn list(files: &KeyFiles, global: &Global) -> Result<(), Failure> {
     )
 }
 
-fn set_state(files: &KeyFiles, id: &str, state: KeyState, global: &Global) -> Result<(), Failure> {
-    let record = keys::edit(files, |editor| editor.set_state(id, state))?;
-    let row = Row::new(&record, unix_seconds());
+fn show_state(record: &KeyRecord, global: &Global) -> Result<(), Failure> {
+    let row = Row::new(record, unix_seconds());
     global.show(|| &row, || format!("{}: {}", row.id, row.state))
 }
 

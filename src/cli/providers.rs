@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::keys::{read_secret, table};
 use super::{Failure, Global};
+use crate::audit::{self, Who};
 use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::keys::{self, StoredKey};
@@ -80,6 +81,12 @@ pub(crate) fn run(command: ProvidersCommand, global: &Global) -> Result<(), Fail
             let stored = keys::edit(&files, |editor| {
                 editor.add_provider_key(&account, &provider, &key)
             })?;
+            let about = [
+                ("account", account.as_str()),
+                ("provider", &provider),
+                ("id", &stored.id),
+            ];
+            audit::append(&config.dir, &Who::Cli, "provider key stored", &about);
             let row = Row::new(&account, &provider, &stored);
             global.show(
                 || &row,
@@ -125,6 +132,11 @@ pub(crate) fn run(command: ProvidersCommand, global: &Global) -> Result<(), Fail
             let change = |name: &str| {
                 keys::edit(&files, |editor| {
                     editor.remove_provider_keys(&account, name, id.as_deref())
+                })
+                .inspect(|_| {
+                    let mut about = vec![("account", account.as_str()), ("provider", name)];
+                    about.extend(id.as_deref().map(|id| ("id", id)));
+                    audit::append(&config.dir, &Who::Cli, "provider key removed", &about);
                 })
             };
             // Keys of a provider that has left the configuration can still be removed.

@@ -14,6 +14,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::{Failure, Global, init};
+use crate::admin;
+use crate::audit::{self, Who};
 use crate::config::{Config, Location};
 use crate::demo;
 use crate::keys::{self, KeyStore, NewKey, Reload, WatchGuard};
@@ -138,6 +140,7 @@ struct Router {
     running: Running,
     keys: KeyStore,
     config: Arc<Config>,
+    _admin: Option<admin::Running>,
     _watch: WatchGuard,
     _log: LogGuard,
 }
@@ -159,10 +162,24 @@ fn start(mut config: Config) -> Result<Router, Failure> {
     for address in running.addrs() {
         tracing::info!("listening on {address}");
     }
+    let admin = admin::start(&running.control(), &keys).map_err(Failure::failed);
+    let admin = match admin {
+        Ok(admin) => admin,
+        Err(failure) => {
+            // Workers are running already, and nobody else would end them.
+            running.drain();
+            return Err(failure);
+        }
+    };
+    if let Some(addr) = admin.as_ref().and_then(admin::Running::addr) {
+        let token = config.dir.join(admin::TOKEN_FILE_NAME);
+        tracing::info!("admin port on {addr}, token in {}", token.display());
+    }
     Ok(Router {
         running,
         keys,
         config,
+        _admin: admin,
         _watch: watch,
         _log: log,
     })
@@ -175,7 +192,8 @@ fn mint(config: &Config) -> Result<Secret, Failure> {
         ..NewKey::default()
     };
     let minted = keys::edit(&Global::key_files(config), |editor| editor.add_key(new));
-    let (_, token) = minted.map_err(Failure::failed)?;
+    let (record, token) = minted.map_err(Failure::failed)?;
+    audit::append(&config.dir, &Who::Cli, "key made", &[("key", &record.id)]);
     Ok(token)
 }
 

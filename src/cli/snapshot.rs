@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use super::keys::read_secret;
 use super::{Failure, Global, print};
+use crate::audit::{self, Who};
 use crate::clock::rfc3339;
 use crate::keys::{
     self, Contents, KeyFiles, KeyRecord, KeyState, Limits, MasterSource, Period, Refusal,
@@ -56,7 +57,9 @@ pub(crate) struct Import {
 
 /// Runs the command.
 pub(crate) fn run(command: SnapshotCommand, global: &Global) -> Result<(), Failure> {
-    let mut files = Global::key_files(&global.config()?);
+    let config = global.config()?;
+    let mut files = Global::key_files(&config);
+    let written = |what: &str| audit::append(&config.dir, &Who::Cli, what, &[]);
     match command {
         SnapshotCommand::Verify(Verify { file }) => {
             files.snapshot = file.unwrap_or(files.snapshot);
@@ -68,11 +71,17 @@ pub(crate) fn run(command: SnapshotCommand, global: &Global) -> Result<(), Failu
                 MasterSource::Passphrase(_) => Some(read_secret("new passphrase")?),
             };
             keys::rekey(&files, passphrase.as_ref())?;
+            written("snapshot sealed under another key");
             verify(&files, global)
         }
-        SnapshotCommand::Export(Export { plain: _ }) => export(&files),
+        SnapshotCommand::Export(Export { plain: _ }) => {
+            export(&files)?;
+            written("snapshot exported in plain text");
+            Ok(())
+        }
         SnapshotCommand::Import(Import { allow_shrink }) => {
             import(&files, allow_shrink)?;
+            written("snapshot imported");
             verify(&files, global)
         }
     }

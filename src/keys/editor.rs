@@ -17,6 +17,9 @@ use crate::secret::Secret;
 /// Names and ids that people give.
 const NAME_BYTES_MAX: usize = 128;
 const PROVIDER_KEY_BYTES_MAX: usize = 8 * 1024;
+/// Patterns of models on one key.
+const PATTERNS_MAX: usize = 256;
+const PATTERN_BYTES_MAX: usize = 256;
 
 /// A key to be made.
 #[derive(Debug, Default)]
@@ -37,6 +40,23 @@ pub struct NewKey {
     pub token: Option<Secret>,
 }
 
+/// What is to change of a key; what is none stays.
+#[derive(Debug, Default)]
+pub struct KeyChange {
+    /// For people.
+    pub name: Option<String>,
+    /// Whether it opens anything.
+    pub state: Option<KeyState>,
+    /// When it stops working; `Some(None)` is never.
+    pub expires_at: Option<Option<UnixSeconds>>,
+    /// Patterns of models.
+    pub models: Option<Vec<String>>,
+    /// What it may use.
+    pub limits: Option<Limits>,
+    /// Whether it may mint and revoke.
+    pub manage_keys: Option<bool>,
+}
+
 /// The contents while they are changed.
 pub struct Editor<'a> {
     /// As they are.
@@ -48,11 +68,7 @@ impl Editor<'_> {
     /// Adds a memory key; returns its record and the token, which is shown once and kept nowhere.
     pub fn add_key(&mut self, new: NewKey) -> Result<(KeyRecord, Secret), EditError> {
         check_name("account", &new.account)?;
-        if new.name.len() > NAME_BYTES_MAX {
-            return Err(EditError::Invalid(format!(
-                "a name has at most {NAME_BYTES_MAX} bytes"
-            )));
-        }
+        check_words(&new.name, &new.models)?;
         let (token, entry) = self.token(new.token)?;
         let record = KeyRecord {
             id: new_id("key")?,
@@ -116,6 +132,19 @@ impl Editor<'_> {
         let found = self.contents.keys.iter().position(|key| key.id == id);
         let at = found.ok_or_else(|| EditError::NotFound(format!("key: {id}")))?;
         Ok(self.contents.keys.remove(at))
+    }
+
+    /// Changes a key's settings; its token and its memory stay.
+    pub fn change_key(&mut self, id: &str, change: KeyChange) -> Result<KeyRecord, EditError> {
+        let key = self.key(id)?;
+        key.name = change.name.unwrap_or_else(|| key.name.clone());
+        key.state = change.state.unwrap_or(key.state);
+        key.expires_at = change.expires_at.unwrap_or(key.expires_at);
+        key.models = change.models.unwrap_or_else(|| key.models.clone());
+        key.limits = change.limits.unwrap_or(key.limits);
+        key.manage_keys = change.manage_keys.unwrap_or(key.manage_keys);
+        check_words(&key.name, &key.models)?;
+        Ok(key.clone())
     }
 
     /// Gives a key a new token; the old one works until `old_until`.
@@ -211,6 +240,22 @@ impl Editor<'_> {
             Ok(removed)
         }
     }
+}
+
+/// The name and the patterns that people give a key.
+fn check_words(name: &str, models: &[String]) -> Result<(), EditError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(EditError::Invalid(format!(
+            "a name has at most {NAME_BYTES_MAX} bytes"
+        )));
+    }
+    let fits = |pattern: &String| !pattern.is_empty() && pattern.len() <= PATTERN_BYTES_MAX;
+    if models.len() > PATTERNS_MAX || !models.iter().all(fits) {
+        return Err(EditError::Invalid(format!(
+            "models: at most {PATTERNS_MAX} patterns of 1 to {PATTERN_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(())
 }
 
 /// Accounts and providers are named in files, paths and logs.

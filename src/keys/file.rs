@@ -64,7 +64,7 @@ impl From<io::Error> for FileError {
 }
 
 /// Reads a file that only its owner may touch, and that belongs to us or to root.
-pub(super) fn read_private(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
+pub fn read_private(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
     read_guarded(path, bytes_max, 0o077)
 }
 
@@ -99,7 +99,7 @@ fn read_guarded(path: &Path, bytes_max: usize, forbidden: u32) -> Result<Vec<u8>
 }
 
 /// Writes a file that must not exist yet.
-pub(super) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     write_new(path, bytes)?;
     sync_directory(path)?;
     Ok(())

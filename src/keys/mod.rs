@@ -21,8 +21,8 @@ pub use contents::{
     Contents, ContentsError, KeyRecord, KeyState, Limits, Period, StoredKey, TokenEntry,
 };
 pub use edit::{EditError, edit, init, inspect, rekey, replace, reveal};
-pub use editor::{Editor, NewKey};
-pub use file::FileError;
+pub use editor::{Editor, KeyChange, NewKey};
+pub use file::{FileError, create_private, read_private};
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use seal::{Header, SealError, Sealed};
 pub use snapshot::{ProviderKey, ProviderKeys, Snapshot, model_allowed};

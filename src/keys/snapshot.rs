@@ -83,6 +83,8 @@ pub struct Snapshot {
     pub keys: usize,
     hasher: TokenHasher,
     table: Table,
+    /// In the file's order.
+    records: Vec<Arc<KeyRecord>>,
     /// What an unknown token is held against, so that it takes the way of a known one.
     nobody: Entry,
     provider_keys: HashMap<String, HashMap<String, ProviderKeys>>,
@@ -103,6 +105,8 @@ impl Snapshot {
                 Some(ProviderKey {
                     id: stored.id.clone(),
                     secret: Secret::new(key.as_slice()),
+                    last4: stored.last4.clone(),
+                    created_at: stored.created_at,
                 })
             };
             let keys: Box<[ProviderKey]> = list.iter().map(open).collect::<Option<_>>()?;
@@ -116,11 +120,13 @@ impl Snapshot {
                 .insert(provider.clone(), keys);
         }
         let hasher = TokenHasher::new(&contents.pepper);
-        let records = std::mem::take(&mut contents.keys);
+        let records: Vec<Arc<KeyRecord>> = std::mem::take(&mut contents.keys)
+            .into_iter()
+            .map(Arc::new)
+            .collect();
         let count = records.len();
         let table = DashMap::with_capacity_and_hasher(count, BuildHasherDefault::default());
-        for record in records {
-            let record = Arc::new(record);
+        for record in &records {
             for token in &record.tokens {
                 let entry = Entry {
                     digest: token.digest,
@@ -136,6 +142,7 @@ impl Snapshot {
             keys: count,
             hasher,
             table: table.into_read_only(),
+            records,
             nobody: Entry::nobody(),
             provider_keys,
         })
@@ -154,6 +161,24 @@ impl Snapshot {
             && not_over(entry.record.expires_at)
             && not_over(entry.valid_until);
         (same && works).then_some(&entry.record)
+    }
+
+    /// All memory keys, in the order in which they were made.
+    pub fn records(&self) -> &[Arc<KeyRecord>] {
+        &self.records
+    }
+
+    /// The memory key of an id.
+    pub fn record(&self, id: &str) -> Option<&Arc<KeyRecord>> {
+        self.records.iter().find(|record| record.id == id)
+    }
+
+    /// All stored provider keys: account, provider, keys.
+    pub fn stored(&self) -> impl Iterator<Item = (&str, &str, &ProviderKeys)> {
+        self.provider_keys.iter().flat_map(|(account, providers)| {
+            let of_account = providers.iter();
+            of_account.map(move |(provider, keys)| (account.as_str(), provider.as_str(), keys))
+        })
     }
 
     /// What an account pays a provider with.
@@ -196,6 +221,10 @@ pub struct ProviderKey {
     pub id: String,
     /// The key.
     pub secret: Secret,
+    /// For people; empty where the key is short.
+    pub last4: String,
+    /// When it was stored.
+    pub created_at: UnixSeconds,
 }
 
 impl ProviderKeys {
@@ -207,6 +236,11 @@ impl ProviderKeys {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
+    }
+
+    /// All of them, in the order in which they were stored.
+    pub fn iter(&self) -> impl Iterator<Item = &ProviderKey> {
+        self.keys.iter()
     }
 
     /// All of them, starting with the one whose turn it is.

@@ -218,6 +218,11 @@ impl Listener {
         }
     }
 
+    /// Whether accepting has been ended.
+    pub fn stopped(&self) -> bool {
+        self.stop.0.borrow().stopped
+    }
+
     /// The handle that ends accepting.
     pub fn stop(&self) -> AcceptStop {
         self.stop.clone()

@@ -227,6 +227,11 @@ impl Writer {
         (result.map(drop), slice.into_inner())
     }
 
+    /// The handle that ends this connection's operations.
+    pub fn hangup(&self) -> Hangup {
+        self.hangup.clone()
+    }
+
     /// Tells the peer that nothing more comes: a close_notify under TLS, then FIN.
     pub async fn finish(&mut self) {
         let _ = match &mut self.half {

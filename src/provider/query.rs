@@ -49,7 +49,7 @@ fn is_memory_key(text: &[u8]) -> bool {
 }
 
 /// A form-encoded text's bytes; a `%` without two hex digits means itself.
-pub(crate) fn percent_decode(text: &str) -> Cow<'_, [u8]> {
+pub fn percent_decode(text: &str) -> Cow<'_, [u8]> {
     let bytes = text.as_bytes();
     if memchr::memchr2(b'%', b'+', bytes).is_none() {
         return Cow::Borrowed(bytes);

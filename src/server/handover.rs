@@ -116,9 +116,14 @@ pub(super) fn start_successor(listeners: &[BoundListener]) -> io::Result<Child> 
     }
 }
 
+/// Whether a router started this process to hand over to it.
+pub(super) fn has_predecessor() -> bool {
+    env::var_os(PREDECESSOR_VARIABLE).is_some()
+}
+
 /// Tells the predecessor, if there is one, that this process accepts.
 pub(super) fn tell_predecessor() {
-    if env::var_os(PREDECESSOR_VARIABLE).is_none() {
+    if !has_predecessor() {
         return;
     }
     let told = io::stdin()

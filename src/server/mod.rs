@@ -64,6 +64,18 @@ pub struct Control {
     orders: Vec<UnboundedSender<Order>>,
     /// The listening sockets once more, for a successor; none once the router drains.
     listeners: Arc<Mutex<Vec<BoundListener>>>,
+    addrs: Arc<[BoundAddr]>,
+    resolver: Resolver,
+    current: Arc<Mutex<Current>>,
+}
+
+/// What new connections are served with.
+#[derive(Clone)]
+pub struct Current {
+    /// The configuration as it runs.
+    pub config: Arc<Config>,
+    /// TLS toward its providers.
+    pub connectors: Connectors,
 }
 
 /// Starts the router; returns when every worker accepts.
@@ -93,12 +105,18 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
     let shared = Arc::<Shared>::default();
     let resolver = Resolver::default();
     let mut running = Running {
-        addrs,
+        addrs: addrs.clone(),
         threads: Vec::new(),
         control: Control {
             shared: shared.clone(),
             orders: Vec::new(),
             listeners: Arc::new(Mutex::new(copies)),
+            addrs: addrs.clone().into(),
+            resolver: resolver.clone(),
+            current: Arc::new(Mutex::new(Current {
+                config: config.clone(),
+                connectors: connectors.clone(),
+            })),
         },
     };
     let (ready, all_ready) = std::sync::mpsc::channel();
@@ -248,6 +266,10 @@ impl Control {
     pub fn reload(&self, config: Arc<Config>) -> Result<(), StartError> {
         let tls = tls_of(&config)?;
         let connectors = Connectors::new(&config).map_err(StartError::Plan)?;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current {
+            config: config.clone(),
+            connectors: connectors.clone(),
+        };
         for orders in &self.orders {
             let (config, connectors, tls) = (config.clone(), connectors.clone(), tls.clone());
             // A worker that has ended needs no order.
@@ -258,6 +280,32 @@ impl Control {
             });
         }
         Ok(())
+    }
+
+    /// What new connections are served with now.
+    pub fn current(&self) -> Current {
+        let current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    /// What all cores see.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// The addresses that are listened on, in the configuration's order.
+    pub fn addrs(&self) -> &[BoundAddr] {
+        &self.addrs
+    }
+
+    /// Whether this process was started by a router that hands over to it.
+    pub fn has_predecessor(&self) -> bool {
+        handover::has_predecessor()
+    }
+
+    /// Where providers' names are looked up.
+    pub fn resolver(&self) -> &Resolver {
+        &self.resolver
     }
 
     /// Whether somebody has asked for the end.

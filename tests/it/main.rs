@@ -9,6 +9,7 @@
 
 mod support;
 
+mod admin;
 mod broken;
 mod bytes;
 mod commands;

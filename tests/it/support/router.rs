@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use memoryrouter::admin;
 use memoryrouter::config::{Config, Location};
 use memoryrouter::keys::{self, Editor, KeyFiles, KeyStore, MasterSource, NewKey, WatchGuard};
 use memoryrouter::net::BoundAddr;
@@ -127,6 +128,7 @@ impl Setup {
         let running = server::start(Arc::new(config), store.clone()).unwrap();
         Router {
             key: text(&key.unwrap()),
+            admin: admin::start(&running.control(), &store).unwrap(),
             running: Some(running),
             store,
             files,
@@ -143,6 +145,7 @@ pub struct Router {
     pub store: KeyStore,
     pub files: KeyFiles,
     pub dir: TempDir,
+    admin: Option<admin::Running>,
     running: Option<Running>,
     _watch: WatchGuard,
 }
@@ -164,6 +167,19 @@ impl Router {
             BoundAddr::Unix(_) => None,
         };
         self.running().addrs().iter().find_map(tcp).unwrap()
+    }
+
+    /// The admin port's address.
+    pub fn admin_addr(&self) -> SocketAddr {
+        match self.admin.as_ref().and_then(admin::Running::addr) {
+            Some(BoundAddr::Tcp(addr)) => *addr,
+            other => panic!("no TCP address: {other:?}"),
+        }
+    }
+
+    /// The admin token.
+    pub fn admin_token(&self) -> String {
+        text(&admin::read_token(self.dir.path()).unwrap())
     }
 
     pub fn connect(&self) -> Caller {

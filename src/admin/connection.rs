@@ -1,0 +1,302 @@
+//! One connection to the admin port: request after request, each judged by its head before its body is read.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_core::Stream as _;
+
+use super::answer::{Answer, Denial, Reply, reason};
+use super::desk::Desk;
+use super::request::Request;
+use super::routes;
+use crate::http::head::{self, Head, HeadLimits, RequestLine};
+use crate::http::{ChunkScanner, Framing, Method, Name, Version, framing};
+use crate::net::{self, Deadline, Fill, Reader, Side, Stream, Writer};
+use crate::upstream::Watch;
+
+const HEAD_LIMITS: HeadLimits = HeadLimits {
+    head_bytes_max: 64 * 1024,
+    fields_max: 100,
+    target_bytes_max: 16 * 1024,
+};
+const READ_BYTES: usize = 64 * 1024;
+/// An import is the largest body.
+const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Between two requests: dashboards ask every second or two.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// For a head, or between two pieces of a body or an answer.
+const STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A playground's answer may be a long time coming; the router's own timeouts hold there.
+const RELAY_TIMEOUT: Duration = Duration::from_secs(3600);
+
+pub(super) struct Connection {
+    reader: Reader,
+    writer: Writer,
+    deadline: Deadline,
+    peer: Option<SocketAddr>,
+    secure: bool,
+}
+
+/// Whether another request may follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Next,
+    End,
+}
+
+impl Connection {
+    pub(super) fn new(stream: Stream, peer: Option<SocketAddr>, secure: bool, desk: &Desk) -> Self {
+        let (reader, writer, hangup) = stream.split();
+        let deadline = desk.deadlines.register(Side::Downstream, hangup);
+        Self {
+            reader,
+            writer,
+            deadline,
+            peer,
+            secure,
+        }
+    }
+
+    /// Answers request after request; None inside means that the connection is over.
+    pub(super) async fn serve(mut self, desk: Rc<Desk>) {
+        while self.exchange(&desk).await == Some(Then::Next) {}
+        self.writer.finish().await;
+        self.linger().await;
+    }
+
+    async fn exchange(&mut self, desk: &Rc<Desk>) -> Option<Then> {
+        let head = match self.head().await? {
+            Ok(head) => head,
+            Err(denial) => return self.deny(denial, Version::Http11).await,
+        };
+        let version = head.line.version;
+        let mut request = Request::new(&head, self.reader.bytes(), self.peer, self.secure);
+        let keep =
+            version == Version::Http11 && framing::keeps_alive(&head, self.reader.bytes(), version);
+        let who = match routes::admit(desk, &request) {
+            Ok(who) => who,
+            Err(denial) => return self.deny(denial, version).await,
+        };
+        request.body = match self.body(&head).await? {
+            Ok(body) => body,
+            Err(denial) => return self.deny(denial, version).await,
+        };
+        let head_only = request.method == Method::Head;
+        let then = if keep { Then::Next } else { Then::End };
+        match routes::answer(desk, request, who).await {
+            Ok(Reply::Whole(answer)) => self.write(&answer, version, head_only, then).await,
+            Ok(Reply::Pieces(answer, pieces)) => self.pieces(answer, pieces, version).await,
+            Ok(Reply::Relayed(reader, writer)) => self.relay(reader, writer, desk).await,
+            Err(denial) => {
+                self.write(&denial.into_answer(), version, head_only, then)
+                    .await
+            }
+        }
+    }
+
+    async fn head(&mut self) -> Option<Result<Head<RequestLine>, Denial>> {
+        self.deadline.arm(Instant::now(), IDLE_TIMEOUT);
+        let mut scanned = 0;
+        loop {
+            if !self.reader.bytes().is_empty() {
+                match head::request(self.reader.bytes(), &mut scanned, &HEAD_LIMITS) {
+                    Ok(Some(head)) => return Some(Ok(head)),
+                    Ok(None) => self.deadline.arm(Instant::now(), STALL_TIMEOUT),
+                    Err(_) => return Some(Err(Denial::odd("Malformed HTTP message"))),
+                }
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn body(&mut self, head: &Head<RequestLine>) -> Option<Result<Vec<u8>, Denial>> {
+        let bytes = self.reader.bytes();
+        let Ok(framing) = Framing::of_request(head, bytes) else {
+            return Some(Err(Denial::odd("Malformed HTTP message")));
+        };
+        let too_large = || {
+            Denial::new(413, "Request body is too large")
+                .hint(format!("At most {BODY_BYTES_MAX} bytes"))
+        };
+        if matches!(framing, Framing::Length(length) if length > BODY_BYTES_MAX as u64) {
+            return Some(Err(too_large()));
+        }
+        let waits = head.first(Name::Expect, bytes).is_some() && bytes.len() == head.end;
+        if waits {
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await?;
+        }
+        let mut rest = self.reader.take().split_off(head.end);
+        let mut body = Vec::new();
+        match framing {
+            Framing::Chunked => {
+                let mut scanner = ChunkScanner::default();
+                loop {
+                    let scanned = scanner.scan(&rest, |range| body.extend_from_slice(&rest[range]));
+                    let Ok(used) = scanned else {
+                        return Some(Err(Denial::odd("Malformed HTTP message")));
+                    };
+                    if scanner.done() {
+                        rest.drain(..used);
+                        break;
+                    }
+                    if body.len() > BODY_BYTES_MAX {
+                        return Some(Err(too_large()));
+                    }
+                    self.fill().await?;
+                    rest = self.reader.take();
+                }
+            }
+            Framing::Length(length) => {
+                // At most BODY_BYTES_MAX.
+                let length = length as usize;
+                self.reader.put_back(rest);
+                while self.reader.bytes().len() < length {
+                    self.fill().await?;
+                }
+                body = self.reader.take();
+                rest = body.split_off(length);
+            }
+            Framing::None | Framing::UntilClose => {}
+        }
+        self.reader.put_back(rest);
+        Some(Ok(body))
+    }
+
+    async fn fill(&mut self) -> Option<()> {
+        let filled = self.reader.fill(READ_BYTES).await;
+        self.deadline.arm(Instant::now(), STALL_TIMEOUT);
+        matches!(filled, Fill::Bytes(_)).then_some(())
+    }
+
+    /// Refuses a request whose body was not read: the connection ends behind it.
+    async fn deny(&mut self, denial: Denial, version: Version) -> Option<Then> {
+        self.write(&denial.into_answer(), version, false, Then::End)
+            .await
+    }
+
+    async fn write(
+        &mut self,
+        answer: &Answer,
+        version: Version,
+        head_only: bool,
+        then: Then,
+    ) -> Option<Then> {
+        let mut out = head_of(answer);
+        if answer.status != 204 {
+            out += &format!("content-length: {}\r\n", answer.body.len());
+        }
+        if then == Then::End || version == Version::Http10 {
+            out += "connection: close\r\n";
+        }
+        out += "\r\n";
+        let mut out = out.into_bytes();
+        if !head_only {
+            out.extend_from_slice(&answer.body);
+        }
+        self.send(out).await?;
+        Some(then)
+    }
+
+    /// Writes pieces as they come; the connection ends with them where the caller knows no chunks.
+    async fn pieces(
+        &mut self,
+        answer: Answer,
+        mut pieces: futures_channel::mpsc::Receiver<Vec<u8>>,
+        version: Version,
+    ) -> Option<Then> {
+        let chunked = version == Version::Http11;
+        let mut out = head_of(&answer);
+        out += match chunked {
+            true => "transfer-encoding: chunked\r\n\r\n",
+            false => "connection: close\r\n\r\n",
+        };
+        self.send(out.into_bytes()).await?;
+        loop {
+            // What makes them has its own ends.
+            self.deadline.disarm();
+            let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut pieces).poll_next(cx));
+            let Some(piece) = next.await.filter(|piece| !piece.is_empty()) else {
+                break;
+            };
+            let framed = match chunked {
+                true => [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat(),
+                false => piece,
+            };
+            self.send(framed).await?;
+        }
+        if !chunked {
+            return Some(Then::End);
+        }
+        self.send(b"0\r\n\r\n".to_vec()).await?;
+        Some(Then::Next)
+    }
+
+    /// Passes on what `reader` brings, until it ends or the caller leaves.
+    async fn relay(&mut self, mut reader: Reader, writer: Writer, desk: &Desk) -> Option<Then> {
+        let inner = desk.deadlines.register(Side::Upstream, writer.hangup());
+        self.deadline.arm(Instant::now(), RELAY_TIMEOUT);
+        let mut watch = Watch::new(&mut self.reader);
+        loop {
+            let filled = watch.during(&inner, pin!(reader.fill(READ_BYTES))).await;
+            if watch.left() || !matches!(filled, Fill::Bytes(_)) {
+                break;
+            }
+            let (result, _) = self.writer.write_all(reader.take()).await;
+            result.ok()?;
+        }
+        drop(writer);
+        Some(Then::End)
+    }
+
+    async fn send(&mut self, bytes: Vec<u8>) -> Option<()> {
+        self.deadline.arm(Instant::now(), STALL_TIMEOUT);
+        self.writer.write_all(bytes).await.0.ok()
+    }
+
+    /// Reads a little of what is still coming, so that the caller gets to read its answer and no reset.
+    async fn linger(&mut self) {
+        const BYTES_MAX: usize = 256 * 1024;
+        self.deadline.arm(Instant::now(), Duration::from_secs(1));
+        let mut read = 0;
+        while let Fill::Bytes(count) = self.reader.fill(READ_BYTES).await {
+            drop(self.reader.take());
+            read += count;
+            if read > BYTES_MAX {
+                break;
+            }
+        }
+    }
+}
+
+/// The head without its framing.
+fn head_of(answer: &Answer) -> String {
+    let mut out = format!("HTTP/1.1 {} {}\r\n", answer.status, reason(answer.status));
+    if answer.status != 204 {
+        out += &format!("content-type: {}\r\n", answer.media);
+    }
+    for (name, value) in &answer.fields {
+        out += &format!("{name}: {value}\r\n");
+    }
+    // Nothing here is for anybody else's page, frame, cache or log.
+    out += "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+            connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'\r\n\
+            x-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n\
+            cross-origin-resource-policy: same-origin\r\ncross-origin-opener-policy: same-origin\r\n";
+    if !answer
+        .fields
+        .iter()
+        .any(|(name, _)| *name == "cache-control")
+    {
+        out += "cache-control: no-store\r\n";
+    }
+    out
+}
+
+/// For the module that accepts.
+pub(super) async fn serve(connection: Connection, desk: Rc<Desk>) {
+    if net::isolate(connection.serve(desk)).await.is_err() {
+        tracing::error!("the admin port lost a connection to a bug");
+    }
+}

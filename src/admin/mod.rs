@@ -1,0 +1,260 @@
+//! The operator's port: dashboard, admin API, metrics; on a thread of its own, so that no worker ever waits for it.
+//!
+//! `cli` starts it beside the workers and tests do the same. It reads what the workers count, changes keys through the
+//! sealed file like the command line does, and runs on the same HTTP core. A router that was handed over to leaves its
+//! port to its successor, which waits for it in the background.
+
+mod access;
+mod accounts;
+mod answer;
+mod assets;
+mod blocking;
+mod connection;
+mod desk;
+mod exposition;
+mod keys;
+mod overview;
+mod process;
+mod request;
+mod requests;
+mod routes;
+mod series;
+mod settings;
+mod token;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures_channel::oneshot;
+
+use crate::clock::unix_seconds;
+use crate::config::Listen;
+use crate::keys::KeyStore;
+use crate::net::{self, BoundAddr, BoundListener, Deadlines, Listener, TlsAcceptor};
+use crate::secret::Secret;
+use crate::server::Control;
+use access::Access;
+use blocking::Blocking;
+use connection::Connection;
+use desk::Desk;
+
+pub use token::{FILE_NAME as TOKEN_FILE_NAME, ensure as ensure_token, read as read_token};
+
+/// The pause after a failed accept, and between two looks at a port that a predecessor still holds.
+const PAUSE: Duration = Duration::from_millis(50);
+/// An operator's tools, and room for a few forgotten ones. Beyond it, callers are closed at once.
+const CONNECTIONS_MAX: usize = 256;
+const TICK: Duration = Duration::from_secs(1);
+
+/// A running admin port; dropping it ends its thread.
+pub struct Running {
+    addr: Option<BoundAddr>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Running {
+    /// The address that is listened on; none while a predecessor still holds it.
+    pub fn addr(&self) -> Option<&BoundAddr> {
+        self.addr.as_ref()
+    }
+}
+
+/// Starts the admin port of a running router; none where the configuration says so.
+pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> {
+    let config = control.current().config;
+    let Some(listen) = config.admin.listen.clone() else {
+        return Ok(None);
+    };
+    let named = |error: io::Error| {
+        let text = format!("cannot listen on {listen} (admin.listen): {error}");
+        io::Error::new(error.kind(), text)
+    };
+    let token = token::ensure(&config.dir)?;
+    let tls = config.admin.tls.as_ref();
+    let tls = tls.map(|files| TlsAcceptor::from_files(&files.cert, &files.key));
+    let tls = tls
+        .transpose()
+        .map_err(|error| io::Error::other(format!("admin.tls: {error}")))?;
+    let bound = match bind(&listen) {
+        Ok(bound) => Some(bound),
+        // The process before this one leaves the port once it has heard that this one accepts.
+        Err(error) if in_use(&error) && control.has_predecessor() => None,
+        Err(error) => return Err(named(error)),
+    };
+    let addr = bound.as_ref().map(|(addr, _)| addr.clone());
+    let blocking = Blocking::start()?;
+    let (stop, stopped) = oneshot::channel();
+    let (ready, started) = mpsc::channel();
+    let seat = Seat {
+        control: control.clone(),
+        keys: keys.clone(),
+        token,
+        blocking,
+        listen,
+        bound: bound.map(|(_, listener)| listener),
+        tls,
+    };
+    thread::Builder::new().name("admin".into()).spawn(move || {
+        let run = net::run(async move { seat.serve(stopped, ready).await });
+        if let Err(error) = run {
+            tracing::error!(%error, "the admin port stopped");
+        }
+    })?;
+    match started.recv() {
+        Ok(Ok(())) => Ok(Some(Running { addr, _stop: stop })),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::Error::other("the admin port did not start")),
+    }
+}
+
+fn bind(listen: &Listen) -> io::Result<(BoundAddr, BoundListener)> {
+    let (addr, mut listeners) = match listen {
+        Listen::Tcp(address) => BoundListener::tcp(*address, 1)?,
+        Listen::Unix(path) => BoundListener::unix(path, 1)?,
+    };
+    let listener = listeners.pop();
+    listener
+        .map(|listener| (addr, listener))
+        .ok_or_else(|| io::Error::other("no listener"))
+}
+
+fn in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
+}
+
+/// What goes to the thread.
+struct Seat {
+    control: Control,
+    keys: KeyStore,
+    token: Secret,
+    blocking: Blocking,
+    listen: Listen,
+    bound: Option<BoundListener>,
+    tls: Option<TlsAcceptor>,
+}
+
+impl Seat {
+    async fn serve(self, stopped: oneshot::Receiver<()>, ready: mpsc::Sender<io::Result<()>>) {
+        let deadlines = Deadlines::new(Instant::now());
+        let desk = Rc::new(Desk {
+            control: self.control.clone(),
+            keys: self.keys,
+            access: Access::new(self.token),
+            blocking: self.blocking,
+            series: Default::default(),
+            deadlines: deadlines.clone(),
+            started_at: unix_seconds(),
+        });
+        let opened = self.bound.map(BoundListener::open).transpose();
+        // The starter waits for exactly this.
+        let _ = ready.send(match &opened {
+            Ok(_) => Ok(()),
+            Err(error) => Err(io::Error::from(error.kind())),
+        });
+        let Ok(opened) = opened else { return };
+        net::spawn(deadlines.clone().keep());
+        net::spawn(tick(desk.clone()));
+        let listener = match opened {
+            Some(listener) => listener,
+            None => match inherit(&self.listen, &desk).await {
+                Some(listener) => listener,
+                None => return,
+            },
+        };
+        let listener = Rc::new(listener);
+        net::spawn(leave(desk.clone(), listener.clone()));
+        net::spawn(accept(listener.clone(), desk.clone(), self.tls));
+        // The handle was dropped: nobody needs this port any more.
+        let _ = stopped.await;
+        listener.stop().now();
+        desk.deadlines.hang_up_downstream(false);
+        if let (Listen::Unix(path), false) = (&self.listen, handed_over(&desk)) {
+            let _ = std::fs::remove_file(path);
+        }
+        net::sleep(PAUSE).await;
+    }
+}
+
+fn handed_over(desk: &Desk) -> bool {
+    desk.control.shared().handed_over.load(Ordering::Relaxed)
+}
+
+/// Waits for the port that the process before this one still holds.
+async fn inherit(listen: &Listen, desk: &Desk) -> Option<Listener> {
+    loop {
+        match bind(listen) {
+            Ok((addr, listener)) => {
+                tracing::info!("admin port on {addr}");
+                return listener.open().ok();
+            }
+            Err(error) if !in_use(&error) => {
+                tracing::error!(%error, "cannot listen on {listen} (admin.listen)");
+                return None;
+            }
+            Err(_) if desk.control.draining() => return None,
+            Err(_) => net::sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn tick(desk: Rc<Desk>) {
+    loop {
+        desk.series
+            .borrow_mut()
+            .tick(&desk.control.shared().metrics);
+        net::sleep(TICK).await;
+    }
+}
+
+/// Leaves the port to the successor.
+async fn leave(desk: Rc<Desk>, listener: Rc<Listener>) {
+    while !handed_over(&desk) {
+        net::sleep(PAUSE).await;
+    }
+    listener.stop().now();
+    desk.deadlines.hang_up_downstream(false);
+}
+
+async fn accept(listener: Rc<Listener>, desk: Rc<Desk>, tls: Option<TlsAcceptor>) {
+    loop {
+        match listener.accept().await {
+            Ok(accepted) if desk.deadlines.open_downstream() < CONNECTIONS_MAX => {
+                let desk = desk.clone();
+                // TLS is for TCP, and only a TCP caller has an address.
+                let tls = tls.clone().filter(|_| accepted.peer.is_some());
+                net::spawn(async move {
+                    let secure = tls.is_some();
+                    let Some(stream) = secured(accepted.stream, tls, &desk).await else {
+                        return;
+                    };
+                    let connection = Connection::new(stream, accepted.peer, secure, &desk);
+                    connection::serve(connection, desk).await;
+                });
+            }
+            Ok(_) => tracing::warn!("too many connections to the admin port"),
+            Err(_) if listener.stopped() => return,
+            Err(error) => {
+                tracing::warn!(%error, "the admin port cannot accept");
+                net::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn secured(
+    stream: net::Stream,
+    tls: Option<TlsAcceptor>,
+    desk: &Desk,
+) -> Option<net::Stream> {
+    const HANDSHAKE: Duration = Duration::from_secs(10);
+    let Some(tls) = tls else { return Some(stream) };
+    let deadline = desk
+        .deadlines
+        .register(net::Side::Downstream, stream.hangup());
+    deadline.arm(Instant::now(), HANDSHAKE);
+    tls.accept(stream).await.ok()
+}

@@ -1,0 +1,125 @@
+//! A request to the admin port, taken apart: decoded path segments, decoded query, fields by name, a JSON body.
+
+use std::net::SocketAddr;
+
+use serde::de::DeserializeOwned;
+
+use super::answer::Denial;
+use crate::http::Method;
+use crate::http::head::{Head, RequestLine};
+use crate::provider::query::percent_decode;
+
+/// What a request says.
+pub(super) struct Request {
+    pub(super) method: Method,
+    /// As it was sent.
+    pub(super) path: String,
+    query: Vec<(String, String)>,
+    fields: Vec<(String, String)>,
+    pub(super) body: Vec<u8>,
+    /// Who asks; none over a Unix socket.
+    pub(super) peer: Option<SocketAddr>,
+    /// Whether it came over TLS.
+    pub(super) secure: bool,
+}
+
+impl Request {
+    /// Without its body, which comes later.
+    pub(super) fn new(
+        head: &Head<RequestLine>,
+        bytes: &[u8],
+        peer: Option<SocketAddr>,
+        secure: bool,
+    ) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let query = head.query(bytes).unwrap_or_default();
+        let query = query.split('&').filter(|pair| !pair.is_empty());
+        let query = query.map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (text(&percent_decode(name)), text(&percent_decode(value)))
+        });
+        let fields = head.fields.iter().map(|field| {
+            let name = text(field.spelled(bytes)).to_ascii_lowercase();
+            (name, text(field.value(bytes)))
+        });
+        Self {
+            method: head.line.method,
+            path: head.path(bytes).to_owned(),
+            query: query.collect(),
+            fields: fields.collect(),
+            body: Vec::new(),
+            peer,
+            secure,
+        }
+    }
+
+    /// The value of a field; none if it is absent, or there twice, because then it says nothing for certain.
+    pub(super) fn field(&self, name: &str) -> Option<&str> {
+        let mut of_name = self.fields.iter().filter(|(known, _)| known == name);
+        let (_, value) = of_name.next()?;
+        of_name.next().is_none().then_some(value)
+    }
+
+    /// Whether a field is there at all.
+    pub(super) fn has_field(&self, name: &str) -> bool {
+        self.fields.iter().any(|(known, _)| known == name)
+    }
+
+    /// A parameter of the query; empty ones count as absent.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        let found = self.query.iter().find(|(known, _)| known == name);
+        found
+            .map(|(_, value)| value.as_str())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A number from the query, from 1 to `most`.
+    pub(super) fn count(&self, name: &str, default: usize, most: usize) -> Result<usize, Denial> {
+        let Some(text) = self.parameter(name) else {
+            return Ok(default);
+        };
+        let number = text
+            .parse()
+            .ok()
+            .filter(|number| (1..=most).contains(number));
+        number.ok_or_else(|| Denial::odd(format!("{name}: a number from 1 to {most}")))
+    }
+
+    /// The path's segments behind `root`, decoded; none if it does not start there.
+    pub(super) fn segments(&self, root: &str) -> Option<Vec<String>> {
+        let rest = self.path.strip_prefix(root)?.strip_prefix('/')?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        // A plus sign is itself in a path.
+        let decoded = rest.split('/').map(|segment| {
+            let segment = segment.replace('+', "%2B");
+            String::from_utf8_lossy(&percent_decode(&segment)).into_owned()
+        });
+        Some(decoded.collect())
+    }
+
+    /// The body as a JSON object of known members; an empty body is an empty object.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Denial> {
+        let body = if self.body.trim_ascii().is_empty() {
+            b"{}"
+        } else {
+            self.body.as_slice()
+        };
+        // A list would do as well, for the parser: its members in their order.
+        if !body.trim_ascii().starts_with(b"{") {
+            return Err(Denial::odd("Invalid JSON body").hint("One JSON object"));
+        }
+        sonic_rs::from_slice(body).map_err(|error| {
+            // Most of what the parser says quotes the body, which may hold a secret; names of members it does not.
+            let text = error.to_string();
+            let about = text.split(" at line").next().unwrap_or_default();
+            let denial = Denial::odd("Invalid JSON body");
+            match ["unknown field", "missing field", "unknown variant"]
+                .iter()
+                .any(|start| about.starts_with(start))
+            {
+                true => denial.hint(about.lines().next().unwrap_or_default()),
+                false => denial,
+            }
+        })
+    }
+}

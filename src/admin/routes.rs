@@ -1,0 +1,204 @@
+//! What stands where on the admin port: who may ask is settled first, then path and method say what is asked.
+
+use std::rc::Rc;
+
+use serde::{Deserialize, Serialize};
+
+use super::access::{self, Session};
+use super::answer::{Answer, Denial, Reply};
+use super::desk::Desk;
+use super::request::Request;
+use super::{accounts, assets, exposition, keys, overview, requests, settings};
+use crate::audit::Who;
+use crate::clock::rfc3339;
+use crate::http::Method;
+use crate::keys::Reload;
+use crate::secret::Secret;
+
+const ROOT: &str = "/admin/v1";
+const SESSION: &str = "/admin/v1/session";
+const LOG_IN: &str = "/admin/v1/login";
+const LOG_OUT: &str = "/admin/v1/logout";
+const METRICS: &str = "/metrics";
+
+/// Lets a request in by its head alone; tells as whom, where that takes a credential.
+pub(super) fn admit(desk: &Desk, request: &Request) -> Result<Option<Who>, Denial> {
+    access::check_host(request, &desk.config().admin)?;
+    let path = request.path.as_str();
+    let open = match path {
+        SESSION | LOG_IN => true,
+        METRICS => request.peer.is_none_or(|peer| peer.ip().is_loopback()),
+        _ => !path.starts_with("/admin"),
+    };
+    if open {
+        return Ok(None);
+    }
+    desk.access.judge(request).map(Some)
+}
+
+/// Does what a request asks for.
+pub(super) async fn answer(
+    desk: &Rc<Desk>,
+    request: Request,
+    who: Option<Who>,
+) -> Result<Reply, Denial> {
+    let reading = matches!(request.method, Method::Get | Method::Head);
+    match (request.path.as_str(), request.method) {
+        (SESSION, _) if reading => return Ok(session(desk.access.session(&request)).into()),
+        (LOG_IN, Method::Post) => return log_in(desk, &request).map(Into::into),
+        (LOG_OUT, Method::Post) => {
+            let cookie = desk.access.log_out(&request);
+            return Ok(Answer::of(204, "", Vec::new())
+                .with("set-cookie", cookie)
+                .into());
+        }
+        (SESSION, _) => return Err(not_allowed("GET, HEAD")),
+        (LOG_IN | LOG_OUT, _) => return Err(not_allowed("POST")),
+        (METRICS, _) if reading => return Ok(exposition::answer(desk).into()),
+        _ => {}
+    }
+    let Some(segments) = request.segments(ROOT) else {
+        if !reading {
+            return Err(not_allowed("GET, HEAD"));
+        }
+        return assets::answer(&request).map(Into::into);
+    };
+    // Everything below the root has been let in as somebody.
+    let who = who.ok_or_else(Denial::not_found)?;
+    let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+    api(desk, &request, &segments, who).await
+}
+
+async fn api(
+    desk: &Rc<Desk>,
+    request: &Request,
+    segments: &[&str],
+    who: Who,
+) -> Result<Reply, Denial> {
+    let own = |text: &str| text.to_owned();
+    let method = match request.method {
+        Method::Head => Method::Get,
+        method => method,
+    };
+    let answer = match (segments, method) {
+        (["overview"], Method::Get) => overview::answer(desk),
+        (["requests"], Method::Get) => requests::answer(desk, request)?,
+        (["config"], Method::Get) => settings::config(desk),
+        (["log"], Method::Get) => settings::log(),
+        (["log"], Method::Put) => settings::set_log(desk, request, who).await?,
+        (["reload"], Method::Post) => reload(desk).await?,
+        (["keys"], Method::Get) => keys::list(desk, request)?,
+        (["keys"], Method::Post) => keys::create(desk, request, who).await?,
+        (["keys", id], Method::Get) => keys::show(desk, id)?,
+        (["keys", id], Method::Patch) => keys::change(desk, request, own(id), who).await?,
+        (["keys", id], Method::Delete) => keys::delete(desk, request, own(id), who).await?,
+        (["keys", id, "rotate"], Method::Post) => keys::rotate(desk, request, own(id), who).await?,
+        (["accounts"], Method::Get) => accounts::list(desk),
+        (["accounts", account, "providers"], Method::Get) => accounts::providers(desk, account),
+        (["accounts", account, "providers", provider], Method::Post) => {
+            accounts::store(desk, request, own(account), provider, who).await?
+        }
+        (["accounts", account, "providers", provider], Method::Delete) => {
+            accounts::remove(desk, own(account), provider, None, who).await?
+        }
+        (["accounts", account, "providers", provider, id], Method::Delete) => {
+            accounts::remove(desk, own(account), provider, Some(own(id)), who).await?
+        }
+        _ => {
+            return Err(match methods(segments) {
+                Some(allowed) => not_allowed(allowed),
+                None => Denial::not_found(),
+            });
+        }
+    };
+    Ok(answer.into())
+}
+
+/// The methods of a path that exists.
+fn methods(segments: &[&str]) -> Option<&'static str> {
+    Some(match segments {
+        ["overview" | "requests" | "config" | "accounts"] => "GET, HEAD",
+        ["log"] => "GET, HEAD, PUT",
+        ["reload"] => "POST",
+        ["keys"] => "GET, HEAD, POST",
+        ["keys", _] => "GET, HEAD, PATCH, DELETE",
+        ["keys", _, "rotate"] => "POST",
+        ["accounts", _, "providers"] => "GET, HEAD",
+        ["accounts", _, "providers", _] => "POST, DELETE",
+        ["accounts", _, "providers", _, _] => "DELETE",
+        _ => return None,
+    })
+}
+
+fn not_allowed(allowed: &str) -> Denial {
+    Denial::new(405, "Method Not Allowed").with("allow", allowed)
+}
+
+#[derive(Serialize)]
+struct ShownSession {
+    authenticated: bool,
+    csrf: Option<String>,
+    expires_at: Option<String>,
+    version: &'static str,
+}
+
+fn session(session: Option<Session>) -> Answer {
+    Answer::json(&ShownSession {
+        authenticated: session.is_some(),
+        expires_at: session.as_ref().map(|session| rfc3339(session.expires_at)),
+        csrf: session.map(|session| session.csrf),
+        version: env!("CARGO_PKG_VERSION"),
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogIn {
+    token: String,
+}
+
+fn log_in(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
+    // A form of another page cannot send this type without asking first.
+    let media_type = request.field("content-type").unwrap_or_default();
+    let media_type = media_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        return Err(Denial::odd("content-type: application/json"));
+    }
+    let LogIn { token } = request.json()?;
+    let token = Secret::new(token.into_bytes());
+    match desk.access.log_in(request, &token) {
+        Ok((started, cookie)) => Ok(session(Some(started)).with("set-cookie", cookie)),
+        Err(denial) => {
+            let peer = request.peer.map(|peer| peer.ip().to_string());
+            tracing::warn!(
+                peer,
+                status = denial.status,
+                "log-in to the admin port refused"
+            );
+            Err(denial)
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Looked {
+    result: &'static str,
+    generation: u64,
+    keys: usize,
+    reason: Option<String>,
+}
+
+async fn reload(desk: &Desk) -> Result<Answer, Denial> {
+    let looked = desk.reload().await?;
+    let status = desk.keys.status();
+    Ok(Answer::json(&Looked {
+        result: match &looked {
+            Ok(Reload::Taken { .. }) => "taken",
+            Ok(_) => "unchanged",
+            Err(_) => "refused",
+        },
+        generation: status.generation,
+        keys: status.keys,
+        reason: looked.err().map(|refusal| refusal.to_string()),
+    }))
+}

@@ -1,0 +1,173 @@
+//! The configuration as it runs, and what can be changed of it while it runs: what is logged.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sonic_rs::{Value, json};
+use tracing::level_filters::LevelFilter;
+
+use super::accounts::kind_name;
+use super::answer::{Answer, Denial};
+use super::desk::Desk;
+use super::request::Request;
+use crate::audit::{self, Who};
+use crate::config::{Config, ErrorFormat, Log, LogFormat};
+use crate::log;
+
+/// `GET /config`. Paths stand in it; secrets do not even stand in the configuration.
+pub(super) fn config(desk: &Desk) -> Answer {
+    Answer::json(&shown(&desk.config()))
+}
+
+/// A time as the file spells it.
+fn time(time: Duration) -> String {
+    humantime::format_duration(time)
+        .to_string()
+        .replace(' ', "")
+}
+
+fn texts(all: impl IntoIterator<Item = impl Display>) -> Vec<String> {
+    all.into_iter().map(|one| one.to_string()).collect()
+}
+
+/// The file's sections, each with its keys.
+fn shown(config: &Config) -> Value {
+    let (limits, timeouts) = (&config.limits, &config.timeouts);
+    let name_of = |id| config.providers.get(id).name.clone();
+    let mut providers = Value::new_object();
+    for (_, provider) in config.providers.iter() {
+        let about = json!({
+            "kind": kind_name(provider.kind),
+            "base_url": texts(&provider.base_urls),
+        });
+        providers[provider.name.as_str()] = about;
+    }
+    let off = || "off".to_owned();
+    json!({
+        "dir": config.dir.display().to_string(),
+        "sections": {
+            "server": {
+                "listen": texts(&config.server.listen),
+                "workers": config.server.workers_count(),
+                "tls": config.server.tls.is_some(),
+            },
+            "admin": {
+                "listen": config.admin.listen.as_ref().map_or_else(off, ToString::to_string),
+                "hosts": config.admin.hosts.clone(),
+                "tls": config.admin.tls.is_some(),
+            },
+            "keys": {
+                "snapshot": config.keys.snapshot.display().to_string(),
+                "master_key": config.keys.master_key.display().to_string(),
+            },
+            "limits": {
+                "head_bytes": limits.head_bytes_max,
+                "headers": limits.headers_max,
+                "target_bytes": limits.target_bytes_max,
+                "body_bytes": limits.body_bytes_max,
+                "connections": limits.connections_max,
+                "in_flight": limits.in_flight_max,
+                "upstream_idle": limits.upstream_idle_per_origin_max,
+            },
+            "timeouts": {
+                "head": time(timeouts.head),
+                "body_idle": time(timeouts.body_idle),
+                "keepalive": time(timeouts.keepalive),
+                "connect": time(timeouts.connect),
+                "first_byte": time(timeouts.first_byte),
+                "stream_idle": time(timeouts.stream_idle),
+                "drain": time(timeouts.drain),
+                "upstream_idle": time(timeouts.upstream_idle),
+            },
+            "providers": providers,
+            "routing": {
+                "default_provider": name_of(config.routing.default_provider),
+                "fallback": config.routing.fallback.iter().map(|id| name_of(*id)).collect::<Vec<_>>(),
+                "attempts": config.routing.attempts,
+            },
+            "memory": { "enabled": config.memory.enabled },
+            "usage": { "retention": time(config.usage.retention) },
+            "errors": {
+                "format": match config.errors.format {
+                    ErrorFormat::Plain => "plain",
+                    ErrorFormat::Dialect => "dialect",
+                },
+            },
+            "cors": { "origins": config.cors.origins.clone() },
+            "metrics": { "keys": config.metrics.keys },
+            "demo": { "enabled": config.demo.enabled },
+        },
+    })
+}
+
+#[derive(Serialize)]
+struct ShownLog {
+    level: String,
+    access: bool,
+    sample: usize,
+    format: &'static str,
+    dropped: u64,
+}
+
+/// What is logged; where nothing is, because this process keeps no log of its own, that it is off.
+fn current() -> ShownLog {
+    let settings = log::settings();
+    let settings = settings.as_ref();
+    ShownLog {
+        level: settings.map_or_else(|| "off".to_owned(), |log| log.level.to_string()),
+        access: settings.is_some_and(|log| log.access),
+        sample: settings.map_or(1, |log| log.sample),
+        format: match settings.map(|log| log.format) {
+            Some(LogFormat::Json) => "json",
+            _ => "text",
+        },
+        dropped: log::dropped(),
+    }
+}
+
+/// `GET /log`.
+pub(super) fn log() -> Answer {
+    Answer::json(&current())
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Wish {
+    level: Option<String>,
+    access: Option<bool>,
+    sample: Option<usize>,
+}
+
+/// `PUT /log`: until the next start, or the next reading of the configuration.
+pub(super) async fn set_log(desk: &Desk, request: &Request, who: Who) -> Result<Answer, Denial> {
+    const SAMPLE_MAX: usize = 1_000_000;
+    let wish: Wish = request.json()?;
+    let before = log::settings().unwrap_or_else(|| desk.config().log.clone());
+    let level = match wish.level {
+        None => before.level,
+        Some(word) => level(&word)?,
+    };
+    let sample = wish.sample.unwrap_or(before.sample);
+    if !(1..=SAMPLE_MAX).contains(&sample) {
+        return Err(Denial::odd(format!("sample: from 1 to {SAMPLE_MAX}")));
+    }
+    log::change(&Log {
+        level,
+        sample,
+        access: wish.access.unwrap_or(before.access),
+        ..before
+    });
+    let dir = desk.config().dir.clone();
+    let level = level.to_string();
+    desk.blocking
+        .run(move || audit::append(&dir, &who, "log changed", &[("level", &level)]))
+        .await?;
+    Ok(log())
+}
+
+fn level(word: &str) -> Result<LevelFilter, Denial> {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let known = levels.contains(&word).then(|| word.parse().ok()).flatten();
+    known.ok_or_else(|| Denial::odd(format!("level: one of {}", levels.join(", "))))
+}
