@@ -1,7 +1,36 @@
 //! Orders a vault's memories by how well they answer a query.
+//!
+//! L, of a memory, is BM25. N lends it from its neighbours in its session, since an answer stands beside its question.
+//! S is BM25 of the whole session as one text. The score is N/max + 0.3 S/max. The ten terms that say most about the
+//! five best join the query with a tenth of the weight, and all is counted again. Where there are vectors, N/max makes
+//! room for how near they are. The k best come out exactly, but most memories are never looked at: what cannot be
+//! among them is passed over by what is known of its L and its session's S.
+
+mod scratch;
+
+#[cfg(test)]
+mod tests;
 
 use super::analyse::Analysed;
-use super::index::Index;
+use super::index::{Index, NONE, Posting};
+use scratch::Scratch;
+
+const K1: f32 = 0.9;
+const B: f32 = 0.4;
+/// What a neighbour lends: the one before, the one after, those next to them.
+const FROM_BEFORE: f32 = 0.5;
+const FROM_AFTER: f32 = 0.35;
+const FROM_FAR: f32 = 0.2;
+/// N is at most this often the largest L around.
+const WINDOW_SUM: f32 = 1.0 + FROM_BEFORE + FROM_AFTER + 2.0 * FROM_FAR;
+const SESSION_WEIGHT: f32 = 0.3;
+const FEEDBACK_ROWS: usize = 5;
+const FEEDBACK_TERMS: usize = 10;
+const FEEDBACK_WEIGHT: f32 = 0.1;
+/// Of a vector's nearness against N, both spread over 0 to 1.
+const DENSE_WEIGHT: f32 = 0.4;
+/// A longer query is taken by those of its terms that say most.
+const QUERY_TERMS_MAX: usize = 32;
 
 /// A memory that matches.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,22 +45,419 @@ pub struct Hit {
     pub in_session: bool,
     /// Within one answer: the best has about 1.
     pub score: f32,
+    /// What its own words and its neighbours' make of that: N/max.
+    pub(super) matched: f32,
+    pub(super) row: u32,
 }
 
 /// The best `limit` memories of the scope, best first: those of `session` and of no session alike. The plain order,
-/// as it is measured; `select` chooses from it for a request.
+/// as it is measured; `select` chooses from it for a request. A query of which nothing is known finds nothing.
 pub fn rank(index: &Index, query: &Analysed, session: Option<&str>, limit: usize) -> Vec<Hit> {
-    let found = index.matches(query, session).into_iter();
-    let mut hits: Vec<Hit> = found
-        .map(|(seq, at_ms, tokens, in_session, score)| Hit {
-            seq,
-            at_ms,
-            tokens,
-            in_session,
-            score,
-        })
-        .collect();
-    hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(b.seq.cmp(&a.seq)));
-    hits.truncate(limit);
-    hits
+    ranked(index, query, None, session, limit)
+}
+
+/// The same with the query's vector, for an index that has vectors.
+pub fn rank_with_vector(
+    index: &Index,
+    query: &Analysed,
+    vector: &[f32],
+    session: Option<&str>,
+    limit: usize,
+) -> Vec<Hit> {
+    ranked(index, query, Some(vector), session, limit)
+}
+
+pub(super) fn ranked(
+    index: &Index,
+    query: &Analysed,
+    vector: Option<&[f32]>,
+    session: Option<&str>,
+    limit: usize,
+) -> Vec<Hit> {
+    if limit == 0 || index.is_empty() {
+        return Vec::new();
+    }
+    scratch::with(index, |scratch| {
+        let search = Search::new(index, session);
+        let mut terms = search.query_terms(query);
+        for (number, weight) in &terms {
+            search.add(scratch, *number, *weight);
+        }
+        // What every search leaves behind is cleared by `scratch::with`.
+        let first = search.best(scratch, FEEDBACK_ROWS);
+        let feedback = search.feedback(&first, &terms);
+        for (number, weight) in &feedback {
+            search.add(scratch, *number, *weight);
+        }
+        terms.extend(feedback);
+        let nearness = vector.and_then(|vector| index.vectors.compare(vector));
+        let found = match nearness {
+            Some(nearness) => search.blended(scratch, nearness, limit),
+            None if first.is_empty() => Vec::new(),
+            None => search.best(scratch, limit),
+        };
+        found.into_iter().map(|found| search.hit(found)).collect()
+    })
+}
+
+/// Above all others a better score, then a later row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Found {
+    score: f32,
+    matched: f32,
+    row: u32,
+}
+
+impl Found {
+    fn order(&self, other: &Found) -> std::cmp::Ordering {
+        other
+            .score
+            .total_cmp(&self.score)
+            .then(other.row.cmp(&self.row))
+    }
+}
+
+/// How rare a term that stands in `df` of `count` is.
+pub(super) fn idf(count: f32, df: f32) -> f32 {
+    (1.0 + (count - df + 0.5) / (df + 0.5)).ln()
+}
+
+struct Search<'a> {
+    index: &'a Index,
+    /// Of the session that was asked for; 0: none.
+    scope: u32,
+    /// Whether there are rows out of scope.
+    scoped: bool,
+    row_length: f32,
+    session_length: f32,
+}
+
+impl<'a> Search<'a> {
+    fn new(index: &'a Index, session: Option<&str>) -> Search<'a> {
+        let (row_length, session_length) = index.average_lengths();
+        Search {
+            index,
+            scope: index.scope_of(session),
+            scoped: index.has_named_sessions(),
+            row_length,
+            session_length,
+        }
+    }
+
+    fn in_scope(&self, session: u32) -> bool {
+        let scope = || {
+            self.index
+                .sessions
+                .get(session as usize)
+                .map_or(NONE - 1, |s| s.scope)
+        };
+        !self.scoped || matches!(scope(), scope if scope == 0 || scope == self.scope)
+    }
+
+    /// The query's terms that the vault knows, with their weights: a repeated one a little more.
+    fn query_terms(&self, query: &Analysed) -> Vec<(u32, f32)> {
+        let known = query.terms.iter().filter_map(|(term, count)| {
+            let number = self.index.number_of(*term)?;
+            Some((number, 1.0 + f32::from(*count).ln()))
+        });
+        let mut terms: Vec<(u32, f32)> = known.collect();
+        if terms.len() > QUERY_TERMS_MAX {
+            let says = |term: &(u32, f32)| term.1 * self.rarity(term.0);
+            terms.sort_by(|a, b| says(b).total_cmp(&says(a)));
+            terms.truncate(QUERY_TERMS_MAX);
+        }
+        terms
+    }
+
+    fn postings(&self, number: u32) -> &'a [Posting] {
+        let postings = self.index.postings.get(number as usize);
+        postings
+            .map(|postings| postings.as_slice())
+            .unwrap_or_default()
+    }
+
+    fn rarity(&self, number: u32) -> f32 {
+        idf(self.index.len() as f32, self.postings(number).len() as f32)
+    }
+
+    /// Adds what a term gives to the L of its rows and the S of their sessions.
+    fn add(&self, scratch: &mut Scratch, number: u32, weight: f32) {
+        let postings = self.postings(number);
+        let gain = weight * self.rarity(number) * (K1 + 1.0);
+        let (flat, slope) = (K1 * (1.0 - B), K1 * B / self.row_length);
+        let rows = &self.index.rows;
+        for posting in postings {
+            let (row, count) = (posting.row(), posting.count() as f32);
+            let at = row as usize;
+            let (Some(session), Some(length)) = (rows.sessions.get(at), rows.lengths.get(at))
+            else {
+                continue;
+            };
+            if self.scoped && !self.in_scope(*session) {
+                continue;
+            }
+            scratch.add_count(*session, count);
+            let norm = flat + slope * f32::from(*length);
+            scratch.add_row(row, gain * count / (count + norm));
+        }
+        let gain = weight
+            * idf(
+                self.index.session_count() as f32,
+                scratch.counted.len() as f32,
+            )
+            * (K1 + 1.0);
+        let slope = K1 * B / self.session_length;
+        while let Some((session, count)) = scratch.take_count() {
+            let words = self
+                .index
+                .sessions
+                .get(session as usize)
+                .map_or(0, |session| session.words);
+            let norm = flat + slope * words as f32;
+            scratch.add_session(session, gain * count / (count + norm));
+        }
+    }
+
+    /// N of one row.
+    fn neighbourly(&self, scratch: &Scratch, row: u32) -> f32 {
+        let rows = &self.index.rows;
+        let next = |links: &[u32], row: u32| links.get(row as usize).copied().unwrap_or(NONE);
+        let (before, after) = (next(&rows.before, row), next(&rows.after, row));
+        let far = scratch.row(next(&rows.before, before)) + scratch.row(next(&rows.after, after));
+        scratch.row(row)
+            + FROM_BEFORE * scratch.row(before)
+            + FROM_AFTER * scratch.row(after)
+            + FROM_FAR * far
+    }
+
+    /// The row and its neighbours on both sides, two far.
+    fn window(&self, row: u32) -> [u32; 5] {
+        let rows = &self.index.rows;
+        let next = |links: &[u32], row: u32| links.get(row as usize).copied().unwrap_or(NONE);
+        let (before, after) = (next(&rows.before, row), next(&rows.after, row));
+        [
+            row,
+            before,
+            after,
+            next(&rows.before, before),
+            next(&rows.after, after),
+        ]
+    }
+
+    /// Counts N of those rows around `row` that have none yet.
+    fn gather(&self, scratch: &mut Scratch, row: u32) {
+        for row in self.window(row) {
+            if row != NONE && scratch.is_new(row) {
+                let n = self.neighbourly(scratch, row);
+                scratch.gathered.push((row, n));
+            }
+        }
+    }
+
+    fn session_share(&self, scratch: &Scratch, row: u32, most: f32) -> f32 {
+        let session = self
+            .index
+            .rows
+            .sessions
+            .get(row as usize)
+            .copied()
+            .unwrap_or(NONE);
+        SESSION_WEIGHT * scratch.session(session) / most
+    }
+
+    /// The `limit` best, best first.
+    fn best(&self, scratch: &mut Scratch, limit: usize) -> Vec<Found> {
+        scratch.forget_gathered();
+        let most_l = scratch.largest_row();
+        let most_s = scratch.largest_session();
+        if most_l <= 0.0 || most_s <= 0.0 {
+            return Vec::new();
+        }
+        // The largest N stands within two of an L that is at least this.
+        self.gather_where(scratch, |_, l| l >= most_l / WINDOW_SUM);
+        let most_n = scratch
+            .gathered
+            .iter()
+            .fold(0.0_f32, |most, (_, n)| most.max(*n));
+        let score = |scratch: &Scratch, (row, n): (u32, f32)| Found {
+            score: n / most_n + self.session_share(scratch, row, most_s),
+            matched: n / most_n,
+            row,
+        };
+        let mut found: Vec<Found> = Vec::with_capacity(scratch.gathered.len().max(limit));
+        found.extend(scratch.gathered.iter().map(|row| score(scratch, *row)));
+        let floor = keep_best(&mut found, limit);
+        // Whatever else is among the best has enough of an L around it to make up for what its session lacks. While
+        // there are fewer than asked for, all that match are.
+        let reach = WINDOW_SUM / most_n;
+        let seen = scratch.gathered.len();
+        self.gather_where(scratch, |session, l| {
+            let share = SESSION_WEIGHT * session / most_s;
+            // A rounding's breadth in favour of looking.
+            l * reach + share >= floor - 1e-4
+        });
+        found.extend(
+            scratch.gathered[seen..]
+                .iter()
+                .map(|row| score(scratch, *row)),
+        );
+        let floor = keep_best(&mut found, limit);
+        // Rows without a match around them have their session's share alone.
+        if floor < SESSION_WEIGHT {
+            self.add_silent(scratch, &mut found, floor, most_s);
+        }
+        found.sort_unstable_by(Found::order);
+        found.truncate(limit);
+        found
+    }
+
+    /// Gathers around the touched rows that `wanted` says, by their session's S and their L.
+    fn gather_where(&self, scratch: &mut Scratch, wanted: impl Fn(f32, f32) -> bool) {
+        let touched = std::mem::take(&mut scratch.touched);
+        let sessions = &self.index.rows.sessions;
+        for row in &touched {
+            let session = sessions.get(*row as usize).copied().unwrap_or(NONE);
+            if wanted(scratch.session(session), scratch.row(*row)) {
+                self.gather(scratch, *row);
+            }
+        }
+        scratch.touched = touched;
+    }
+
+    fn add_silent(&self, scratch: &mut Scratch, found: &mut Vec<Found>, floor: f32, most_s: f32) {
+        let sessions = scratch.touched_sessions.iter().copied();
+        let shares =
+            sessions.map(|session| (session, SESSION_WEIGHT * scratch.session(session) / most_s));
+        let worth: Vec<(u32, f32)> = shares.filter(|(_, share)| *share >= floor).collect();
+        for (session, share) in worth {
+            let mut row = self
+                .index
+                .sessions
+                .get(session as usize)
+                .map_or(NONE, |session| session.last);
+            while row != NONE {
+                if scratch.is_new(row) {
+                    scratch.gathered.push((row, 0.0));
+                    found.push(Found {
+                        score: share,
+                        matched: 0.0,
+                        row,
+                    });
+                }
+                row = self
+                    .index
+                    .rows
+                    .before
+                    .get(row as usize)
+                    .copied()
+                    .unwrap_or(NONE);
+            }
+        }
+    }
+
+    /// Terms that say most about what was found first, with their weights.
+    fn feedback(&self, first: &[Found], query: &[(u32, f32)]) -> Vec<(u32, f32)> {
+        let mut weights: Vec<(u32, f32)> = Vec::new();
+        for found in first {
+            for (number, count) in self.index.terms_of(found.row) {
+                if query.iter().any(|term| term.0 == number) {
+                    continue;
+                }
+                let says = f32::from(count) * self.rarity(number);
+                match weights.iter_mut().find(|term| term.0 == number) {
+                    Some(term) => term.1 += says,
+                    None => weights.push((number, says)),
+                }
+            }
+        }
+        weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        weights.truncate(FEEDBACK_TERMS);
+        weights
+            .iter()
+            .map(|(number, _)| (*number, FEEDBACK_WEIGHT))
+            .collect()
+    }
+
+    /// The `limit` best where every row in scope has a nearness to the query.
+    fn blended(
+        &self,
+        scratch: &mut Scratch,
+        nearness: impl Fn(u32) -> Option<f32>,
+        limit: usize,
+    ) -> Vec<Found> {
+        let sessions = self.index.rows.sessions.iter().enumerate();
+        let in_scope =
+            sessions.filter(|(_, session)| **session != NONE && self.in_scope(**session));
+        let all: Vec<(u32, f32, Option<f32>)> = in_scope
+            .map(|(row, _)| {
+                (
+                    row as u32,
+                    self.neighbourly(scratch, row as u32),
+                    nearness(row as u32),
+                )
+            })
+            .collect();
+        let spread = |values: &mut dyn Iterator<Item = f32>| {
+            let (least, most) = values.fold((f32::MAX, f32::MIN), |(least, most), value| {
+                (least.min(value), most.max(value))
+            });
+            move |value: f32| {
+                if most > least {
+                    (value - least) / (most - least)
+                } else {
+                    0.0
+                }
+            }
+        };
+        let n_share = spread(&mut all.iter().map(|row| row.1));
+        let near_share = spread(&mut all.iter().filter_map(|row| row.2));
+        let most_s = scratch.largest_session().max(f32::MIN_POSITIVE);
+        let mut found: Vec<Found> = Vec::with_capacity(all.len());
+        for (row, n, near) in all {
+            let near = DENSE_WEIGHT * near.map_or(0.0, &near_share);
+            let matched = (1.0 - DENSE_WEIGHT) * n_share(n) + near;
+            let score = matched + self.session_share(scratch, row, most_s);
+            found.push(Found {
+                score,
+                matched,
+                row,
+            });
+        }
+        keep_best(&mut found, limit);
+        found.sort_unstable_by(Found::order);
+        found
+    }
+
+    fn hit(&self, found: Found) -> Hit {
+        let rows = &self.index.rows;
+        let at = found.row as usize;
+        let session = rows.sessions.get(at).copied().unwrap_or(NONE);
+        Hit {
+            seq: self.index.seq(found.row),
+            at_ms: rows.at_ms.get(at).copied().unwrap_or_default(),
+            tokens: rows.tokens.get(at).copied().unwrap_or_default(),
+            in_session: self
+                .index
+                .sessions
+                .get(session as usize)
+                .is_some_and(|s| s.scope != 0),
+            score: found.score,
+            matched: found.matched,
+            row: found.row,
+        }
+    }
+}
+
+/// Drops all but the `limit` best; returns the least of their scores, below every score while there are fewer.
+fn keep_best(found: &mut Vec<Found>, limit: usize) -> f32 {
+    if found.len() < limit {
+        return f32::MIN;
+    }
+    if found.len() > limit {
+        found.select_nth_unstable_by(limit - 1, Found::order);
+        found.truncate(limit);
+    }
+    found
+        .iter()
+        .fold(f32::MAX, |least, found| least.min(found.score))
 }

@@ -1,0 +1,143 @@
+//! Vectors of memories, where an embedding model gives them: one byte a dimension, compared by their angle.
+
+/// Vectors of an index's rows. Those of rows that have none yet say nothing.
+#[derive(Debug, Default)]
+pub(super) struct Vectors {
+    dimensions: usize,
+    /// Of row after row, each scaled so that its largest part is 127.
+    parts: Vec<i8>,
+    /// One over the length of each, in units of its parts; 0: none.
+    scales: Vec<f32>,
+}
+
+impl Vectors {
+    const DIMENSIONS_MAX: usize = 8192;
+
+    /// False for one of another length than the first, and for one that points nowhere.
+    pub(super) fn set(&mut self, row: u32, vector: &[f32]) -> bool {
+        let Some((parts, scale)) = small(vector) else {
+            return false;
+        };
+        if self.dimensions == 0 && vector.len() <= Vectors::DIMENSIONS_MAX {
+            self.dimensions = vector.len();
+        }
+        if vector.len() != self.dimensions {
+            return false;
+        }
+        let row = row as usize;
+        if self.scales.len() <= row {
+            self.scales.resize(row + 1, 0.0);
+            self.parts.resize((row + 1) * self.dimensions, 0);
+        }
+        self.scales[row] = scale;
+        self.parts[row * self.dimensions..][..self.dimensions].copy_from_slice(&parts);
+        true
+    }
+
+    pub(super) fn remove(&mut self, row: u32) {
+        if let Some(scale) = self.scales.get_mut(row as usize) {
+            *scale = 0.0;
+        }
+    }
+
+    /// Copies a row's vector to another index's row.
+    pub(super) fn hand_over(&self, row: u32, to: &mut Vectors, to_row: u32) {
+        let at = row as usize;
+        if self.scales.get(at).is_some_and(|scale| *scale > 0.0) {
+            let parts = &self.parts[at * self.dimensions..][..self.dimensions];
+            let vector: Vec<f32> = parts.iter().map(|part| f32::from(*part)).collect();
+            to.set(to_row, &vector);
+        }
+    }
+
+    /// How near each row's is to `vector`, −1 to 1; None for rows without one, and for all if it is of another length.
+    pub(super) fn compare<'a>(
+        &'a self,
+        vector: &[f32],
+    ) -> Option<impl Fn(u32) -> Option<f32> + 'a> {
+        let (query, query_scale) = small(vector).filter(|_| vector.len() == self.dimensions)?;
+        Some(move |row: u32| {
+            let scale = *self.scales.get(row as usize)?;
+            if scale == 0.0 {
+                return None;
+            }
+            let parts = self
+                .parts
+                .get(row as usize * self.dimensions..)?
+                .get(..self.dimensions)?;
+            let pairs = parts.iter().zip(&query);
+            let product: i32 = pairs.map(|(a, b)| i32::from(*a) * i32::from(*b)).sum();
+            Some(product as f32 * scale * query_scale)
+        })
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.parts.capacity() + self.scales.capacity() * size_of::<f32>()
+    }
+}
+
+/// A vector in bytes, and one over their length.
+fn small(vector: &[f32]) -> Option<(Vec<i8>, f32)> {
+    let largest = vector
+        .iter()
+        .fold(0.0_f32, |largest, part| largest.max(part.abs()));
+    if !largest.is_normal() || !vector.iter().all(|part| part.is_finite()) {
+        return None;
+    }
+    let parts: Vec<i8> = vector
+        .iter()
+        .map(|part| (part / largest * 127.0).round() as i8)
+        .collect();
+    let squares: f32 = parts
+        .iter()
+        .map(|part| f32::from(*part) * f32::from(*part))
+        .sum();
+    Some((parts, 1.0 / squares.sqrt()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_is_what_points_the_same_way() {
+        let mut vectors = Vectors::default();
+        assert!(vectors.set(0, &[1.0, 0.0, 0.0]));
+        assert!(vectors.set(2, &[0.1, 0.2, 0.2]));
+        assert!(vectors.set(3, &[-5.0, 0.0, 0.0]));
+        for bad in [
+            &[1.0, 0.0][..],
+            &[0.0, 0.0, 0.0],
+            &[f32::NAN, 1.0, 0.0],
+            &[f32::INFINITY, 0.0, 0.0],
+        ] {
+            assert!(!vectors.set(1, bad), "{bad:?}");
+        }
+        let near = vectors
+            .compare(&[2.0, 0.0, 0.0])
+            .expect("of the same length");
+        for (row, expected) in [
+            (0, Some(1.0)),
+            (1, None),
+            (2, Some(1.0 / 3.0)),
+            (3, Some(-1.0)),
+            (9, None),
+        ] {
+            match (near(row), expected) {
+                (Some(found), Some(expected)) => {
+                    assert!((found - expected).abs() < 0.01, "{row}: {found}")
+                }
+                (found, expected) => assert_eq!(found, expected, "{row}"),
+            }
+        }
+        assert!(vectors.compare(&[1.0, 2.0]).is_none());
+        drop(near);
+        vectors.remove(0);
+        let mut other = Vectors::default();
+        vectors.hand_over(0, &mut other, 0);
+        vectors.hand_over(2, &mut other, 1);
+        let near = other.compare(&[0.1, 0.2, 0.2]).expect("of the same length");
+        assert_eq!(near(0), None);
+        assert!(near(1).is_some_and(|near| near > 0.99));
+    }
+}
