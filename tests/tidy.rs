@@ -37,7 +37,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("log", "config record"),
     ("admin", "audit clock config error http keys log metrics net provider secret server upstream"),
     ("demo", "clock http net"),
-    ("cli", "admin audit clock config demo keys log net secret server"),
+    ("cli", "admin audit clock config demo http keys log net secret server"),
 ];
 
 /// Crates and the file or folder that may name them; for one of them, the two tables that all cores share.
