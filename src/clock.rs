@@ -4,6 +4,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Seconds of a UTC day; there are no leap seconds in Unix time.
+pub const DAY_SECONDS: i64 = 86_400;
+
 /// Seconds since 1970-01-01T00:00:00Z.
 pub fn unix_seconds() -> i64 {
     let elapsed = SystemTime::now()
@@ -25,6 +28,17 @@ pub fn rfc3339(unix_seconds: i64) -> String {
     const LAST: u64 = 253_402_300_799;
     let seconds = u64::try_from(unix_seconds).unwrap_or(0).min(LAST);
     humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+}
+
+/// The first second of the UTC day of `now`.
+pub fn day_start(now: i64) -> i64 {
+    now.div_euclid(DAY_SECONDS) * DAY_SECONDS
+}
+
+/// The first second of the UTC month of `now`.
+pub fn month_start(now: i64) -> i64 {
+    let (year, month) = year_and_month(now.div_euclid(DAY_SECONDS));
+    days_to(year, month, 1) * DAY_SECONDS
 }
 
 /// Days from 1970-01-01 to a day of the proleptic Gregorian calendar (Hinnant, "chrono-compatible low-level date

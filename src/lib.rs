@@ -27,6 +27,8 @@ pub mod relay;
 
 pub mod record;
 
+pub mod usage;
+
 // What the stages stand on.
 pub mod worker;
 
@@ -39,6 +41,8 @@ pub mod limits;
 pub mod keys;
 
 pub mod catalogue;
+
+pub mod prices;
 
 pub mod respond;
 

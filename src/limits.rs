@@ -2,7 +2,8 @@
 //!
 //! `exchange` asks once per request, before its body is read; the permit that it gets is settled with what was really
 //! used. State is per key id, shared by all cores and exact: one lock per limited key, held for a few additions. It
-//! outlives a new snapshot, not the process. Keys without limits cost nothing here. Time comes in as arguments.
+//! outlives a new snapshot; what was used before the process began comes in through `carry`. Keys without limits cost
+//! nothing here. Time comes in as arguments.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,17 +29,26 @@ struct State {
     /// Since the window's first request: when that was, requests, tokens.
     minute: Option<(Instant, u32, u64)>,
     concurrent: u32,
-    /// The span that is counted, by its first day, and the tokens in it.
-    span: (i64, u64),
+    /// The day's first second, and the tokens since.
+    day: (UnixSeconds, u64),
+    /// The same of the month.
+    month: (UnixSeconds, u64),
 }
 
 /// A request that was let in. Dropped before it is settled, it used no tokens.
 pub struct Permit {
     state: Arc<Mutex<State>>,
     reserved: u64,
-    minute_started: Instant,
-    span_start: i64,
+    counted: Counted,
     settled: bool,
+}
+
+/// Where a request was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Counted {
+    minute: Instant,
+    day: UnixSeconds,
+    month: UnixSeconds,
 }
 
 impl KeyLimits {
@@ -54,14 +64,50 @@ impl KeyLimits {
         let reserve = body_bytes / BYTES_PER_TOKEN;
         let (now, today) = (Instant::now(), clock::unix_seconds());
         let admitted = lock(&state).admit(&key.limits, reserve, now, today);
-        let (minute_started, span_start) = admitted?;
         Ok(Some(Permit {
+            counted: admitted?,
             state,
             reserved: reserve,
-            minute_started,
-            span_start,
             settled: false,
         }))
+    }
+
+    /// Adds what a key has used elsewhere: before this process, or in the one before it. `minute` is when it began,
+    /// requests and tokens; `day` and `month` are their first second, and tokens.
+    pub fn carry(
+        &self,
+        key_id: &str,
+        minute: Option<(UnixSeconds, u64, u64)>,
+        day: (UnixSeconds, u64),
+        month: (UnixSeconds, u64),
+    ) {
+        let state = self.0.entry(key_id.to_owned()).or_default().clone();
+        let state = &mut *lock(&state);
+        for (span, (start, tokens)) in [(&mut state.day, day), (&mut state.month, month)] {
+            // Another span than the current one has nothing to do with it.
+            if span.0 < start {
+                *span = (start, 0);
+            }
+            if span.0 == start {
+                span.1 = span.1.saturating_add(tokens);
+            }
+        }
+        let Some((began, requests, tokens)) = minute else {
+            return;
+        };
+        let age = clock::unix_seconds().saturating_sub(began);
+        let started = u64::try_from(age)
+            .ok()
+            .and_then(|age| Instant::now().checked_sub(Duration::from_secs(age)));
+        let requests = u32::try_from(requests).unwrap_or(u32::MAX);
+        state.minute = match (state.minute, started) {
+            (Some((now, more, more_tokens)), _) => Some((
+                now,
+                more.saturating_add(requests),
+                more_tokens.saturating_add(tokens),
+            )),
+            (None, started) => started.map(|started| (started, requests, tokens)),
+        };
     }
 }
 
@@ -77,7 +123,7 @@ impl State {
         reserve: u64,
         now: Instant,
         today: UnixSeconds,
-    ) -> Result<(Instant, i64), Fault> {
+    ) -> Result<Counted, Fault> {
         let (started, requests, tokens) = match self.minute {
             Some(minute) if now.saturating_duration_since(minute.0) < MINUTE => minute,
             _ => (now, 0, 0),
@@ -105,12 +151,21 @@ impl State {
         {
             return Err(reached(Quota::Concurrent, u64::from(limit), BUSY_RETRY));
         }
-        let mut span = self.span;
-        if let Some((limit, period)) = limits.token_budget {
-            let (start, end) = span_of(period, today);
+        let (day, month) = (clock::day_start(today), clock::month_start(today));
+        for (span, start) in [(&mut self.day, day), (&mut self.month, month)] {
             if span.0 != start {
-                span = (start, 0);
+                *span = (start, 0);
             }
+        }
+        if let Some((limit, period)) = limits.token_budget {
+            let (span, end) = match period {
+                Period::Day => (self.day, day + clock::DAY_SECONDS),
+                // 31 days behind the first one lies in the next month, whatever their number.
+                Period::Month => (
+                    self.month,
+                    clock::month_start(month + 31 * clock::DAY_SECONDS),
+                ),
+            };
             if span.1 > 0 && span.1.saturating_add(reserve) > limit || span.1 >= limit {
                 let left = Duration::from_secs((end - today).max(1).unsigned_abs());
                 return Err(reached(Quota::Budget, limit, left));
@@ -118,8 +173,14 @@ impl State {
         }
         self.minute = Some((started, requests + 1, tokens.saturating_add(reserve)));
         self.concurrent += 1;
-        self.span = (span.0, span.1.saturating_add(reserve));
-        Ok((started, span.0))
+        for span in [&mut self.day, &mut self.month] {
+            span.1 = span.1.saturating_add(reserve);
+        }
+        Ok(Counted {
+            minute: started,
+            day,
+            month,
+        })
     }
 }
 
@@ -139,12 +200,15 @@ impl Permit {
         };
         // A window that is over by now has nothing to correct.
         if let Some((started, _, counted)) = &mut state.minute
-            && *started == self.minute_started
+            && *started == self.counted.minute
         {
             correct(counted);
         }
-        if state.span.0 == self.span_start {
-            correct(&mut state.span.1);
+        if state.day.0 == self.counted.day {
+            correct(&mut state.day.1);
+        }
+        if state.month.0 == self.counted.month {
+            correct(&mut state.month.1);
         }
     }
 }
@@ -158,24 +222,6 @@ impl Drop for Permit {
     }
 }
 
-/// First second of the UTC day or month of `now`, and of the next one.
-fn span_of(period: Period, now: UnixSeconds) -> (i64, i64) {
-    const DAY: i64 = 86_400;
-    let day = now.div_euclid(DAY);
-    match period {
-        Period::Day => (day * DAY, (day + 1) * DAY),
-        Period::Month => {
-            let (year, month) = clock::year_and_month(day);
-            let next = match month {
-                12 => (year + 1, 1),
-                _ => (year, month + 1),
-            };
-            let first_day = |(year, month)| clock::days_to(year, month, 1) * DAY;
-            (first_day((year, month)), first_day(next))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +230,7 @@ mod tests {
         Limits::default()
     }
 
-    fn quota(result: Result<(Instant, i64), Fault>) -> Option<(Quota, Duration)> {
+    fn quota(result: Result<Counted, Fault>) -> Option<(Quota, Duration)> {
         match result {
             Err(Fault::LimitReached {
                 quota, resets_in, ..
@@ -220,13 +266,11 @@ mod tests {
         let keys = KeyLimits::default();
         let state = keys.0.entry("k".into()).or_default().clone();
         let permit = |reserve| {
-            let (minute_started, span_start) =
-                lock(&state).admit(&limits, reserve, Instant::now(), 5)?;
+            let counted = lock(&state).admit(&limits, reserve, Instant::now(), 5)?;
             Ok::<_, Fault>(Permit {
                 state: state.clone(),
                 reserved: reserve,
-                minute_started,
-                span_start,
+                counted,
                 settled: false,
             })
         };
@@ -246,7 +290,11 @@ mod tests {
         let mut silent = permit(1).unwrap_or_else(|fault| panic!("{fault:?}"));
         silent.settle(None);
         drop((first, second, silent));
-        assert_eq!(lock(&state).span, (0, 96));
+        let spans = {
+            let state = lock(&state);
+            (state.day, state.month)
+        };
+        assert_eq!(spans, ((0, 96), (0, 96)));
         assert_eq!(lock(&state).concurrent, 0);
         lock(&state).minute = None;
         assert!(matches!(
@@ -275,6 +323,30 @@ mod tests {
             Some((Quota::Budget, left))
         );
         assert!(state.admit(&limits, 1, now, march).is_ok());
+    }
+
+    #[test]
+    fn what_was_used_before_counts() {
+        let limits = Limits {
+            requests_per_minute: Some(3),
+            token_budget: Some((100, Period::Day)),
+            ..limits()
+        };
+        let keys = KeyLimits::default();
+        let now = clock::unix_seconds();
+        let (day, month) = (clock::day_start(now), clock::month_start(now));
+        let admit = |reserve| {
+            let state = keys.0.entry("k".into()).or_default().clone();
+            let admitted = lock(&state).admit(&limits, reserve, Instant::now(), now);
+            quota(admitted).map(|(quota, _)| quota)
+        };
+        assert_eq!(admit(10), None);
+        keys.carry("k", Some((now, 1, 50)), (day, 50), (month, 500));
+        // Another day's tokens are none of this one's.
+        keys.carry("k", None, (day - clock::DAY_SECONDS, 1000), (month, 0));
+        assert_eq!(admit(41), Some(Quota::Budget));
+        assert_eq!(admit(40), None);
+        assert_eq!(admit(0), Some(Quota::Requests));
     }
 
     #[test]

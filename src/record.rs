@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Fault, FaultSide};
 use crate::provider::answer::Usage;
 use crate::relay::End;
+use crate::usage::{Event, Side};
 
 /// The log target of access lines, for filters.
 pub const TARGET: &str = "access";
@@ -154,6 +155,47 @@ impl Record {
     /// Time since the head arrived.
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// What is counted of it; nothing where nobody is known to have called.
+    pub fn event(&self) -> Option<Event<'_>> {
+        let (error, aborted, truncated) = match self.ended {
+            Ended::Running | Ended::Answered | Ended::Relayed(End::Complete) => {
+                (None, false, false)
+            }
+            Ended::Refused(FaultSide::Caller) => (Some(Side::Caller), false, false),
+            Ended::Refused(FaultSide::Router) => (Some(Side::Router), false, false),
+            Ended::Refused(FaultSide::Provider) => (Some(Side::Provider), false, false),
+            // What is wrong with a request is its sender's fault; a provider key's trouble is not.
+            Ended::ProviderError => match self.status {
+                Some(400 | 404 | 405 | 413 | 415 | 422) => (Some(Side::Caller), false, false),
+                _ => (Some(Side::Provider), false, false),
+            },
+            Ended::Relayed(End::CallerLeft) | Ended::CallerLeft => (None, true, false),
+            Ended::Relayed(End::Truncated | End::StreamIdle | End::Malformed) => {
+                (Some(Side::Provider), false, true)
+            }
+        };
+        let usage = &self.usage;
+        Some(Event {
+            key: self.key_id.as_deref()?,
+            provider: self.provider.as_deref().unwrap_or_default(),
+            route: self.route,
+            model: self.model.as_deref().unwrap_or_default(),
+            error,
+            aborted,
+            truncated,
+            estimated: usage.estimated,
+            input: usage.input.unwrap_or(0),
+            output: usage.output.unwrap_or(0),
+            cached: usage.cached.unwrap_or(0),
+            cache_written: usage.cache_written.unwrap_or(0),
+            reasoning: usage.reasoning.unwrap_or(0),
+            recalled: 0,
+            stored: 0,
+            provider_time: self.first_byte,
+            router_time: self.overhead,
+        })
     }
 
     /// Logs the line.

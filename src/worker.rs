@@ -20,6 +20,7 @@ use crate::metrics::{CoreMetrics, Metrics};
 use crate::net::Deadlines;
 use crate::plan::Plan;
 use crate::upstream::Upstreams;
+use crate::usage::Recorder;
 
 /// How often idle upstream connections are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -52,6 +53,8 @@ pub struct Ties {
     pub keys: KeyStore,
     /// What this core counts.
     pub metrics: Arc<CoreMetrics>,
+    /// Where this core's requests are counted by key.
+    pub usage: Recorder,
 }
 
 /// One core's state.
@@ -68,6 +71,8 @@ pub struct Worker {
     pub shared: Arc<Shared>,
     /// The key store, for its state; requests go through the reader.
     pub keys: KeyStore,
+    /// Where requests are counted.
+    pub usage: Rc<Recorder>,
     /// Callers at once over all cores: what is configured, as far as there are descriptors for it.
     pub connections_max: usize,
     /// What this core counts.
@@ -92,6 +97,7 @@ impl Worker {
             shared,
             keys,
             metrics,
+            usage,
         } = ties;
         let reader = RefCell::new(keys.reader());
         Self {
@@ -103,6 +109,7 @@ impl Worker {
             deadlines,
             shared,
             keys,
+            usage: Rc::new(usage),
             reader,
             ids: Rc::new(RequestIds::new(id_prefix)),
             retired: Cell::new(false),
@@ -122,6 +129,7 @@ impl Worker {
             shared: self.shared.clone(),
             reader: RefCell::new(self.keys.reader()),
             keys: self.keys.clone(),
+            usage: self.usage.clone(),
             ids: self.ids.clone(),
             retired: Cell::new(false),
         }

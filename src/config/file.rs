@@ -5,9 +5,11 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Config;
 use super::reader::Problem;
+use crate::prices::Prices;
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "memoryrouter.toml";
@@ -96,8 +98,8 @@ pub struct ConfigError {
 enum Reason {
     Unreadable(io::Error),
     Wrong(Vec<Problem>),
-    /// The lists of models, in the parser's own words.
-    Models(String),
+    /// The lists of models or of prices, in the parser's own words.
+    Lists(String),
 }
 
 impl ConfigError {
@@ -114,7 +116,7 @@ impl fmt::Display for ConfigError {
         let file = self.file.display();
         match &self.reason {
             Reason::Unreadable(error) => write!(f, "{file}: cannot be read: {error}"),
-            Reason::Models(error) => write!(f, "{file}: {}", error.trim_end()),
+            Reason::Lists(error) => write!(f, "{file}: {}", error.trim_end()),
             Reason::Wrong(problems) => {
                 for (index, Problem { line, key, what }) in problems.iter().enumerate() {
                     let end = if index == 0 { "" } else { "\n" };
@@ -130,7 +132,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads the file of `location` and the operator's lists of models. A file that nobody named may be absent: then
+    /// Reads the file of `location` and the operator's lists of models and prices. A file that nobody named may be absent: then
     /// everything is at its default.
     pub fn load(location: &Location) -> Result<Self, ConfigError> {
         let unreadable = |file: &Path, error| ConfigError {
@@ -149,11 +151,23 @@ impl Config {
             Ok(text) => {
                 config.catalogue = config.catalogue(&text).map_err(|error| ConfigError {
                     file: models,
-                    reason: Reason::Models(error.to_string()),
+                    reason: Reason::Lists(error.to_string()),
                 })?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(unreadable(&models, error)),
+        }
+        let prices = config.usage.prices.clone();
+        match fs::read_to_string(&prices) {
+            Ok(text) => {
+                let parsed = Prices::parse(&text).map_err(|error| ConfigError {
+                    file: prices,
+                    reason: Reason::Lists(error),
+                })?;
+                config.prices = Arc::new(parsed);
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(unreadable(&prices, error)),
         }
         Ok(config)
     }

@@ -16,11 +16,13 @@ mod units;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::level_filters::LevelFilter;
 
 use crate::catalogue::Catalogue;
+use crate::prices::Prices;
 use crate::provider::Dialect;
 
 pub use base_url::{BaseUrl, BaseUrlError};
@@ -64,6 +66,8 @@ pub struct Config {
     pub demo: Demo,
     /// The models that are listed.
     pub catalogue: Catalogue,
+    /// What tokens cost.
+    pub prices: Arc<Prices>,
 }
 
 /// `[server]`.
@@ -195,6 +199,10 @@ pub struct Memory {
 pub struct Usage {
     /// How long counts are kept.
     pub retention: Duration,
+    /// After how long they are kept by the day instead of the hour.
+    pub compact_after: Duration,
+    /// The operator's own prices.
+    pub prices: PathBuf,
 }
 
 /// `[errors]`.
@@ -294,7 +302,19 @@ impl Config {
         keep("admin", &mut self.admin, &running.admin, &mut changed);
         keep("keys", &mut self.keys, &running.keys, &mut changed);
         keep("memory", &mut self.memory, &running.memory, &mut changed);
-        keep("usage", &mut self.usage, &running.usage, &mut changed);
+        let (usage, was) = (&mut self.usage, &running.usage);
+        keep(
+            "usage.retention",
+            &mut usage.retention,
+            &was.retention,
+            &mut changed,
+        );
+        keep(
+            "usage.compact_after",
+            &mut usage.compact_after,
+            &was.compact_after,
+            &mut changed,
+        );
         let (log, was) = (&mut self.log, &running.log);
         keep("log.format", &mut log.format, &was.format, &mut changed);
         keep("demo", &mut self.demo, &running.demo, &mut changed);

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -85,7 +86,7 @@ fn read_root(root: &mut Section<'_>, dir: &Path) -> Config {
             // The reason why the product exists.
             enabled: section.value("enabled", true, boolean),
         }),
-        usage: root.section("usage", read_usage),
+        usage: root.section("usage", |section| read_usage(section, dir)),
         metrics: root.section("metrics", |section| Metrics {
             // Thousands of keys would be thousands of series in whoever stores them.
             keys: section.value("keys", false, boolean),
@@ -107,6 +108,7 @@ fn read_root(root: &mut Section<'_>, dir: &Path) -> Config {
         log: root.section("log", read_log),
         demo,
         catalogue: Catalogue::default(),
+        prices: Arc::default(),
     };
     // What is built in parses, and there is nothing else yet.
     config.catalogue = config.catalogue("").unwrap_or_default();
@@ -218,11 +220,19 @@ fn read_timeouts(section: &mut Section<'_>) -> Timeouts {
     }
 }
 
-fn read_usage(section: &mut Section<'_>) -> Usage {
+fn read_usage(section: &mut Section<'_>, dir: &Path) -> Usage {
     const DAY: Duration = Duration::from_hours(24);
     Usage {
         // A year's comparison with the month before it.
         retention: section.value("retention", 400 * DAY, duration(DAY, 36_500 * DAY)),
+        // A week by the hour is what one looks at after an incident; beyond that a row a day is enough.
+        compact_after: section.value("compact_after", 7 * DAY, duration(DAY, 400 * DAY)),
+        // Beside the configuration, since both are the operator's to write.
+        prices: section.value(
+            "prices",
+            dir.join("prices.toml"),
+            parsed(|text| path(text, dir)),
+        ),
     }
 }
 

@@ -110,6 +110,9 @@ pub async fn run(caller: &mut Caller, head: Head<RequestLine>, worker: &Worker) 
         }
     };
     exchange.record.finish();
+    if let Some(event) = exchange.record.event() {
+        worker.usage.record(&event);
+    }
     let received = exchange.received;
     worker
         .metrics

@@ -23,6 +23,8 @@ pub struct Usage {
     pub cache_written: Option<u64>,
     /// Of the output, spent on reasoning.
     pub reasoning: Option<u64>,
+    /// Input and output are no count of the provider's.
+    pub estimated: bool,
 }
 
 /// What is known of an answer so far.

@@ -20,6 +20,7 @@ use crate::keys::KeyStore;
 use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
 use crate::plan::{Connectors, PlanError};
 use crate::upstream::Resolver;
+use crate::usage::{Carried, Settings, UsageStore};
 use crate::worker::{Shared, Ties, connections_max};
 use handover::Inherited;
 use worker::{Order, Seat};
@@ -62,6 +63,7 @@ pub struct Running {
 pub struct Control {
     shared: Arc<Shared>,
     orders: Vec<UnboundedSender<Order>>,
+    usage: UsageStore,
     /// The listening sockets once more, for a successor; none once the router drains.
     listeners: Arc<Mutex<Vec<BoundListener>>>,
     addrs: Arc<[BoundAddr]>,
@@ -103,6 +105,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
         );
     }
     let shared = Arc::<Shared>::default();
+    let usage = open_usage(&config, &shared).map_err(StartError::Worker)?;
     let resolver = Resolver::default();
     let mut running = Running {
         addrs: addrs.clone(),
@@ -110,6 +113,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
         control: Control {
             shared: shared.clone(),
             orders: Vec::new(),
+            usage: usage.clone(),
             listeners: Arc::new(Mutex::new(copies)),
             addrs: addrs.clone().into(),
             resolver: resolver.clone(),
@@ -132,6 +136,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
                 shared: shared.clone(),
                 keys: keys.clone(),
                 metrics: shared.metrics.core(),
+                usage: usage.recorder(),
             },
             listeners: listeners
                 .iter_mut()
@@ -162,6 +167,30 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
     }
     handover::tell_predecessor();
     Ok(running)
+}
+
+/// The store of usage, which tells limits what was used before.
+fn open_usage(config: &Config, shared: &Arc<Shared>) -> io::Result<UsageStore> {
+    let settings = Settings {
+        compact_after: config.usage.compact_after,
+        retention: config.usage.retention,
+    };
+    let shared = shared.clone();
+    UsageStore::open(
+        settings,
+        &config.dir,
+        config.prices.clone(),
+        move |carried| {
+            let Carried {
+                key,
+                minute,
+                day,
+                month,
+            } = carried;
+            let minute = minute.map(|minute| (minute.started, minute.requests, minute.tokens));
+            shared.key_limits.carry(&key, minute, day, month);
+        },
+    )
 }
 
 /// For each address the sockets of each worker, handed in or bound here.
@@ -228,6 +257,8 @@ impl Running {
                 Err(_) => result = Err(io::Error::other("a worker panicked")),
             }
         }
+        // Nobody counts any more.
+        self.control.usage.close();
         let handed_over = self.control.shared.handed_over.load(Ordering::Relaxed);
         for addr in self.addrs.iter().filter(|_| !handed_over) {
             if let BoundAddr::Unix(path) = addr {
@@ -257,6 +288,7 @@ impl Control {
             handover::start_successor(&listeners)?
         };
         self.shared.handed_over.store(true, Ordering::Relaxed);
+        self.usage.hand_over();
         self.end(|| Order::HandOver);
         Ok(successor)
     }
@@ -266,6 +298,7 @@ impl Control {
     pub fn reload(&self, config: Arc<Config>) -> Result<(), StartError> {
         let tls = tls_of(&config)?;
         let connectors = Connectors::new(&config).map_err(StartError::Plan)?;
+        self.usage.set_prices(config.prices.clone());
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current {
             config: config.clone(),
             connectors: connectors.clone(),
@@ -280,6 +313,11 @@ impl Control {
             });
         }
         Ok(())
+    }
+
+    /// What keys have used.
+    pub fn usage(&self) -> &UsageStore {
+        &self.usage
     }
 
     /// What new connections are served with now.

@@ -13,6 +13,7 @@ fn usage(
         cached,
         cache_written: written,
         reasoning,
+        estimated: false,
     }
 }
 

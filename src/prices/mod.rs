@@ -1,0 +1,186 @@
+//! What tokens cost: data in a file beside this one, which the operator's own file goes before.
+//!
+//! `config` reads the operator's file, `usage` asks for the price of each place that it writes. A model without a price
+//! costs nothing and is marked, so that a sum which leaves something out says so.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::Deserialize;
+
+use crate::provider::pattern::Pattern;
+
+const BUILT_IN: &str = include_str!("prices.toml");
+
+/// The built-in prices, parsed once. A test holds that they are good; an error here would be no prices.
+static BUILT_IN_PRICES: LazyLock<Lists> = LazyLock::new(|| read(BUILT_IN).unwrap_or_default());
+
+type Lists = BTreeMap<String, Vec<(Pattern, Price)>>;
+
+/// Those that sell another one's models at its prices.
+const LIKE: &[(&str, &str)] = &[("azure", "openai")];
+
+/// Dollars for a million tokens.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Price {
+    /// In.
+    pub input: f64,
+    /// In, read from the provider's cache.
+    pub cached: f64,
+    /// In, written to it.
+    pub cache_write: f64,
+    /// Out.
+    pub output: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct List {
+    prices: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    model: String,
+    input: f64,
+    cached: Option<f64>,
+    cache_write: Option<f64>,
+    #[serde(default)]
+    output: f64,
+}
+
+impl Price {
+    /// What so many tokens cost, in billionths of a dollar. Cached and written ones are part of the input.
+    pub fn nano_usd(&self, input: u64, cached: u64, cache_written: u64, output: u64) -> u64 {
+        let plain = input.saturating_sub(cached).saturating_sub(cache_written);
+        let parts = [
+            (plain, self.input),
+            (cached, self.cached),
+            (cache_written, self.cache_write),
+            (output, self.output),
+        ];
+        // A dollar for a million tokens is a thousand billionths for one.
+        let nano: f64 = parts
+            .iter()
+            .map(|(tokens, usd)| *tokens as f64 * usd * 1e3)
+            .sum();
+        nano.round() as u64
+    }
+}
+
+/// All prices: the operator's, then what is built in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Prices {
+    own: Lists,
+}
+
+impl Prices {
+    /// Reads the operator's file.
+    pub fn parse(own: &str) -> Result<Self, String> {
+        Ok(Self { own: read(own)? })
+    }
+
+    /// The price of a provider's model; of an aggregator's `vendor/model` the vendor's, if it names none of its own.
+    pub fn find(&self, provider: &str, model: &str) -> Option<Price> {
+        let like = LIKE
+            .iter()
+            .find(|(name, _)| *name == provider)
+            .map(|(_, like)| *like);
+        let vendor = model.split_once('/');
+        [
+            Some((provider, model)),
+            like.map(|like| (like, model)),
+            vendor,
+        ]
+        .into_iter()
+        .flatten()
+        .find_map(|(provider, model)| {
+            [&self.own, &*BUILT_IN_PRICES]
+                .into_iter()
+                .find_map(|lists| {
+                    let list = lists.get(provider)?;
+                    let (_, price) = list.iter().find(|(pattern, _)| pattern.matches(model))?;
+                    Some(*price)
+                })
+        })
+    }
+}
+
+fn read(text: &str) -> Result<Lists, String> {
+    let lists: BTreeMap<String, List> = toml::from_str(text).map_err(|error| error.to_string())?;
+    let mut all = Lists::new();
+    for (provider, list) in lists {
+        let mut prices = Vec::new();
+        for entry in list.prices {
+            let wrong = |why: &str| format!("{provider}: {}: {why}", entry.model);
+            let pattern =
+                Pattern::parse(&entry.model).map_err(|error| wrong(&error.to_string()))?;
+            let price = Price {
+                input: entry.input,
+                cached: entry.cached.unwrap_or(entry.input),
+                cache_write: entry.cache_write.unwrap_or(entry.input),
+                output: entry.output,
+            };
+            let all = [price.input, price.cached, price.cache_write, price.output];
+            if !all.iter().all(|usd| (0.0..=1e6).contains(usd)) {
+                return Err(wrong(
+                    "a price is dollars for a million tokens, from 0 to 1000000",
+                ));
+            }
+            prices.push((pattern, price));
+        }
+        all.insert(provider, prices);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_file_is_good() {
+        let lists = read(BUILT_IN).unwrap();
+        assert!(lists.len() > 5 && lists.values().all(|list| !list.is_empty()));
+    }
+
+    #[test]
+    fn own_prices_go_first_and_unknown_models_have_none() {
+        let own = "[openai]\nprices = [{ model = \"gpt-4o*\", input = 1.0, output = 2.0 }]\n\
+            [mine]\nprices = [{ model = \"*\", input = 0.5 }]";
+        let prices = Prices::parse(own).unwrap();
+        let input = |provider, model| prices.find(provider, model).map(|price| price.input);
+        assert_eq!(input("openai", "gpt-4o-2024-08-06"), Some(1.0));
+        assert_eq!(input("azure", "gpt-4o"), Some(1.0));
+        assert_eq!(input("openrouter", "openai/gpt-4o"), Some(1.0));
+        assert_eq!(input("mine", "anything"), Some(0.5));
+        assert_eq!(input("openai", "gpt-4.1"), Some(2.0));
+        assert_eq!(input("openai", "unheard-of"), None);
+        assert_eq!(input("elsewhere", "gpt-4o"), None);
+        for wrong in [
+            "[a]\nprices = [{ model = \"\", input = 1.0 }]",
+            "[a]\nprices = [{ model = \"x\", input = -1.0 }]",
+            "[a]\nprices = [{ model = \"x\", inputs = 1.0 }]",
+            "[a",
+        ] {
+            assert!(Prices::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn cached_tokens_are_part_of_the_input() {
+        let price = Price {
+            input: 3.0,
+            cached: 0.3,
+            cache_write: 3.75,
+            output: 15.0,
+        };
+        // 50 plain, 30 cached, 20 written, 10 out.
+        assert_eq!(
+            price.nano_usd(100, 30, 20, 10),
+            150_000 + 9_000 + 75_000 + 150_000
+        );
+        assert_eq!(price.nano_usd(1, 5, 0, 0), 1_500);
+    }
+}

@@ -1,0 +1,444 @@
+//! The thread behind the store: four times a second it takes what the cores have counted and writes it in one commit.
+//!
+//! A file that cannot be opened or written stops nobody: rows wait in memory, bounded, the reason is in the status, and
+//! each round tries again. A batch whose commit failed is looked for in the file once that opens again, so it is
+//! counted once whether or not it had arrived. After a hand-over the file is the successor's, and rows go to spool files.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::counts::Meter;
+use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Minute, Pass};
+use super::place::{OTHER_MODEL, Place};
+use super::recorder::{Tally, lock};
+use super::{Carried, Settings, Status, hour_of, spool};
+use crate::clock;
+use crate::prices::Prices;
+
+/// The name of the store's file.
+pub(super) const FILE_NAME: &str = "usage.redb";
+
+/// Four rounds fit into the second within which everything must be written.
+const ROUND: Duration = Duration::from_millis(250);
+/// Places that wait while nothing can be written; some 30 MiB at most.
+const PENDING_ROWS_MAX: usize = 65_536;
+/// Models of one key that are told apart in a day; agents use a handful.
+const MODELS_PER_DAY_MAX: usize = 64;
+/// Rows that compaction looks at in one round: a few milliseconds of work.
+const COMPACTED_ROWS_MAX: usize = 2_000;
+const COMPACTION_INTERVAL: Duration = Duration::from_hours(1);
+const SPOOL_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+const MINUTE_SECONDS: i64 = 60;
+
+/// What the thread can be told.
+pub(super) enum Order {
+    /// Write what there is and let go of the file: another process opens it now.
+    HandOver(SyncSender<()>),
+    /// Write what there is and end.
+    Close(SyncSender<()>),
+}
+
+/// What the thread shares with the store's handles.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) dir: PathBuf,
+    pub(super) recorders: Mutex<Vec<Arc<Mutex<Tally>>>>,
+    pub(super) prices: Mutex<Arc<Prices>>,
+    /// Held during a commit, so that whoever looks sees each row once: waiting or written.
+    pub(super) state: Mutex<State>,
+}
+
+/// The file and what is on its way there.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) ledger: Option<Ledger>,
+    pub(super) pending: Tally,
+    pub(super) status: Status,
+    /// A batch whose commit failed, by its id.
+    doubtful: Option<(u128, Tally)>,
+}
+
+/// The thread's own things.
+pub(super) struct Keeper {
+    shared: Arc<Shared>,
+    /// What was used before this process began is told here, once it is known.
+    carry: Box<dyn Fn(Carried) + Send>,
+    /// For each key the day and hashes of its models in it.
+    models: HashMap<String, (u32, HashSet<u64>)>,
+    hasher: RandomState,
+    minutes: HashMap<String, Minute>,
+    minutes_changed: HashSet<String>,
+    pass: Option<Pass>,
+    pass_ended: Option<Instant>,
+    spools_seen: Option<Instant>,
+    handed_over: bool,
+}
+
+impl Keeper {
+    pub(super) fn new(shared: Arc<Shared>, carry: Box<dyn Fn(Carried) + Send>) -> Self {
+        Self {
+            shared,
+            carry,
+            models: HashMap::new(),
+            hasher: RandomState::new(),
+            minutes: HashMap::new(),
+            minutes_changed: HashSet::new(),
+            pass: None,
+            pass_ended: None,
+            spools_seen: None,
+            handed_over: false,
+        }
+    }
+
+    /// The thread's whole life.
+    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+        loop {
+            self.round();
+            let done = match orders.recv_timeout(ROUND) {
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => None,
+                Ok(Order::HandOver(done)) => {
+                    self.round();
+                    self.handed_over = true;
+                    lock(&self.shared.state).ledger = None;
+                    let _ = done.send(());
+                    continue;
+                }
+                Ok(Order::Close(done)) => Some(done),
+            };
+            self.round();
+            self.leave();
+            if let Some(done) = done {
+                let _ = done.send(());
+            }
+            return;
+        }
+    }
+
+    /// The last rows, where the file could not take them.
+    fn leave(&mut self) {
+        let mut state = lock(&self.shared.state);
+        if let Some((_, doubtful)) = state.doubtful.take() {
+            // Whether it arrived cannot be asked any more. Money errs on the side of having been spent once.
+            state.pending.merge(doubtful, PENDING_ROWS_MAX);
+        }
+        state.ledger = None;
+        self.spool(&mut state);
+    }
+
+    fn round(&mut self) {
+        let shared = self.shared.clone();
+        let mut tally = Tally::default();
+        for recorder in lock(&shared.recorders).iter() {
+            let taken = std::mem::take(&mut *lock(recorder));
+            tally.merge(taken, PENDING_ROWS_MAX);
+        }
+        self.know_models(&mut tally);
+        self.price(&mut tally);
+        self.follow_minutes(&tally);
+        let mut state = lock(&shared.state);
+        state.pending.merge(tally, PENDING_ROWS_MAX);
+        if self.handed_over {
+            self.spool(&mut state);
+        } else if self.ready(&mut state) {
+            let worked = self.write(&mut state).and_then(|()| self.keep(&mut state));
+            if let Err(error) = worked {
+                failed(&mut state, &error);
+            }
+        }
+        state.status.pending = state.pending.rows.len();
+        state.status.dropped += std::mem::take(&mut state.pending.dropped);
+    }
+
+    /// Makes models beyond the bound one.
+    fn know_models(&mut self, tally: &mut Tally) {
+        let today = hour_of(clock::unix_seconds()) / DAY_HOURS;
+        let mut surplus = Vec::new();
+        for bytes in tally.rows.keys() {
+            let Some(place) = Place::read(bytes).filter(|place| !place.model.is_empty()) else {
+                continue;
+            };
+            let hash = self.hasher.hash_one(place.model);
+            if !self.models.contains_key(place.key) {
+                self.models
+                    .insert(place.key.to_owned(), (today, HashSet::new()));
+            }
+            let Some((day, known)) = self.models.get_mut(place.key) else {
+                continue;
+            };
+            if *day != today {
+                (*day, *known) = (today, HashSet::new());
+            }
+            if known.len() >= MODELS_PER_DAY_MAX && !known.contains(&hash) {
+                let mut other = Vec::new();
+                Place {
+                    model: OTHER_MODEL,
+                    ..place
+                }
+                .write(&mut other);
+                surplus.push((bytes.clone(), other));
+            } else {
+                known.insert(hash);
+            }
+        }
+        for (bytes, other) in surplus {
+            if let Some(counts) = tally.rows.remove(&bytes) {
+                tally.rows.entry(other.into()).or_default().merge(&counts);
+            }
+        }
+    }
+
+    /// At the prices of today: a price that changes tomorrow does not change what was spent.
+    fn price(&self, tally: &mut Tally) {
+        let prices = lock(&self.shared.prices).clone();
+        for (bytes, counts) in &mut tally.rows {
+            let Some(place) = Place::read(bytes).filter(|_| counts.tokens() > 0) else {
+                continue;
+            };
+            match prices.find(place.provider, place.model) {
+                Some(price) => {
+                    let cost = price.nano_usd(
+                        counts.get(Meter::Input),
+                        counts.get(Meter::Cached),
+                        counts.get(Meter::CacheWritten),
+                        counts.get(Meter::Output),
+                    );
+                    counts.add(Meter::CostNanoUsd, cost);
+                }
+                None => counts.add(Meter::Unpriced, counts.get(Meter::Requests)),
+            }
+        }
+    }
+
+    fn follow_minutes(&mut self, tally: &Tally) {
+        let now = clock::unix_seconds();
+        self.minutes
+            .retain(|_, minute| now - minute.started < MINUTE_SECONDS);
+        for (bytes, counts) in &tally.rows {
+            let Some(place) = Place::read(bytes) else {
+                continue;
+            };
+            let minute = self.minutes.entry(place.key.to_owned()).or_insert(Minute {
+                started: now,
+                requests: 0,
+                tokens: 0,
+            });
+            minute.requests += counts.get(Meter::Requests);
+            minute.tokens = minute.tokens.saturating_add(counts.tokens());
+            self.minutes_changed.insert(place.key.to_owned());
+        }
+        self.minutes_changed
+            .retain(|key| self.minutes.contains_key(key));
+    }
+
+    /// Whether the file is open; opens it if it is not.
+    fn ready(&mut self, state: &mut State) -> bool {
+        if state.ledger.is_some() {
+            return true;
+        }
+        match self.open(state) {
+            Ok(ledger) => {
+                if state.status.failed.take().is_some() {
+                    tracing::info!("the usage store is written again");
+                }
+                state.ledger = Some(ledger);
+                (self.pass, self.pass_ended) = (Some(Pass::new()), None);
+                true
+            }
+            Err(error) => {
+                failed(state, &error);
+                false
+            }
+        }
+    }
+
+    fn open(&mut self, state: &mut State) -> Result<Ledger, LedgerError> {
+        let ledger = Ledger::open(&self.shared.dir.join(FILE_NAME))?;
+        if let Some((id, tally)) = state.doubtful.take()
+            && ledger.last_batch()? != Some(id)
+        {
+            state.pending.merge(tally, PENDING_ROWS_MAX);
+        }
+        if !state.status.opened {
+            self.remember(&ledger)?;
+            state.status.opened = true;
+        }
+        Ok(ledger)
+    }
+
+    /// What was used before this process began: for limits, and the models of today.
+    fn remember(&mut self, ledger: &Ledger) -> Result<(), LedgerError> {
+        let now = clock::unix_seconds();
+        let (day, month) = (clock::day_start(now), clock::month_start(now));
+        let end = hour_of(now) + 1;
+        let reading = ledger.read()?;
+        for key in reading.keys()? {
+            let mut carried = Carried {
+                key,
+                minute: None,
+                day: (day, 0),
+                month: (month, 0),
+            };
+            let mut models = HashSet::new();
+            reading.rows(&carried.key, hour_of(month)..end, |place, counts| {
+                carried.month.1 = carried.month.1.saturating_add(counts.tokens());
+                if place.time >= hour_of(day) {
+                    carried.day.1 = carried.day.1.saturating_add(counts.tokens());
+                    models.insert(self.hasher.hash_one(place.model));
+                }
+            })?;
+            let minute = reading.minute(&carried.key)?;
+            carried.minute =
+                minute.filter(|minute| (0..MINUTE_SECONDS).contains(&(now - minute.started)));
+            if let Some(minute) = carried.minute {
+                self.minutes.entry(carried.key.clone()).or_insert(minute);
+            }
+            if carried.month.1 > 0 || carried.minute.is_some() {
+                self.models
+                    .insert(carried.key.clone(), (hour_of(now) / DAY_HOURS, models));
+                (self.carry)(carried);
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, state: &mut State) -> Result<(), LedgerError> {
+        let State {
+            ledger: Some(ledger),
+            pending,
+            doubtful,
+            status,
+        } = state
+        else {
+            return Ok(());
+        };
+        if pending.rows.is_empty() {
+            return Ok(());
+        }
+        let mut tally = Tally::default();
+        std::mem::swap(&mut tally.rows, &mut pending.rows);
+        // Without randomness an id of zero is found in no file, and the batch is written again after a failure.
+        let id = getrandom::u64().map_or(0, |id| u128::from(id) << 64 | u128::from(status.commits));
+        let current = |key: String| {
+            self.minutes
+                .get_key_value(&key)
+                .map(|(key, minute)| (key.clone(), *minute))
+        };
+        let minutes: Vec<_> = self.minutes_changed.drain().filter_map(current).collect();
+        let written = ledger.write(&Batch {
+            id,
+            tally: &tally,
+            minutes: &minutes,
+        });
+        if written.is_err() {
+            *doubtful = Some((id, tally));
+        } else {
+            status.commits += 1;
+        }
+        written
+    }
+
+    /// What is due besides: rows of other processes, old rows.
+    fn keep(&mut self, state: &mut State) -> Result<(), LedgerError> {
+        let Some(ledger) = &state.ledger else {
+            return Ok(());
+        };
+        if due(self.spools_seen, SPOOL_LOOK_INTERVAL) {
+            self.spools_seen = Some(Instant::now());
+            self.take_in_spools(ledger)?;
+        }
+        if self.pass.is_none() && due(self.pass_ended, COMPACTION_INTERVAL) {
+            self.pass = Some(Pass::new());
+        }
+        let Some(pass) = self.pass.take() else {
+            return Ok(());
+        };
+        let now = clock::unix_seconds();
+        let before = |age: Duration| hour_of(now.saturating_sub(age.as_secs() as i64)) / DAY_HOURS;
+        let Settings {
+            compact_after,
+            retention,
+        } = self.shared.settings;
+        let hour = before(compact_after) * DAY_HOURS;
+        self.pass = ledger.compact(pass, hour, before(retention), COMPACTED_ROWS_MAX)?;
+        if self.pass.is_none() {
+            self.pass_ended = Some(Instant::now());
+            ledger.tidy(&spool::list(&self.shared.dir), now - MINUTE_SECONDS)?;
+        }
+        Ok(())
+    }
+
+    fn take_in_spools(&self, ledger: &Ledger) -> Result<(), LedgerError> {
+        for name in spool::list(&self.shared.dir) {
+            let path = spool::path(&self.shared.dir, &name);
+            let tally = match spool::read(&path) {
+                Ok(tally) => tally,
+                Err(error) => {
+                    tracing::warn!(%error, file = %path.display(), "a spool file of usage cannot be read; it is put aside");
+                    let _ = std::fs::rename(&path, self.shared.dir.join(format!("bad.{name}")));
+                    continue;
+                }
+            };
+            if ledger.take_in(&name, &tally)? {
+                self.carry_rows(&tally);
+            }
+            let _ = std::fs::remove_file(&path);
+        }
+        Ok(())
+    }
+
+    /// What another process has let its callers use counts against their limits here.
+    fn carry_rows(&self, tally: &Tally) {
+        let now = clock::unix_seconds();
+        let (day, month) = (clock::day_start(now), clock::month_start(now));
+        for (bytes, counts) in &tally.rows {
+            let Some(place) = Place::read(bytes) else {
+                continue;
+            };
+            let since = |start| {
+                if place.time >= hour_of(start) {
+                    counts.tokens()
+                } else {
+                    0
+                }
+            };
+            (self.carry)(Carried {
+                key: place.key.to_owned(),
+                minute: None,
+                day: (day, since(day)),
+                month: (month, since(month)),
+            });
+        }
+    }
+
+    fn spool(&self, state: &mut State) {
+        if state.pending.rows.is_empty() {
+            return;
+        }
+        match spool::write(&self.shared.dir, &state.pending) {
+            Ok(()) => state.pending.rows.clear(),
+            Err(error) => failed(state, &error),
+        }
+    }
+}
+
+fn due(last: Option<Instant>, interval: Duration) -> bool {
+    last.is_none_or(|last| last.elapsed() >= interval)
+}
+
+/// Told once for each reason; the file is opened anew, since an error leaves it in doubt.
+fn failed(state: &mut State, error: &dyn std::fmt::Display) {
+    let reason = error.to_string();
+    state.ledger = None;
+    if state.status.failed.as_ref() != Some(&reason) {
+        tracing::error!(
+            reason,
+            "the usage store cannot be used; counts wait in memory"
+        );
+        state.status.failed = Some(reason);
+    }
+}

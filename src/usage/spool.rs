@@ -1,0 +1,123 @@
+//! Rows in a file beside the store, for the process that opens the store next: on a hand-over, or where the store cannot
+//! be written when the router ends. A file is whole or not there; its name says which one it is, so that the taker
+//! can remember it and nothing is counted twice.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::counts::{Counts, put, take};
+use super::recorder::Tally;
+
+const PREFIX: &str = "usage.spool.";
+const MAGIC: &[u8] = b"MRUSAGE1";
+/// Larger than any that is written: as many rows as may wait, each of the largest kind.
+const BYTES_MAX: u64 = 256 << 20;
+
+/// Writes the rows down, durably.
+pub(super) fn write(dir: &Path, tally: &Tally) -> io::Result<()> {
+    let id = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+    let temporary = dir.join(format!(".{PREFIX}{id:016x}.tmp"));
+    let written = write_new(&temporary, tally)
+        .and_then(|()| fs::rename(&temporary, dir.join(format!("{PREFIX}{id:016x}"))));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    File::open(dir)?.sync_all()
+}
+
+fn write_new(path: &Path, tally: &Tally) -> io::Result<()> {
+    let mut bytes = MAGIC.to_vec();
+    put(&mut bytes, tally.rows.len() as u64);
+    for (place, counts) in &tally.rows {
+        let counts = counts.encode();
+        put(&mut bytes, place.len() as u64);
+        bytes.extend_from_slice(place);
+        put(&mut bytes, counts.len() as u64);
+        bytes.extend_from_slice(&counts);
+    }
+    let check = crc32fast::hash(&bytes);
+    bytes.extend(check.to_le_bytes());
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(&bytes)?;
+    file.sync_all()
+}
+
+/// The files that wait, by name.
+pub(super) fn list(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.starts_with(PREFIX)).collect()
+}
+
+/// Where a file of that name is.
+pub(super) fn path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(name)
+}
+
+/// What a file holds; an error for one that is not whole.
+pub(super) fn read(path: &Path) -> io::Result<Tally> {
+    if fs::metadata(path)?.len() > BYTES_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    decode(&fs::read(path)?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+fn decode(bytes: &[u8]) -> Option<Tally> {
+    let (bytes, check) = bytes.split_last_chunk()?;
+    if crc32fast::hash(bytes) != u32::from_le_bytes(*check) {
+        return None;
+    }
+    let mut rest = bytes.strip_prefix(MAGIC)?;
+    let mut tally = Tally::default();
+    for _ in 0..take(&mut rest)? {
+        let place = run(&mut rest)?;
+        let counts = Counts::decode(run(&mut rest)?)?;
+        tally.rows.insert(place.into(), counts);
+    }
+    rest.is_empty().then_some(tally)
+}
+
+fn run<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = usize::try_from(take(rest)?).ok()?;
+    let (run, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    Some(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::counts::Meter;
+
+    #[test]
+    fn what_is_spooled_is_read_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut tally = Tally::default();
+        for number in 0..3u8 {
+            let mut counts = Counts::default();
+            counts.add(Meter::Requests, u64::from(number) + 1);
+            tally.rows.insert([b'k', number].into(), counts);
+        }
+        write(dir.path(), &tally).unwrap();
+        let names = list(dir.path());
+        assert_eq!(names.len(), 1);
+        let file = path(dir.path(), &names[0]);
+        assert_eq!(read(&file).unwrap().rows, tally.rows);
+        let bytes = fs::read(&file).unwrap();
+        for end in 0..bytes.len() {
+            assert!(decode(&bytes[..end]).is_none(), "{end}");
+        }
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(decode(&damaged).is_none(), "{at}");
+        }
+    }
+}

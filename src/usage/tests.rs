@@ -1,0 +1,260 @@
+use std::sync::Mutex;
+use std::time::Instant;
+
+use super::*;
+use crate::usage::ledger::{Batch, Ledger, Pass};
+use crate::usage::place::Place;
+
+const SETTINGS: Settings = Settings {
+    compact_after: Duration::from_hours(24),
+    retention: Duration::from_hours(240),
+};
+
+fn open(dir: &Path) -> UsageStore {
+    UsageStore::open(SETTINGS, dir, Arc::default(), |_| {}).unwrap()
+}
+
+fn event<'a>(key: &'a str, model: &'a str, tokens: u64) -> Event<'a> {
+    Event {
+        key,
+        provider: "openai",
+        route: "/v1/chat/completions",
+        model,
+        input: tokens,
+        output: 1,
+        provider_time: Some(Duration::from_millis(20)),
+        ..Event::default()
+    }
+}
+
+fn all(by: &[By]) -> Query {
+    Query {
+        until: clock::unix_seconds() + 1,
+        by: by.to_vec(),
+        ..Query::default()
+    }
+}
+
+#[track_caller]
+fn eventually(mut done: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !done() {
+        assert!(started.elapsed() < Duration::from_secs(20));
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn what_every_core_counts_is_written_and_read_from_another_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let cores = [store.recorder(), store.recorder()];
+    for round in 0..10 {
+        cores[round % 2].record(&event("key_a", "gpt-4o", 10));
+        cores[0].record(&event("key_b", "unheard-of", 5));
+    }
+    let written = || ask_file(dir.path(), &all(&[By::Key, By::Model])).unwrap();
+    eventually(|| written().total.requests == 20);
+    let report = written();
+    assert_eq!(
+        (report.total.input_tokens, report.total.output_tokens),
+        (150, 20)
+    );
+    let [a, b] = &report.lines[..] else {
+        panic!("{report:?}")
+    };
+    assert_eq!(
+        (a.key.as_deref(), a.model.as_deref()),
+        (Some("key_a"), Some("gpt-4o"))
+    );
+    // 100 tokens at 2.50 and 10 at 10.00 a million.
+    assert!((a.figures.cost_usd - 0.00035).abs() < 1e-12, "{a:?}");
+    assert_eq!(
+        (a.figures.unpriced_requests, b.figures.unpriced_requests),
+        (0, 10)
+    );
+    let p50 = a.figures.provider_latency_ms.p50.unwrap();
+    assert!((18.0..22.0).contains(&p50), "{p50}");
+    assert_eq!(store.ask_blocking(&all(&[])).unwrap().total, report.total);
+    let one = Query {
+        key: Some("key_b".into()),
+        ..all(&[])
+    };
+    assert_eq!(store.ask_blocking(&one).unwrap().total.requests, 10);
+    let later = Query {
+        since: clock::unix_seconds() + 3600,
+        until: i64::MAX,
+        ..all(&[])
+    };
+    assert_eq!(store.ask_blocking(&later).unwrap().total.requests, 0);
+    store.close();
+}
+
+#[test]
+fn what_was_used_before_is_told_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for _ in 0..3 {
+        store.recorder().record(&event("key_a", "m", 9));
+    }
+    store.close();
+    drop(store);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let hears = told.clone();
+    let store = UsageStore::open(SETTINGS, dir.path(), Arc::default(), move |carried| {
+        lock(&hears).push(carried);
+    });
+    let store = store.unwrap();
+    eventually(|| store.status().opened);
+    store.recorder().record(&event("key_a", "m", 9));
+    eventually(|| store.status().commits == 1);
+    let told = lock(&told).clone();
+    let [carried] = &told[..] else {
+        panic!("{told:?}")
+    };
+    assert_eq!((carried.day.1, carried.month.1), (30, 30));
+    let minute = carried.minute.unwrap();
+    assert_eq!((minute.requests, minute.tokens), (3, 30));
+    assert_eq!(store.ask_blocking(&all(&[])).unwrap().total.requests, 4);
+}
+
+#[test]
+fn a_hand_over_loses_nothing_and_counts_nothing_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = open(dir.path());
+    let recorder = old.recorder();
+    recorder.record(&event("key_a", "m", 1));
+    eventually(|| old.status().commits == 1);
+    // The next one is up before the file is free.
+    let new = open(dir.path());
+    eventually(|| new.status().failed.is_some());
+    assert!(matches!(
+        new.ask_blocking(&all(&[])),
+        Err(Unanswered::Unavailable(_))
+    ));
+    new.recorder().record(&event("key_a", "m", 1));
+    recorder.record(&event("key_a", "m", 1));
+    old.hand_over();
+    for _ in 0..5 {
+        recorder.record(&event("key_a", "m", 1));
+        thread::sleep(Duration::from_millis(100));
+    }
+    recorder.record(&event("key_a", "m", 1));
+    old.close();
+    let total = || {
+        new.ask_blocking(&all(&[]))
+            .map_or(0, |report| report.total.requests)
+    };
+    eventually(|| total() == 9);
+    eventually(|| spool::list(dir.path()).is_empty());
+    assert_eq!(new.status().failed, None);
+    // A spool file that comes again, as after a kill between commit and removal, is not counted again.
+    let mut tally = Tally::default();
+    tally
+        .rows
+        .insert(b"k\0\0\0\0\x01o\0r\0m"[..].into(), Counts::default());
+    let ledger_dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&file(ledger_dir.path())).unwrap();
+    assert!(ledger.take_in("usage.spool.1", &tally).unwrap());
+    assert!(!ledger.take_in("usage.spool.1", &tally).unwrap());
+    ledger.tidy(&[], 0).unwrap();
+    assert!(ledger.take_in("usage.spool.1", &tally).unwrap());
+}
+
+#[test]
+fn a_store_that_cannot_be_written_heals() {
+    let dir = tempfile::tempdir().unwrap();
+    // A directory stands where the file is to be.
+    std::fs::create_dir(file(dir.path())).unwrap();
+    let store = open(dir.path());
+    let recorder = store.recorder();
+    for _ in 0..7 {
+        recorder.record(&event("key_a", "m", 1));
+    }
+    eventually(|| store.status().failed.is_some() && store.status().pending == 1);
+    std::fs::remove_dir(file(dir.path())).unwrap();
+    eventually(|| store.status().failed.is_none());
+    let total = || ask_file(dir.path(), &all(&[])).unwrap().total.requests;
+    eventually(|| total() == 7);
+    assert_eq!(store.status().dropped, 0);
+}
+
+#[test]
+fn models_beyond_the_bound_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let recorder = store.recorder();
+    let models: Vec<String> = (0..200).map(|number| format!("made-up-{number}")).collect();
+    for round in 0..2 {
+        for model in &models {
+            recorder.record(&event("key_a", model, 1));
+        }
+        eventually(|| store.status().commits > round);
+    }
+    let total = || store.ask_blocking(&all(&[By::Model])).unwrap();
+    eventually(|| total().total.requests == 400);
+    let lines = total().lines;
+    assert!(lines.len() <= 66, "{}", lines.len());
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.model.as_deref() == Some(OTHER_MODEL))
+    );
+}
+
+#[test]
+fn hours_become_days_and_old_days_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&file(dir.path())).unwrap();
+    let mut tally = Tally::default();
+    let mut counts = Counts::default();
+    counts.add(Meter::Requests, 1);
+    // Ten days, each hour, two models, three keys.
+    for key in ["a", "b", "c"] {
+        for time in 0..240 {
+            for model in ["x", "y"] {
+                let mut place = Vec::new();
+                Place {
+                    key,
+                    time,
+                    provider: "p",
+                    route: "r",
+                    model,
+                }
+                .write(&mut place);
+                tally.rows.insert(place.into(), counts.clone());
+            }
+        }
+    }
+    ledger
+        .write(&Batch {
+            id: 7,
+            tally: &tally,
+            minutes: &[],
+        })
+        .unwrap();
+    assert_eq!(ledger.last_batch().unwrap(), Some(7));
+    let ask = |since: i64, until: i64, by: &[By]| {
+        let query = Query {
+            key: None,
+            since: since * 3600,
+            until: until * 3600,
+            by: by.to_vec(),
+        };
+        query::answer(&query, Some(&ledger.read().unwrap()), None).unwrap()
+    };
+    assert_eq!(ask(0, 240, &[]).total.requests, 1440);
+    let mut pass = Some(Pass::new());
+    let mut steps = 0;
+    while let Some(at) = pass {
+        // Days before the fifth are joined, those before the second go.
+        pass = ledger.compact(at, 120, 2, 50).unwrap();
+        steps += 1;
+        assert!(steps < 1000);
+    }
+    assert_eq!(ask(0, 240, &[]).total.requests, 1440 - 2 * 144);
+    assert_eq!(ask(0, 120, &[By::Hour]).lines.len(), 3);
+    assert_eq!(ask(0, 240, &[By::Day, By::Key]).lines.len(), 8 * 3);
+    assert_eq!(ask(130, 131, &[]).total.requests, 6);
+    assert_eq!(ledger.read().unwrap().keys().unwrap(), ["a", "b", "c"]);
+}
