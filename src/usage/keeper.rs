@@ -4,17 +4,15 @@
 //! each round tries again. A batch whose commit failed is looked for in the file once that opens again, so it is
 //! counted once whether or not it had arrived. After a hand-over the file is the successor's, and rows go to spool files.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::counts::Meter;
-use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Minute, Pass};
-use super::place::{OTHER_MODEL, Place};
+use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Pass};
+use super::place::Place;
 use super::recorder::{Tally, lock};
+use super::refinement::{MINUTE_SECONDS, Refinement};
 use super::{Carried, Settings, Status, hour_of, spool};
 use crate::clock;
 use crate::prices::Prices;
@@ -26,13 +24,10 @@ pub(super) const FILE_NAME: &str = "usage.redb";
 const ROUND: Duration = Duration::from_millis(250);
 /// Places that wait while nothing can be written; some 30 MiB at most.
 const PENDING_ROWS_MAX: usize = 65_536;
-/// Models of one key that are told apart in a day; agents use a handful.
-const MODELS_PER_DAY_MAX: usize = 64;
 /// Rows that compaction looks at in one round: a few milliseconds of work.
 const COMPACTED_ROWS_MAX: usize = 2_000;
 const COMPACTION_INTERVAL: Duration = Duration::from_hours(1);
 const SPOOL_LOOK_INTERVAL: Duration = Duration::from_secs(1);
-const MINUTE_SECONDS: i64 = 60;
 
 /// What the thread can be told.
 pub(super) enum Order {
@@ -67,11 +62,7 @@ pub(super) struct Keeper {
     shared: Arc<Shared>,
     /// What was used before this process began is told here, once it is known.
     carry: Box<dyn Fn(Carried) + Send>,
-    /// For each key the day and hashes of its models in it.
-    models: HashMap<String, (u32, HashSet<u64>)>,
-    hasher: RandomState,
-    minutes: HashMap<String, Minute>,
-    minutes_changed: HashSet<String>,
+    refined: Refinement,
     pass: Option<Pass>,
     pass_ended: Option<Instant>,
     spools_seen: Option<Instant>,
@@ -83,10 +74,7 @@ impl Keeper {
         Self {
             shared,
             carry,
-            models: HashMap::new(),
-            hasher: RandomState::new(),
-            minutes: HashMap::new(),
-            minutes_changed: HashSet::new(),
+            refined: Refinement::default(),
             pass: None,
             pass_ended: None,
             spools_seen: None,
@@ -137,9 +125,8 @@ impl Keeper {
             let taken = std::mem::take(&mut *lock(recorder));
             tally.merge(taken, PENDING_ROWS_MAX);
         }
-        self.know_models(&mut tally);
-        self.price(&mut tally);
-        self.follow_minutes(&tally);
+        let prices = lock(&shared.prices).clone();
+        self.refined.take(&mut tally, &prices);
         let mut state = lock(&shared.state);
         state.pending.merge(tally, PENDING_ROWS_MAX);
         if self.handed_over {
@@ -152,87 +139,6 @@ impl Keeper {
         }
         state.status.pending = state.pending.rows.len();
         state.status.dropped += std::mem::take(&mut state.pending.dropped);
-    }
-
-    /// Makes models beyond the bound one.
-    fn know_models(&mut self, tally: &mut Tally) {
-        let today = hour_of(clock::unix_seconds()) / DAY_HOURS;
-        let mut surplus = Vec::new();
-        for bytes in tally.rows.keys() {
-            let Some(place) = Place::read(bytes).filter(|place| !place.model.is_empty()) else {
-                continue;
-            };
-            let hash = self.hasher.hash_one(place.model);
-            if !self.models.contains_key(place.key) {
-                self.models
-                    .insert(place.key.to_owned(), (today, HashSet::new()));
-            }
-            let Some((day, known)) = self.models.get_mut(place.key) else {
-                continue;
-            };
-            if *day != today {
-                (*day, *known) = (today, HashSet::new());
-            }
-            if known.len() >= MODELS_PER_DAY_MAX && !known.contains(&hash) {
-                let mut other = Vec::new();
-                Place {
-                    model: OTHER_MODEL,
-                    ..place
-                }
-                .write(&mut other);
-                surplus.push((bytes.clone(), other));
-            } else {
-                known.insert(hash);
-            }
-        }
-        for (bytes, other) in surplus {
-            if let Some(counts) = tally.rows.remove(&bytes) {
-                tally.rows.entry(other.into()).or_default().merge(&counts);
-            }
-        }
-    }
-
-    /// At the prices of today: a price that changes tomorrow does not change what was spent.
-    fn price(&self, tally: &mut Tally) {
-        let prices = lock(&self.shared.prices).clone();
-        for (bytes, counts) in &mut tally.rows {
-            let Some(place) = Place::read(bytes).filter(|_| counts.tokens() > 0) else {
-                continue;
-            };
-            match prices.find(place.provider, place.model) {
-                Some(price) => {
-                    let cost = price.nano_usd(
-                        counts.get(Meter::Input),
-                        counts.get(Meter::Cached),
-                        counts.get(Meter::CacheWritten),
-                        counts.get(Meter::Output),
-                    );
-                    counts.add(Meter::CostNanoUsd, cost);
-                }
-                None => counts.add(Meter::Unpriced, counts.get(Meter::Requests)),
-            }
-        }
-    }
-
-    fn follow_minutes(&mut self, tally: &Tally) {
-        let now = clock::unix_seconds();
-        self.minutes
-            .retain(|_, minute| now - minute.started < MINUTE_SECONDS);
-        for (bytes, counts) in &tally.rows {
-            let Some(place) = Place::read(bytes) else {
-                continue;
-            };
-            let minute = self.minutes.entry(place.key.to_owned()).or_insert(Minute {
-                started: now,
-                requests: 0,
-                tokens: 0,
-            });
-            minute.requests += counts.get(Meter::Requests);
-            minute.tokens = minute.tokens.saturating_add(counts.tokens());
-            self.minutes_changed.insert(place.key.to_owned());
-        }
-        self.minutes_changed
-            .retain(|key| self.minutes.contains_key(key));
     }
 
     /// Whether the file is open; opens it if it is not.
@@ -283,23 +189,24 @@ impl Keeper {
                 day: (day, 0),
                 month: (month, 0),
             };
-            let mut models = HashSet::new();
+            let mut models = Vec::new();
             reading.rows(&carried.key, hour_of(month)..end, |place, counts| {
                 carried.month.1 = carried.month.1.saturating_add(counts.tokens());
                 if place.time >= hour_of(day) {
                     carried.day.1 = carried.day.1.saturating_add(counts.tokens());
-                    models.insert(self.hasher.hash_one(place.model));
+                    models.push(place.model.to_owned());
                 }
             })?;
             let minute = reading.minute(&carried.key)?;
             carried.minute =
                 minute.filter(|minute| (0..MINUTE_SECONDS).contains(&(now - minute.started)));
-            if let Some(minute) = carried.minute {
-                self.minutes.entry(carried.key.clone()).or_insert(minute);
-            }
+            self.refined.remember(
+                &carried.key,
+                hour_of(now) / DAY_HOURS,
+                &models,
+                carried.minute,
+            );
             if carried.month.1 > 0 || carried.minute.is_some() {
-                self.models
-                    .insert(carried.key.clone(), (hour_of(now) / DAY_HOURS, models));
                 (self.carry)(carried);
             }
         }
@@ -323,12 +230,7 @@ impl Keeper {
         std::mem::swap(&mut tally.rows, &mut pending.rows);
         // Without randomness an id of zero is found in no file, and the batch is written again after a failure.
         let id = getrandom::u64().map_or(0, |id| u128::from(id) << 64 | u128::from(status.commits));
-        let current = |key: String| {
-            self.minutes
-                .get_key_value(&key)
-                .map(|(key, minute)| (key.clone(), *minute))
-        };
-        let minutes: Vec<_> = self.minutes_changed.drain().filter_map(current).collect();
+        let minutes = self.refined.changed_minutes();
         let written = ledger.write(&Batch {
             id,
             tally: &tally,

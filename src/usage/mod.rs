@@ -10,6 +10,7 @@ mod ledger;
 mod place;
 mod query;
 mod recorder;
+mod refinement;
 mod spool;
 
 use std::fmt;

@@ -1,0 +1,145 @@
+//! What is done to rows before they are written: models bounded, tokens priced, each key's current minute followed.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
+
+use super::counts::Meter;
+use super::hour_of;
+use super::ledger::{DAY_HOURS, Minute};
+use super::place::{OTHER_MODEL, Place};
+use super::recorder::Tally;
+use crate::clock;
+use crate::prices::Prices;
+
+/// Models of one key that are told apart in a day; agents use a handful.
+const MODELS_PER_DAY_MAX: usize = 64;
+pub(super) const MINUTE_SECONDS: i64 = 60;
+
+/// What is known of each key that called today.
+#[derive(Default)]
+pub(super) struct Refinement {
+    /// The day, and hashes of the models in it.
+    models: HashMap<String, (u32, HashSet<u64>)>,
+    hasher: RandomState,
+    minutes: HashMap<String, Minute>,
+    minutes_changed: HashSet<String>,
+}
+
+impl Refinement {
+    /// Refines what came in since the last time.
+    pub(super) fn take(&mut self, tally: &mut Tally, prices: &Prices) {
+        self.bound_models(tally);
+        price(tally, prices);
+        self.follow_minutes(tally);
+    }
+
+    /// What an earlier process knew of a key.
+    pub(super) fn remember(
+        &mut self,
+        key: &str,
+        day: u32,
+        models: &[String],
+        minute: Option<Minute>,
+    ) {
+        if let Some(minute) = minute {
+            self.minutes.entry(key.to_owned()).or_insert(minute);
+        }
+        if !models.is_empty() {
+            let hashes = models
+                .iter()
+                .map(|model| self.hasher.hash_one(model.as_str()));
+            let known = self
+                .models
+                .entry(key.to_owned())
+                .or_insert_with(|| (day, HashSet::new()));
+            known.1.extend(hashes);
+        }
+    }
+
+    /// The minutes that have changed since they were last asked for.
+    pub(super) fn changed_minutes(&mut self) -> Vec<(String, Minute)> {
+        let minutes = &self.minutes;
+        let current = |key: String| minutes.get(&key).map(|minute| (key, *minute));
+        self.minutes_changed.drain().filter_map(current).collect()
+    }
+
+    /// Makes models beyond the bound one.
+    fn bound_models(&mut self, tally: &mut Tally) {
+        let today = hour_of(clock::unix_seconds()) / DAY_HOURS;
+        let mut surplus = Vec::new();
+        for bytes in tally.rows.keys() {
+            let Some(place) = Place::read(bytes).filter(|place| !place.model.is_empty()) else {
+                continue;
+            };
+            let hash = self.hasher.hash_one(place.model);
+            if !self.models.contains_key(place.key) {
+                let none = (today, HashSet::new());
+                self.models.insert(place.key.to_owned(), none);
+            }
+            let Some((day, known)) = self.models.get_mut(place.key) else {
+                continue;
+            };
+            if *day != today {
+                (*day, *known) = (today, HashSet::new());
+            }
+            if known.len() < MODELS_PER_DAY_MAX || known.contains(&hash) {
+                known.insert(hash);
+                continue;
+            }
+            let mut other = Vec::new();
+            Place {
+                model: OTHER_MODEL,
+                ..place
+            }
+            .write(&mut other);
+            surplus.push((bytes.clone(), other));
+        }
+        for (bytes, other) in surplus {
+            if let Some(counts) = tally.rows.remove(&bytes) {
+                tally.rows.entry(other.into()).or_default().merge(&counts);
+            }
+        }
+    }
+
+    fn follow_minutes(&mut self, tally: &Tally) {
+        let now = clock::unix_seconds();
+        self.minutes
+            .retain(|_, minute| now - minute.started < MINUTE_SECONDS);
+        for (bytes, counts) in &tally.rows {
+            let Some(place) = Place::read(bytes) else {
+                continue;
+            };
+            let minute = self.minutes.entry(place.key.to_owned()).or_insert(Minute {
+                started: now,
+                requests: 0,
+                tokens: 0,
+            });
+            minute.requests += counts.get(Meter::Requests);
+            minute.tokens = minute.tokens.saturating_add(counts.tokens());
+            self.minutes_changed.insert(place.key.to_owned());
+        }
+        self.minutes_changed
+            .retain(|key| self.minutes.contains_key(key));
+    }
+}
+
+/// At the prices of today: a price that changes tomorrow does not change what was spent.
+fn price(tally: &mut Tally, prices: &Prices) {
+    for (bytes, counts) in &mut tally.rows {
+        let Some(place) = Place::read(bytes).filter(|_| counts.tokens() > 0) else {
+            continue;
+        };
+        match prices.find(place.provider, place.model) {
+            Some(price) => {
+                let cost = price.nano_usd(
+                    counts.get(Meter::Input),
+                    counts.get(Meter::Cached),
+                    counts.get(Meter::CacheWritten),
+                    counts.get(Meter::Output),
+                );
+                counts.add(Meter::CostNanoUsd, cost);
+            }
+            None => counts.add(Meter::Unpriced, counts.get(Meter::Requests)),
+        }
+    }
+}
