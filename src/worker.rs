@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::http::HeadLimits;
 use crate::keys::{KeyStore, Reader, Snapshot};
 use crate::limits::KeyLimits;
+use crate::memory::MemoryStore;
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::net::Deadlines;
 use crate::plan::Plan;
@@ -51,6 +52,8 @@ pub struct Ties {
     pub shared: Arc<Shared>,
     /// The keys.
     pub keys: KeyStore,
+    /// The vaults.
+    pub memory: MemoryStore,
     /// What this core counts.
     pub metrics: Arc<CoreMetrics>,
     /// Where this core's requests are counted by key.
@@ -73,6 +76,8 @@ pub struct Worker {
     pub keys: KeyStore,
     /// Where requests are counted.
     pub usage: Rc<Recorder>,
+    /// The vaults.
+    pub memory: MemoryStore,
     /// Callers at once over all cores: what is configured, as far as there are descriptors for it.
     pub connections_max: usize,
     /// What this core counts.
@@ -96,6 +101,7 @@ impl Worker {
         let Ties {
             shared,
             keys,
+            memory,
             metrics,
             usage,
         } = ties;
@@ -110,6 +116,7 @@ impl Worker {
             shared,
             keys,
             usage: Rc::new(usage),
+            memory,
             reader,
             ids: Rc::new(RequestIds::new(id_prefix)),
             retired: Cell::new(false),
@@ -130,6 +137,7 @@ impl Worker {
             reader: RefCell::new(self.keys.reader()),
             keys: self.keys.clone(),
             usage: self.usage.clone(),
+            memory: self.memory.clone(),
             ids: self.ids.clone(),
             retired: Cell::new(false),
         }

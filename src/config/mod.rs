@@ -192,6 +192,18 @@ pub struct Timeouts {
 pub struct Memory {
     /// Whether anything is recalled or stored at all.
     pub enabled: bool,
+    /// The log of all vaults.
+    pub path: PathBuf,
+    /// RAM for the vaults in use.
+    pub hot_bytes: usize,
+    /// How long a request waits for a vault that is not in RAM.
+    pub recall_timeout: Duration,
+    /// How long memories are kept; none means until they are deleted.
+    pub retention: Option<Duration>,
+    /// How many tokens of memories one request gets at most.
+    pub tokens_max: usize,
+    /// How many memories one request gets, where it does not say.
+    pub limit: usize,
 }
 
 /// `[usage]`.
@@ -301,7 +313,6 @@ impl Config {
         );
         keep("admin", &mut self.admin, &running.admin, &mut changed);
         keep("keys", &mut self.keys, &running.keys, &mut changed);
-        keep("memory", &mut self.memory, &running.memory, &mut changed);
         let (usage, was) = (&mut self.usage, &running.usage);
         keep(
             "usage.retention",
@@ -313,6 +324,20 @@ impl Config {
             "usage.compact_after",
             &mut usage.compact_after,
             &was.compact_after,
+            &mut changed,
+        );
+        let (memory, was) = (&mut self.memory, &running.memory);
+        keep("memory.path", &mut memory.path, &was.path, &mut changed);
+        keep(
+            "memory.hot_bytes",
+            &mut memory.hot_bytes,
+            &was.hot_bytes,
+            &mut changed,
+        );
+        keep(
+            "memory.retention",
+            &mut memory.retention,
+            &was.retention,
             &mut changed,
         );
         let (log, was) = (&mut self.log, &running.log);

@@ -82,10 +82,7 @@ fn read_root(root: &mut Section<'_>, dir: &Path) -> Config {
         timeouts: root.section("timeouts", read_timeouts),
         providers,
         routing,
-        memory: root.section("memory", |section| Memory {
-            // The reason why the product exists.
-            enabled: section.value("enabled", true, boolean),
-        }),
+        memory: root.section("memory", |section| read_memory(section, dir)),
         usage: root.section("usage", |section| read_usage(section, dir)),
         metrics: root.section("metrics", |section| Metrics {
             // Thousands of keys would be thousands of series in whoever stores them.
@@ -217,6 +214,31 @@ fn read_timeouts(section: &mut Section<'_>) -> Timeouts {
         // As long as an idle connection's keep-alive probes take to tell the same.
         unacknowledged: section.value("unacknowledged", secs(30), wait()),
         upstream_idle: section.value("upstream_idle", secs(30), wait()),
+    }
+}
+
+fn read_memory(section: &mut Section<'_>, dir: &Path) -> Memory {
+    const DAY: Duration = Duration::from_hours(24);
+    let file = |text: &str| path(text, dir);
+    Memory {
+        // The reason why the product exists.
+        enabled: section.value("enabled", true, boolean),
+        // Beside the keys, so that a backup of the directory is whole.
+        path: section.value("path", dir.join("memory.redb"), parsed(file)),
+        // Some 300,000 memories of a few sentences: more than are asked for at once on most machines.
+        hot_bytes: section.value("hot_bytes", 256 * MIB, bytes(MIB, 1024 * GIB)),
+        // A vault of 10,000 memories loads in a third of that; nobody notices it before an answer of seconds.
+        recall_timeout: section.value(
+            "recall_timeout",
+            Duration::from_millis(150),
+            duration(SHORTEST, Duration::from_mins(1)),
+        ),
+        // What somebody said stays until somebody says otherwise.
+        retention: section.optional("retention", duration(DAY, 36_500 * DAY)),
+        // What a model reads without being led away from the question, at a price that nobody notices.
+        tokens_max: section.value("tokens_max", 1000, count(0, 100_000)),
+        // More than these never fit into the tokens above.
+        limit: section.value("limit", 30, count(0, 1000)),
     }
 }
 

@@ -2,12 +2,35 @@
 //!
 //! `words` names the things. The pure core has no clock and no files: `analyse` turns text into numbers, `index` and
 //! `dense` hold one vault's numbers, `rank` orders a vault's memories by relevance, `select` chooses from them for one request.
+//!
+//! `store` is the handle on all vaults. Behind it, `vault` is one of them in RAM and `core` the table of those that are;
+//! `log` is the file in which every row is sealed (`seal`, `row`) under its vault's own key. Workers touch only what is
+//! in RAM: `loader` threads read, the `writer` thread writes what lies in the `queue`.
+
+mod change;
+mod compact;
+mod core;
+mod dense;
+mod loader;
+mod log;
+mod queue;
+mod row;
+mod seal;
+mod spool;
+mod status;
+mod store;
+mod vault;
+mod writer;
 
 pub mod analyse;
-mod dense;
 pub mod index;
 pub mod rank;
 pub mod select;
 pub mod words;
 
+pub use self::core::{Added, MemorySettings};
+pub use seal::VaultRef;
+pub use status::{BOUNDS_MICROS, MemoryStatus, StoreState, Times};
+pub use store::{Browse, MemoryError, MemoryStore};
+pub use vault::{Delete, Exported, VaultStats};
 pub use words::{MemoryId, NewMemory, Query, Recalled, Role, Window};

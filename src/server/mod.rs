@@ -17,6 +17,7 @@ use futures_channel::mpsc::{UnboundedSender, unbounded};
 
 use crate::config::{Config, Listen};
 use crate::keys::KeyStore;
+use crate::memory::{MemorySettings, MemoryStore};
 use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
 use crate::plan::{Connectors, PlanError};
 use crate::upstream::Resolver;
@@ -69,6 +70,7 @@ pub struct Control {
     addrs: Arc<[BoundAddr]>,
     resolver: Resolver,
     current: Arc<Mutex<Current>>,
+    memory: MemoryStore,
 }
 
 /// What new connections are served with.
@@ -106,6 +108,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
     }
     let shared = Arc::<Shared>::default();
     let usage = open_usage(&config, &shared).map_err(StartError::Worker)?;
+    let memory = open_memory(&config).map_err(StartError::Worker)?;
     let resolver = Resolver::default();
     let mut running = Running {
         addrs: addrs.clone(),
@@ -121,6 +124,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
                 config: config.clone(),
                 connectors: connectors.clone(),
             })),
+            memory: memory.clone(),
         },
     };
     let (ready, all_ready) = std::sync::mpsc::channel();
@@ -135,6 +139,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
             ties: Ties {
                 shared: shared.clone(),
                 keys: keys.clone(),
+                memory: memory.clone(),
                 metrics: shared.metrics.core(),
                 usage: usage.recorder(),
             },
@@ -217,6 +222,15 @@ fn bind(config: &Config, workers: usize) -> Result<(Vec<BoundAddr>, Seats), Star
     Ok((addrs, seats))
 }
 
+fn open_memory(config: &Config) -> io::Result<MemoryStore> {
+    let memory = &config.memory;
+    MemoryStore::open(MemorySettings {
+        path: memory.path.clone(),
+        hot_bytes: memory.hot_bytes,
+        retention: memory.retention,
+    })
+}
+
 fn random_prefix() -> io::Result<u64> {
     getrandom::u64().map_err(|error| io::Error::other(error.to_string()))
 }
@@ -265,6 +279,8 @@ impl Running {
                 let _ = std::fs::remove_file(path);
             }
         }
+        // Nobody remembers anything more.
+        self.control.memory.close();
         result
     }
 }
@@ -290,6 +306,8 @@ impl Control {
         self.shared.handed_over.store(true, Ordering::Relaxed);
         self.usage.hand_over();
         self.end(|| Order::HandOver);
+        // The successor waits for it; what is remembered here from now on, it takes in.
+        self.memory.close();
         Ok(successor)
     }
 
@@ -344,6 +362,11 @@ impl Control {
     /// Where providers' names are looked up.
     pub fn resolver(&self) -> &Resolver {
         &self.resolver
+    }
+
+    /// The vaults.
+    pub fn memory(&self) -> &MemoryStore {
+        &self.memory
     }
 
     /// Whether somebody has asked for the end.

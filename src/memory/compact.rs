@@ -1,0 +1,138 @@
+//! Rewrites the log without what was removed from it.
+//!
+//! redb reuses the pages of removed rows but does not blank them, so their sealed bytes stay in the file until something
+//! else is written there. A compaction copies what is left into a new file, a piece at a time between commits, follows
+//! the commits that come meanwhile, and puts the new file in the old one's place. Afterwards no file holds them.
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableDatabase as _, ReadableTable as _};
+
+use super::change::{self, Op};
+use super::log::{self, Key, Log, LogError, ROWS, SPOOLED, VAULTS};
+
+/// Rows copied in one piece.
+const PIECE_ROWS: usize = 2_000;
+/// Bytes copied in one piece.
+const PIECE_BYTES: usize = 4 << 20;
+
+/// A new file on its way.
+pub(super) struct Compaction {
+    database: Database,
+    path: PathBuf,
+    /// What was copied last.
+    cursor: Option<Key>,
+}
+
+/// The new file's name while it is not in its place.
+fn new_path(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".new");
+    name.into()
+}
+
+/// Removes what a compaction that did not end has left.
+pub(super) fn clear(path: &Path) {
+    let _ = fs::remove_file(new_path(path));
+}
+
+fn failed(error: &std::io::Error) -> LogError {
+    LogError {
+        reason: error.to_string(),
+        locked: false,
+    }
+}
+
+impl Compaction {
+    pub(super) fn start(log: &Log) -> Result<Self, LogError> {
+        clear(log.path());
+        let path = new_path(log.path());
+        Ok(Self {
+            database: log::guarded(|| log::open(&path))?,
+            path,
+            cursor: None,
+        })
+    }
+
+    /// Copies one piece; false once there is no more.
+    pub(super) fn step(&mut self, log: &Log) -> Result<bool, LogError> {
+        let from = self.cursor;
+        let copied = log.with(|old| {
+            let reading = old.begin_read()?;
+            let writing = self.database.begin_write()?;
+            let mut last = None;
+            {
+                let rows = reading.open_table(ROWS)?;
+                let mut new = writing.open_table(ROWS)?;
+                let start = from.unwrap_or_default();
+                let mut bytes = 0;
+                let range = rows.range::<&Key>(&start..)?;
+                for row in range.skip(usize::from(from.is_some_and(|from| {
+                    // The last row that was copied may have been removed since.
+                    rows.get(&from).is_ok_and(|row| row.is_some())
+                }))) {
+                    let (key, value) = row?;
+                    new.insert(key.value(), value.value())?;
+                    bytes += value.value().len();
+                    let (_, count) = last.unwrap_or_default();
+                    last = Some((*key.value(), count + 1));
+                    if count + 1 >= PIECE_ROWS || bytes >= PIECE_BYTES {
+                        break;
+                    }
+                }
+            }
+            writing.commit()?;
+            Ok(last)
+        })?;
+        self.cursor = copied.map(|(key, _): (Key, usize)| key).or(self.cursor);
+        Ok(copied.is_some())
+    }
+
+    /// Repeats what was committed to the old file, as far as it is copied.
+    pub(super) fn follow(&self, ops: &[Op]) -> Result<(), LogError> {
+        let Some(cursor) = &self.cursor else {
+            return Ok(());
+        };
+        log::guarded(|| {
+            let writing = self.database.begin_write()?;
+            change::apply(&writing, ops, Some(cursor))?;
+            writing.commit()?;
+            Ok(())
+        })
+    }
+
+    /// Copies what is small and puts the new file in the old one's place.
+    pub(super) fn finish(self, log: &Log) -> Result<(), LogError> {
+        log.with(|old| {
+            let reading = old.begin_read()?;
+            let writing = self.database.begin_write()?;
+            writing.delete_table(SPOOLED)?;
+            writing.delete_table(VAULTS)?;
+            {
+                let (mut vaults, mut spooled) =
+                    (writing.open_table(VAULTS)?, writing.open_table(SPOOLED)?);
+                for vault in reading.open_table(VAULTS)?.iter()? {
+                    let (key, value) = vault?;
+                    vaults.insert(key.value(), value.value())?;
+                }
+                for entry in reading.open_table(SPOOLED)?.iter()? {
+                    let (key, value) = entry?;
+                    spooled.insert(key.value(), value.value())?;
+                }
+            }
+            writing.commit()?;
+            Ok(())
+        })?;
+        // Both are open and locked while the name changes: nobody else can get in between.
+        fs::rename(&self.path, log.path()).map_err(|error| failed(&error))?;
+        log.replace(Some(self.database));
+        let directory = log
+            .path()
+            .parent()
+            .filter(|dir| !dir.as_os_str().is_empty());
+        let synced = File::open(directory.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all());
+        synced.map_err(|error| failed(&error))
+    }
+}

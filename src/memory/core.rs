@@ -1,0 +1,405 @@
+//! What the handle and the threads of memory share: vaults in RAM, the queue, the log, and the jobs of the loaders.
+//!
+//! A vault is hot, or on its way in, or not here at all; an idle one costs no RAM. Whoever needs one that is on its way
+//! joins those who wait for it. What is said to it meanwhile is kept with the waiters and taken in before anybody sees
+//! the vault. A vault leaves RAM only when all of it is durable and nobody holds it: what lies in the queue belongs to a
+//! hot vault, and so a load never has to wait for the writer.
+
+use std::collections::VecDeque;
+use std::hash::RandomState;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use futures_channel::oneshot;
+
+use super::MemoryError;
+use super::change::Op;
+use super::log::Log;
+use super::queue::{Done, Queue};
+use super::seal::{Tag, VaultRef};
+use super::status::{Counters, StoreState, raise, raise_by};
+use super::vault::{Applied, Delete, Hot, Ready};
+use super::words::{MemoryId, NewMemory};
+
+/// What is said to a vault while it is on its way, at most.
+const PENDING_MAX: usize = 1024;
+/// How many additions go by before a vault's RAM is counted anew.
+const RECOUNT_EVERY: usize = 32;
+/// A write lock is held for this many additions; those who search meanwhile get in between.
+const ADDED_AT_ONCE: usize = 128;
+
+/// How memory is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemorySettings {
+    /// The log.
+    pub path: PathBuf,
+    /// RAM for vaults in use.
+    pub hot_bytes: usize,
+    /// How long memories are kept; none means for ever.
+    pub retention: Option<Duration>,
+}
+
+/// A vault, if it is there, or the place to wait for it.
+pub(super) enum Found {
+    Hot(Arc<Hot>),
+    Coming(oneshot::Receiver<Result<Arc<Hot>, MemoryError>>),
+}
+
+enum Slot {
+    Coming(Coming),
+    Hot(Arc<Hot>),
+}
+
+#[derive(Default)]
+struct Coming {
+    waiters: Vec<oneshot::Sender<Result<Arc<Hot>, MemoryError>>>,
+    pending: Vec<NewMemory>,
+}
+
+/// What came of an explicit write: how it went, and when it is durable.
+pub(super) struct Written<T> {
+    pub(super) result: T,
+    pub(super) durable: oneshot::Receiver<Result<(), MemoryError>>,
+}
+
+/// Memories that were stored, or were there already.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Added {
+    /// How many are new.
+    pub stored: u64,
+    /// How many were there.
+    pub duplicates: u64,
+    /// The new ones.
+    pub ids: Vec<MemoryId>,
+}
+
+/// What is done off the workers.
+pub(super) enum Job {
+    Load(VaultRef),
+    /// Captures that are too long to be analysed on a worker.
+    Capture(Arc<Hot>, Vec<NewMemory>),
+    Add(Arc<Hot>, Vec<NewMemory>, oneshot::Sender<Written<Added>>),
+    Delete(Arc<Hot>, Delete, oneshot::Sender<Written<u64>>),
+    /// Another process left something for a vault.
+    TakeIn(Tag),
+    Evict,
+    Retain,
+}
+
+/// What loaders wait at.
+#[derive(Default)]
+pub(super) struct Jobs {
+    waiting: Mutex<VecDeque<Job>>,
+    wake: Condvar,
+}
+
+impl Jobs {
+    pub(super) fn push(&self, job: Job) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push_back(job);
+        drop(waiting);
+        self.wake.notify_one();
+    }
+
+    /// None when `ended` says so.
+    pub(super) fn next(&self, ended: impl Fn() -> bool) -> Option<Job> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if ended() {
+                return None;
+            }
+            if let Some(job) = waiting.pop_front() {
+                return Some(job);
+            }
+            let woken = self.wake.wait(waiting);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    pub(super) fn wake_all(&self) {
+        drop(self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        self.wake.notify_all();
+    }
+}
+
+pub(super) struct Core {
+    pub(super) settings: MemorySettings,
+    pub(super) log: Log,
+    pub(super) queue: Queue,
+    pub(super) jobs: Jobs,
+    pub(super) counters: Counters,
+    pub(super) hasher: RandomState,
+    /// Who waits for the file to be rewritten.
+    pub(super) compactions: Mutex<Vec<Done>>,
+    /// Nobody has a handle any more.
+    pub(super) ended: AtomicBool,
+    vaults: DashMap<Arc<str>, Slot>,
+    evicting: AtomicBool,
+    started: Instant,
+}
+
+impl Core {
+    pub(super) fn new(settings: MemorySettings) -> Self {
+        Self {
+            log: Log::new(settings.path.clone()),
+            settings,
+            queue: Queue::default(),
+            jobs: Jobs::default(),
+            counters: Counters::default(),
+            hasher: RandomState::new(),
+            compactions: Mutex::default(),
+            ended: AtomicBool::new(false),
+            vaults: DashMap::new(),
+            evicting: AtomicBool::new(false),
+            started: Instant::now(),
+        }
+    }
+
+    /// What the process before this one left, or the one after it will find.
+    pub(super) fn spool(&self) -> PathBuf {
+        self.settings.path.with_extension("spool")
+    }
+
+    pub(super) fn hot_vaults(&self) -> usize {
+        self.vaults.len()
+    }
+
+    /// The vault, or the place to wait for it. Only the first who waits causes a load.
+    pub(super) fn find(&self, vault: &VaultRef) -> Result<Found, MemoryError> {
+        if let Some(slot) = self.vaults.get(&**vault.id())
+            && let Slot::Hot(hot) = &*slot
+        {
+            return self.used(hot, vault).map(Found::Hot);
+        }
+        match self.counters.state() {
+            StoreState::Failed(reason) => return Err(MemoryError::Unavailable(reason)),
+            StoreState::Closed => return Err(MemoryError::Closed),
+            StoreState::Opening | StoreState::Open => {}
+        }
+        let (waiter, told) = oneshot::channel();
+        match self.vaults.entry(vault.id().clone()) {
+            Entry::Occupied(mut slot) => match slot.get_mut() {
+                Slot::Hot(hot) => return self.used(hot, vault).map(Found::Hot),
+                Slot::Coming(coming) => coming.waiters.push(waiter),
+            },
+            Entry::Vacant(place) => {
+                place.insert(Slot::Coming(Coming {
+                    waiters: vec![waiter],
+                    pending: Vec::new(),
+                }));
+                self.jobs.push(Job::Load(vault.clone()));
+            }
+        }
+        Ok(Found::Coming(told))
+    }
+
+    /// The vault if it is in RAM, found by its tag.
+    pub(super) fn find_hot(&self, tag: &Tag) -> Option<Arc<Hot>> {
+        self.vaults.iter().find_map(|slot| match slot.value() {
+            Slot::Hot(hot) if hot.sealer.tag == *tag => Some(hot.clone()),
+            _ => None,
+        })
+    }
+
+    fn used(&self, hot: &Arc<Hot>, vault: &VaultRef) -> Result<Arc<Hot>, MemoryError> {
+        // The id alone opens nothing.
+        if !hot.sealer.is_for(vault) {
+            return Err(MemoryError::Foreign);
+        }
+        raise(&self.counters.hits);
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        hot.used_ms.store(now, Ordering::Relaxed);
+        Ok(hot.clone())
+    }
+
+    /// Keeps what is said to a vault that is not here until it is; causes a load if nobody else has.
+    pub(super) fn keep_for(
+        &self,
+        vault: &VaultRef,
+        memories: Vec<NewMemory>,
+    ) -> Option<(Arc<Hot>, Vec<NewMemory>)> {
+        let count = memories.len();
+        match self.vaults.entry(vault.id().clone()) {
+            Entry::Occupied(mut slot) => match slot.get_mut() {
+                Slot::Hot(hot) => return Some((hot.clone(), memories)),
+                Slot::Coming(coming) if coming.pending.len() + count <= PENDING_MAX => {
+                    coming.pending.extend(memories);
+                }
+                Slot::Coming(_) => raise_by(&self.counters.dropped, count),
+            },
+            Entry::Vacant(place) => {
+                place.insert(Slot::Coming(Coming {
+                    waiters: Vec::new(),
+                    pending: memories,
+                }));
+                self.jobs.push(Job::Load(vault.clone()));
+            }
+        }
+        None
+    }
+
+    /// A load has ended: everybody who waited gets the vault, after what was said to it meanwhile was taken in.
+    pub(super) fn arrived(&self, vault: &VaultRef, loaded: Result<Arc<Hot>, MemoryError>) {
+        let hot = match loaded {
+            Ok(hot) => hot,
+            Err(error) => {
+                let Some((_, Slot::Coming(coming))) = self.vaults.remove(&**vault.id()) else {
+                    return;
+                };
+                raise_by(&self.counters.dropped, coming.pending.len());
+                for waiter in coming.waiters {
+                    let _ = waiter.send(Err(error.clone()));
+                }
+                return;
+            }
+        };
+        loop {
+            let Some(mut slot) = self.vaults.get_mut(&**vault.id()) else {
+                return;
+            };
+            let Slot::Coming(coming) = &mut *slot else {
+                return;
+            };
+            let pending = std::mem::take(&mut coming.pending);
+            if !pending.is_empty() {
+                drop(slot);
+                self.add(&hot, pending, Vec::new(), None);
+                continue;
+            }
+            let waiters = std::mem::take(&mut coming.waiters);
+            // Counts as just used, or it could be the first to go.
+            let _ = self.used(&hot, vault);
+            *slot = Slot::Hot(hot.clone());
+            drop(slot);
+            for waiter in waiters {
+                let _ = waiter.send(Ok(hot.clone()));
+            }
+            break;
+        }
+        self.recount(&hot, hot.read().ram_bytes());
+    }
+
+    /// Adds memories to a hot vault, and with `also` to the log.
+    pub(super) fn add(
+        &self,
+        hot: &Hot,
+        memories: Vec<NewMemory>,
+        also: Vec<Op>,
+        done: Option<Done>,
+    ) -> Added {
+        let count = memories.len();
+        let ready: Vec<Ready> = memories
+            .into_iter()
+            .map(|memory| Ready::new(memory, &self.hasher))
+            .collect();
+        let mut added = Added::default();
+        let mut ops = also;
+        let mut ready = ready.into_iter().peekable();
+        loop {
+            let mut vault = hot.write();
+            let Applied {
+                ops: new,
+                ids,
+                duplicates,
+            } = vault.add(&hot.sealer, ready.by_ref().take(ADDED_AT_ONCE));
+            ops.extend(new);
+            added.stored += ids.len() as u64;
+            added.duplicates += duplicates;
+            added.ids.extend(ids);
+            if ready.peek().is_some() {
+                continue;
+            }
+            // Under the lock, so that the log gets a vault's changes in their order.
+            if !ops.is_empty() || done.is_some() {
+                let ticket = self.queue.push(ops, done);
+                hot.ticket.store(ticket, Ordering::Release);
+            }
+            let due = count >= RECOUNT_EVERY || vault.len().is_multiple_of(RECOUNT_EVERY);
+            let bytes = due.then(|| vault.ram_bytes());
+            drop(vault);
+            if let Some(bytes) = bytes {
+                self.recount(hot, bytes);
+            }
+            break;
+        }
+        self.counters
+            .duplicates
+            .fetch_add(added.duplicates, Ordering::Relaxed);
+        added
+    }
+
+    /// Counts a vault's RAM anew, and sees to it that all of them stay within the budget.
+    pub(super) fn recount(&self, hot: &Hot, bytes: usize) {
+        let (before, now) = hot.count(bytes);
+        let total = &self.counters.hot_bytes;
+        total.fetch_add(now, Ordering::Relaxed);
+        let all = total.fetch_sub(before, Ordering::Relaxed) - before;
+        if all > self.settings.hot_bytes && !self.evicting.swap(true, Ordering::Relaxed) {
+            self.jobs.push(Job::Evict);
+        }
+    }
+
+    /// Lets those go that were not used for longest, until there is some room again.
+    pub(super) fn evict(&self) {
+        self.evicting.store(false, Ordering::Relaxed);
+        let target = self.settings.hot_bytes / 10 * 9;
+        let mut oldest: Vec<(u64, Arc<str>)> = Vec::with_capacity(self.vaults.len());
+        for slot in &self.vaults {
+            if let Slot::Hot(hot) = slot.value() {
+                oldest.push((hot.used_ms.load(Ordering::Relaxed), slot.key().clone()));
+            }
+        }
+        oldest.sort_unstable_by_key(|(used, _)| *used);
+        for (_, id) in oldest {
+            if self.counters.hot_bytes.load(Ordering::Relaxed) <= target {
+                break;
+            }
+            if self.let_go(&id, false) {
+                raise(&self.counters.evictions);
+            }
+        }
+    }
+
+    /// Takes a vault out of RAM, if all of it is durable and nobody has it in hand; with `forced` in any case.
+    pub(super) fn let_go(&self, id: &str, forced: bool) -> bool {
+        let removed = self.vaults.remove_if(id, |_, slot| match slot {
+            Slot::Hot(hot) => {
+                // Under the table's lock nobody can get hold of it anew.
+                let idle = Arc::strong_count(hot) == 1
+                    && self.queue.is_durable(hot.ticket.load(Ordering::Acquire));
+                idle || forced
+            }
+            Slot::Coming(_) => false,
+        });
+        let Some((_, Slot::Hot(hot))) = removed else {
+            return false;
+        };
+        let counted = hot.counted.swap(0, Ordering::Relaxed);
+        self.counters
+            .hot_bytes
+            .fetch_sub(counted, Ordering::Relaxed);
+        true
+    }
+
+    /// The ids of all vaults in RAM.
+    pub(super) fn hot_ids(&self) -> Vec<Arc<str>> {
+        let hot = self
+            .vaults
+            .iter()
+            .filter(|slot| matches!(slot.value(), Slot::Hot(_)));
+        hot.map(|slot| slot.key().clone()).collect()
+    }
+
+    /// All vaults in RAM.
+    pub(super) fn all_hot(&self) -> Vec<Arc<Hot>> {
+        let hot = self.vaults.iter().filter_map(|slot| match slot.value() {
+            Slot::Hot(hot) => Some(hot.clone()),
+            Slot::Coming(_) => None,
+        });
+        hot.collect()
+    }
+}

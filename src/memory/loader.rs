@@ -1,0 +1,160 @@
+//! The threads that do for memory what must not hold up a worker: cold loads, long analyses, deletes, evictions.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_channel::oneshot;
+
+use super::MemoryError;
+use super::change::Op;
+use super::core::{Core, Job, Written};
+use super::log::{LogError, guarded};
+use super::row::{self, Row};
+use super::seal::{Place, Sealer, Tag, VaultRef};
+use super::status::{StoreState, raise, raise_by};
+use super::vault::{Hot, Vault};
+use super::words::NewMemory;
+use crate::clock;
+
+/// How often a loader looks whether the log is open by now.
+const OPENING_LOOK: Duration = Duration::from_millis(5);
+
+/// The thread's whole life.
+pub(super) fn run(core: &Core) {
+    while let Some(job) = core.jobs.next(|| core.ended.load(Ordering::Relaxed)) {
+        // A bug in here costs the job, not all those that would come after it.
+        let done = guarded(|| {
+            work(core, job);
+            Ok(())
+        });
+        if done.is_err() {
+            tracing::error!("a job of memory was lost to a bug");
+        }
+    }
+}
+
+fn work(core: &Core, job: Job) {
+    match job {
+        Job::Load(vault) => {
+            let loaded = guarded(|| load(core, &vault)).map_err(unavailable);
+            core.arrived(&vault, loaded);
+        }
+        Job::Capture(hot, memories) => {
+            core.add(&hot, memories, Vec::new(), None);
+        }
+        Job::Add(hot, memories, reply) => {
+            let (done, durable) = oneshot::channel();
+            let result = core.add(&hot, memories, Vec::new(), Some(done));
+            let _ = reply.send(Written { result, durable });
+        }
+        Job::Delete(hot, which, reply) => {
+            let (done, durable) = oneshot::channel();
+            let mut vault = hot.write();
+            let (result, op) = vault.remove(&hot.sealer, &which, &core.hasher);
+            let ticket = core.queue.push(op, Some(done));
+            hot.ticket.store(ticket, Ordering::Release);
+            let bytes = vault.ram_bytes();
+            drop(vault);
+            core.recount(&hot, bytes);
+            let _ = reply.send(Written { result, durable });
+        }
+        Job::TakeIn(tag) => {
+            if let Some(hot) = core.find_hot(&tag)
+                && let Ok(begun) = core.log.read(&tag, |_, _, _| {})
+            {
+                take_in(core, &hot, &begun.spooled);
+            }
+        }
+        Job::Evict => core.evict(),
+        Job::Retain => retain(core),
+    }
+}
+
+fn unavailable(error: LogError) -> MemoryError {
+    MemoryError::Unavailable(error.reason)
+}
+
+/// Reads a vault from the log.
+fn load(core: &Core, vault: &VaultRef) -> Result<Arc<Hot>, LogError> {
+    // Right after a start, or a hand-over, the log is about to be opened.
+    while core.counters.state() == StoreState::Opening && !core.ended.load(Ordering::Relaxed) {
+        std::thread::sleep(OPENING_LOOK);
+    }
+    let started = Instant::now();
+    let sealer = Arc::new(Sealer::new(vault));
+    let mut loaded = Vault::default();
+    let (mut damaged, mut old) = (0, Vec::new());
+    let oldest = oldest_ms(core);
+    let begun = core.log.read(&sealer.tag, |seq, day, sealed| {
+        let plain = sealer.open(Place::Log { seq, day }, sealed);
+        match plain.and_then(|plain| Row::decode(&plain)) {
+            Some(row) if row.memory.at_ms < oldest => old.push(seq),
+            Some(row) => loaded.restore(seq, row, &core.hasher),
+            None => damaged += 1,
+        }
+    })?;
+    loaded.set_next_seq(begun.next_seq);
+    if damaged > 0 {
+        raise_by(&core.counters.damaged, damaged);
+        tracing::error!(vault = %sealer.id, rows = damaged, "memories cannot be read and are passed over");
+    }
+    let hot = Arc::new(Hot::new(sealer, loaded));
+    if !old.is_empty() {
+        let tag = hot.sealer.tag;
+        let ticket = core.queue.push([Op::Remove { tag, seqs: old }], None);
+        hot.ticket.store(ticket, Ordering::Release);
+    }
+    take_in(core, &hot, &begun.spooled);
+    raise(&core.counters.loads);
+    core.counters.load_times.note(started.elapsed());
+    Ok(hot)
+}
+
+/// Moves what another process left into the vault and its log.
+fn take_in(core: &Core, hot: &Arc<Hot>, spooled: &[(u64, Vec<u8>)]) {
+    if spooled.is_empty() {
+        return;
+    }
+    let rows = spooled.iter().filter_map(|(_, sealed)| {
+        let plain = hot.sealer.open(Place::Spool, sealed)?;
+        Some(Row::decode(&plain)?.memory)
+    });
+    let memories: Vec<NewMemory> = rows.collect();
+    raise_by(&core.counters.damaged, spooled.len() - memories.len());
+    let numbers = spooled.iter().map(|(number, _)| *number).collect();
+    let tag = hot.sealer.tag;
+    core.add(hot, memories, vec![Op::Unspool { tag, numbers }], None);
+}
+
+/// What is older is not kept.
+fn oldest_ms(core: &Core) -> i64 {
+    core.settings.retention.map_or(i64::MIN, |retention| {
+        let kept = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
+        clock::unix_seconds()
+            .saturating_mul(1000)
+            .saturating_sub(kept)
+    })
+}
+
+/// Removes what a retention rule no longer allows: exactly in hot vaults, by whole days in the others.
+fn retain(core: &Core) {
+    let oldest = oldest_ms(core);
+    if oldest == i64::MIN {
+        return;
+    }
+    for hot in core.all_hot() {
+        let mut vault = hot.write();
+        if let (1.., Some(op)) = vault.remove_older(&hot.sealer, oldest, &core.hasher) {
+            let ticket = core.queue.push([op], None);
+            hot.ticket.store(ticket, Ordering::Release);
+        }
+    }
+    let rows: Vec<(Tag, Vec<u64>)> = core.log.older_than(row::day(oldest)).unwrap_or_default();
+    if !rows.is_empty() {
+        core.queue.push(
+            rows.into_iter().map(|(tag, seqs)| Op::Remove { tag, seqs }),
+            None,
+        );
+    }
+}

@@ -1,0 +1,309 @@
+//! The log of all vaults: one redb file of sealed rows. The one door of memory to redb.
+//!
+//! `writer` commits to it, `loader` reads from it; neither is a worker. Rows are keyed by vault and number; beside the
+//! seal only the day stands in the clear, for the retention rule. Whatever goes wrong in here, a panic over a file that
+//! somebody damaged included, comes out as an error, and the file is opened anew before it is used again.
+
+use std::fmt;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
+
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition,
+    TableError,
+};
+
+use super::change::{Op, apply};
+use super::seal::Tag;
+
+/// A vault's tag and a number in it, which sort in this order.
+pub(super) type Key = [u8; 24];
+
+/// Day and sealed row by vault and number.
+pub(super) const ROWS: TableDefinition<'static, &Key, &[u8]> = TableDefinition::new("rows");
+/// The next number and the id of each vault.
+pub(super) const VAULTS: TableDefinition<'static, &Tag, &[u8]> = TableDefinition::new("vaults");
+/// What another process left for a vault, by vault and a running number.
+pub(super) const SPOOLED: TableDefinition<'static, &Key, &[u8]> = TableDefinition::new("spooled");
+/// Numbers about the file itself.
+pub(super) const ABOUT: TableDefinition<'static, &str, u64> = TableDefinition::new("about");
+
+const FORMAT: &str = "format";
+const FORMAT_NOW: u64 = 1;
+/// Bytes of rows that were removed since the file was compacted.
+pub(super) const REMOVED: &str = "removed bytes";
+const DAY_BYTES: usize = 4;
+/// Pages kept in RAM; the system's own cache holds the rest.
+const PAGES_BYTES: usize = 16 << 20;
+
+/// Why the log cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LogError {
+    pub(super) reason: String,
+    /// Another process holds the file; it may just be on its way out.
+    pub(super) locked: bool,
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+impl<E: Into<redb::Error>> From<E> for LogError {
+    fn from(error: E) -> Self {
+        let error = error.into();
+        let locked = matches!(error, redb::Error::DatabaseAlreadyOpen);
+        let reason = if locked {
+            "another process has it open".to_owned()
+        } else {
+            error.to_string()
+        };
+        Self { reason, locked }
+    }
+}
+
+impl LogError {
+    fn closed() -> Self {
+        Self {
+            reason: "it is not open".into(),
+            locked: false,
+        }
+    }
+}
+
+/// Where a vault stands before its rows are read.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    /// The number of the next row.
+    pub(super) next_seq: u64,
+    /// What another process left, by its number.
+    pub(super) spooled: Vec<(u64, Vec<u8>)>,
+}
+
+/// The file.
+pub(super) struct Log {
+    path: PathBuf,
+    database: RwLock<Option<Database>>,
+}
+
+impl Log {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            database: RwLock::new(None),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the file, or makes it. Only the writer does so.
+    pub(super) fn open(&self) -> Result<(), LogError> {
+        let database = guarded(|| open(&self.path))?;
+        *self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(database);
+        Ok(())
+    }
+
+    /// Lets go of the file.
+    pub(super) fn close(&self) {
+        self.replace(None);
+    }
+
+    pub(super) fn replace(&self, with: Option<Database>) {
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *database, with);
+        // Closing writes, and so can fail like anything else that does; there is nobody left to tell.
+        let _ = guarded(|| {
+            drop(before);
+            Ok(())
+        });
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        database.is_some()
+    }
+
+    pub(super) fn with<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let database = database.as_ref().ok_or_else(LogError::closed)?;
+        guarded(|| work(database))
+    }
+
+    /// Writes all of `ops` or nothing; durable when it returns.
+    pub(super) fn commit(&self, ops: &[Op]) -> Result<(), LogError> {
+        self.with(|database| {
+            let transaction = database.begin_write()?;
+            apply(&transaction, ops, None)?;
+            transaction.commit()?;
+            Ok(())
+        })
+    }
+
+    /// Reads one vault: `each` gets number, day and sealed bytes of its rows, in order.
+    pub(super) fn read(
+        &self,
+        tag: &Tag,
+        mut each: impl FnMut(u64, u32, &[u8]),
+    ) -> Result<Begun, LogError> {
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let mut begun = Begun::default();
+            if let Some(vault) = transaction.open_table(VAULTS)?.get(tag)? {
+                begun.next_seq = vault_of(vault.value()).0;
+            }
+            let (first, last) = (&key(tag, 0), &key(tag, u64::MAX));
+            let rows = transaction.open_table(ROWS)?;
+            for row in rows.range::<&Key>(first..=last)? {
+                let (key, value) = row?;
+                let seq = seq_of(key.value());
+                begun.next_seq = begun.next_seq.max(seq.saturating_add(1));
+                let (day, sealed) = value.value().split_first_chunk().unwrap_or((&[0; 4], &[]));
+                each(seq, u32::from_le_bytes(*day), sealed);
+            }
+            let spooled = transaction.open_table(SPOOLED)?;
+            for entry in spooled.range::<&Key>(first..=last)? {
+                let (key, value) = entry?;
+                begun
+                    .spooled
+                    .push((seq_of(key.value()), value.value().to_vec()));
+            }
+            Ok(begun)
+        })
+    }
+
+    /// The ids of all vaults.
+    pub(super) fn vaults(&self) -> Result<Vec<String>, LogError> {
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let mut ids = Vec::new();
+            for vault in transaction.open_table(VAULTS)?.iter()? {
+                ids.push(vault_of(vault?.1.value()).1);
+            }
+            Ok(ids)
+        })
+    }
+
+    /// The rows of days before `day`, by vault.
+    pub(super) fn older_than(&self, day: u32) -> Result<Vec<(Tag, Vec<u64>)>, LogError> {
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let mut found: Vec<(Tag, Vec<u64>)> = Vec::new();
+            for row in transaction.open_table(ROWS)?.iter()? {
+                let (key, value) = row?;
+                let Some(at) = value.value().first_chunk::<DAY_BYTES>() else {
+                    continue;
+                };
+                if u32::from_le_bytes(*at) >= day {
+                    continue;
+                }
+                let (tag, seq) = (tag_of(key.value()), seq_of(key.value()));
+                match found.last_mut() {
+                    Some((last, seqs)) if *last == tag => seqs.push(seq),
+                    _ => found.push((tag, vec![seq])),
+                }
+            }
+            Ok(found)
+        })
+    }
+
+    /// Bytes of rows that were removed and may still stand in the file, sealed.
+    pub(super) fn removed_bytes(&self) -> Result<u64, LogError> {
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let about = transaction.open_table(ABOUT)?;
+            Ok(about.get(REMOVED)?.map_or(0, |bytes| bytes.value()))
+        })
+    }
+}
+
+/// A panic in `work` is an error like any other.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err(LogError {
+            reason: "it is damaged".into(),
+            locked: false,
+        })
+    })
+}
+
+/// Opens a file or makes it, with all its tables.
+pub(super) fn open(path: &Path) -> Result<Database, LogError> {
+    // redb would make it with the rights of any file; an empty one it takes as new.
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            return Err(DatabaseError::from(error).into());
+        }
+        _ => {}
+    }
+    let database = Builder::new().set_cache_size(PAGES_BYTES).create(path)?;
+    let transaction = database.begin_read()?;
+    let found = match transaction.open_table(ABOUT) {
+        Ok(about) => about.get(FORMAT)?.map(|format| format.value()),
+        Err(TableError::TableDoesNotExist(_)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    drop(transaction);
+    match found {
+        Some(FORMAT_NOW) => {}
+        Some(_) => {
+            return Err(LogError {
+                reason: "it was written by a newer version".into(),
+                locked: false,
+            });
+        }
+        None => {
+            let transaction = database.begin_write()?;
+            transaction.open_table(ABOUT)?.insert(FORMAT, FORMAT_NOW)?;
+            transaction.open_table(ROWS)?;
+            transaction.open_table(VAULTS)?;
+            transaction.open_table(SPOOLED)?;
+            transaction.commit()?;
+        }
+    }
+    Ok(database)
+}
+
+pub(super) fn vault_of(value: &[u8]) -> (u64, String) {
+    let (next_seq, id) = value.split_first_chunk().unwrap_or((&[0; 8], &[]));
+    let id = String::from_utf8_lossy(id).into_owned();
+    (u64::from_le_bytes(*next_seq), id)
+}
+
+pub(super) fn key(tag: &Tag, seq: u64) -> Key {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(tag);
+    key[16..].copy_from_slice(&seq.to_be_bytes());
+    key
+}
+
+fn tag_of(key: &Key) -> Tag {
+    let mut tag = [0; 16];
+    tag.copy_from_slice(&key[..16]);
+    tag
+}
+
+pub(super) fn seq_of(key: &Key) -> u64 {
+    let mut seq = [0; 8];
+    seq.copy_from_slice(&key[16..]);
+    u64::from_be_bytes(seq)
+}

@@ -1,0 +1,330 @@
+//! The handle that requests, the admin port and commands reach memory through.
+//!
+//! Cheap to clone, usable from any thread and any runtime: what has to wait waits for a message from the store's own
+//! threads, and what is hot is answered where it is asked. Nothing in here fails a request: an error says that there is
+//! no memory now.
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_channel::oneshot;
+
+use super::change::Op;
+use super::core::{Added, Core, Found, Job, MemorySettings};
+use super::seal::{self, VaultRef};
+use super::status::{MemoryStatus, StoreState, raise, raise_by};
+use super::vault::{Delete, Exported, Hot, VaultStats};
+use super::words::{MemoryId, NewMemory, Query, Recalled};
+use super::{loader, writer};
+
+/// Texts up to this length, together, are analysed where they are captured; longer ones by a loader.
+const AT_ONCE_BYTES: usize = 16 << 10;
+/// Two, so that a long upload does not hold up a cold load.
+const LOADERS: usize = 2;
+/// How long the end of a process waits for a store that cannot be written.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
+const CLOSE_LOOK: Duration = Duration::from_millis(2);
+
+/// Why there is no memory now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemoryError {
+    /// The log cannot be read or written.
+    Unavailable(String),
+    /// More is waiting to be written than there is room for.
+    Full,
+    /// The store was closed.
+    Closed,
+    /// The vault is open under another key.
+    Foreign,
+}
+
+impl fmt::Display for MemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unavailable(reason) => write!(f, "the memory log cannot be used: {reason}"),
+            Self::Full => f.write_str("too much is waiting to be written to the memory log"),
+            Self::Closed => f.write_str("the memory log is closed"),
+            Self::Foreign => f.write_str("the vault belongs to another key"),
+        }
+    }
+}
+
+impl std::error::Error for MemoryError {}
+
+/// A look through a vault.
+#[derive(Clone, Debug, Default)]
+pub struct Browse<'a> {
+    /// What to look for; empty lists all, newest first.
+    pub text: &'a str,
+    /// Of this session only.
+    pub session: Option<&'a str>,
+    /// How many.
+    pub limit: usize,
+    /// Only such as are older than this one.
+    pub before: Option<MemoryId>,
+    /// What time it is.
+    pub now_ms: i64,
+}
+
+/// Memory, open or on its way to be.
+#[derive(Clone)]
+pub struct MemoryStore(Arc<Handle>);
+
+struct Handle(Arc<Core>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.ended.store(true, Ordering::Relaxed);
+        self.0.queue.close();
+        self.0.jobs.wake_all();
+    }
+}
+
+impl MemoryStore {
+    /// Starts the store's threads. A log that cannot be opened is not their failure: they try again every second.
+    pub fn open(settings: MemorySettings) -> io::Result<Self> {
+        let core = Arc::new(Core::new(settings));
+        let store = Self(Arc::new(Handle(core.clone())));
+        let start = |name: String, run: fn(&Core)| {
+            let core = core.clone();
+            let thread = std::thread::Builder::new().name(name);
+            thread.spawn(move || run(&core)).map(drop)
+        };
+        start("memory".into(), writer::run)?;
+        for index in 0..LOADERS {
+            start(format!("memory-load-{index}"), loader::run)?;
+        }
+        Ok(store)
+    }
+
+    fn core(&self) -> &Core {
+        &self.0.0
+    }
+
+    /// What helps with a query, best first. A hot vault answers without waiting; a cold one is loaded first, and how
+    /// long that may take is for the caller to bound.
+    pub async fn recall(
+        &self,
+        vault: &VaultRef,
+        query: &Query<'_>,
+    ) -> Result<Vec<Recalled>, MemoryError> {
+        let counters = &self.core().counters;
+        raise(&counters.recalls);
+        let hot = self.hot(vault).await?;
+        let started = Instant::now();
+        let recalled = hot.read().recall(query);
+        counters.recall_times.note(started.elapsed());
+        raise_by(&counters.recalled, recalled.len());
+        Ok(recalled)
+    }
+
+    async fn hot(&self, vault: &VaultRef) -> Result<Arc<Hot>, MemoryError> {
+        match self.core().find(vault)? {
+            Found::Hot(hot) => Ok(hot),
+            Found::Coming(told) => {
+                let hot = told.await.map_err(|_| MemoryError::Closed)??;
+                if hot.sealer.is_for(vault) {
+                    Ok(hot)
+                } else {
+                    Err(MemoryError::Foreign)
+                }
+            }
+        }
+    }
+
+    /// Remembers, without waiting: what is hot knows it at once, and it is durable within a second. What there is no
+    /// room for is dropped and counted.
+    pub fn capture(&self, vault: &VaultRef, memories: Vec<NewMemory>) {
+        let core = self.core();
+        let bytes: usize = memories.iter().map(|memory| memory.text.len()).sum();
+        if memories.is_empty() {
+            return;
+        }
+        if !core.queue.has_room(bytes) {
+            return raise_by(&core.counters.dropped, memories.len());
+        }
+        let (hot, memories) = match core.find(vault) {
+            Ok(Found::Hot(hot)) => (hot, memories),
+            Ok(Found::Coming(_)) => match core.keep_for(vault, memories) {
+                Some(found) => found,
+                None => return,
+            },
+            Err(MemoryError::Closed) => return self.leave(vault, memories),
+            Err(_) => return raise_by(&core.counters.dropped, memories.len()),
+        };
+        if bytes <= AT_ONCE_BYTES {
+            core.add(&hot, memories, Vec::new(), None);
+        } else {
+            core.jobs.push(Job::Capture(hot, memories));
+        }
+    }
+
+    /// For the process that has the log now.
+    fn leave(&self, vault: &VaultRef, memories: Vec<NewMemory>) {
+        let core = self.core();
+        let hot = Hot::new(
+            Arc::new(seal::Sealer::new(vault)),
+            super::vault::Vault::default(),
+        );
+        core.add(&hot, memories, Vec::new(), None);
+    }
+
+    /// Remembers, and returns once it is durable: all of it or nothing.
+    pub async fn add(
+        &self,
+        vault: &VaultRef,
+        memories: Vec<NewMemory>,
+    ) -> Result<Added, MemoryError> {
+        let core = self.core();
+        self.check_writable()?;
+        let bytes: usize = memories.iter().map(|memory| memory.text.len()).sum();
+        if !core.queue.has_room(bytes) {
+            return Err(MemoryError::Full);
+        }
+        let hot = self.hot(vault).await?;
+        let (added, durable) = if bytes <= AT_ONCE_BYTES && memories.len() <= 16 {
+            let (done, durable) = oneshot::channel();
+            (core.add(&hot, memories, Vec::new(), Some(done)), durable)
+        } else {
+            let (reply, told) = oneshot::channel();
+            core.jobs.push(Job::Add(hot, memories, reply));
+            let written = told.await.map_err(|_| MemoryError::Closed)?;
+            (written.result, written.durable)
+        };
+        durable.await.map_err(|_| MemoryError::Closed)??;
+        Ok(added)
+    }
+
+    fn check_writable(&self) -> Result<(), MemoryError> {
+        match self.core().counters.state() {
+            StoreState::Failed(reason) => Err(MemoryError::Unavailable(reason)),
+            StoreState::Closed => Err(MemoryError::Closed),
+            StoreState::Opening | StoreState::Open => Ok(()),
+        }
+    }
+
+    /// Looks through a vault, as a person does.
+    pub async fn search(
+        &self,
+        vault: &VaultRef,
+        browse: &Browse<'_>,
+    ) -> Result<Vec<Recalled>, MemoryError> {
+        let hot = self.hot(vault).await?;
+        let vault = hot.read();
+        Ok(vault.browse(browse))
+    }
+
+    /// Takes memories out of answers at once, and out of the log: durable when it returns, with how many they were. The
+    /// file may hold their sealed bytes until it is rewritten, which only the vault's key can open.
+    pub async fn delete(&self, vault: &VaultRef, which: Delete) -> Result<u64, MemoryError> {
+        self.check_writable()?;
+        let hot = self.hot(vault).await?;
+        let (reply, told) = oneshot::channel();
+        self.core().jobs.push(Job::Delete(hot, which, reply));
+        let written = told.await.map_err(|_| MemoryError::Closed)?;
+        written.durable.await.map_err(|_| MemoryError::Closed)??;
+        Ok(written.result)
+    }
+
+    /// What a vault holds, in numbers.
+    pub async fn stats(&self, vault: &VaultRef) -> Result<VaultStats, MemoryError> {
+        Ok(self.hot(vault).await?.read().stats())
+    }
+
+    /// A page of a vault's memories, oldest first, behind `after`.
+    pub async fn export(
+        &self,
+        vault: &VaultRef,
+        after: Option<MemoryId>,
+        max: usize,
+    ) -> Result<Vec<Exported>, MemoryError> {
+        Ok(self.hot(vault).await?.read().export(after, max))
+    }
+
+    /// Brings a vault into RAM.
+    pub async fn warmup(&self, vault: &VaultRef) -> Result<VaultStats, MemoryError> {
+        self.stats(vault).await
+    }
+
+    /// Drops the rows of vaults that no key names any more; nobody could read them. Returns how many vaults they were.
+    /// Reads the log: not for a worker.
+    pub fn forget_vaults(&self, live: &dyn Fn(&str) -> bool) -> Result<usize, MemoryError> {
+        let core = self.core();
+        let ids = core.log.vaults();
+        let ids = ids.map_err(|error| MemoryError::Unavailable(error.reason))?;
+        let gone: Vec<String> = ids.into_iter().filter(|id| !live(id)).collect();
+        for id in core.hot_ids() {
+            if !live(&id) {
+                core.let_go(&id, true);
+            }
+        }
+        let forget = |id: &String| Op::Forget { tag: seal::tag(id) };
+        if !gone.is_empty() {
+            core.queue.push(gone.iter().map(forget), None);
+            self.flush();
+        }
+        Ok(gone.len())
+    }
+
+    /// Rewrites the log without what was removed; afterwards no file holds any of it.
+    pub async fn compact(&self) -> Result<(), MemoryError> {
+        self.check_writable()?;
+        let core = self.core();
+        let (done, told) = oneshot::channel();
+        core.compactions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(done);
+        core.queue.nudge();
+        told.await.map_err(|_| MemoryError::Closed)?
+    }
+
+    /// How it is doing.
+    pub fn status(&self) -> MemoryStatus {
+        let core = self.core();
+        let (queued, queued_bytes) = core.queue.depth();
+        MemoryStatus {
+            hot_vaults: core.hot_vaults(),
+            queued,
+            queued_bytes,
+            ..core.counters.status()
+        }
+    }
+
+    /// Waits until what was captured is durable, at most ten seconds; false if it is not. Blocks: not for a worker.
+    pub fn flush(&self) -> bool {
+        let core = self.core();
+        core.queue.nudge();
+        let started = Instant::now();
+        while core.queue.depth().0 > 0 {
+            let failing = matches!(core.counters.state(), StoreState::Failed(_));
+            if failing || started.elapsed() > CLOSE_PATIENCE {
+                return false;
+            }
+            std::thread::sleep(CLOSE_LOOK);
+        }
+        true
+    }
+
+    /// Makes durable what was captured and lets go of the log, so that another process can have it; what is captured
+    /// afterwards is left for that one. Blocks: not for a worker.
+    pub fn close(&self) {
+        let core = self.core();
+        core.queue.close();
+        let started = Instant::now();
+        while core.counters.state() != StoreState::Closed || core.queue.depth().0 > 0 {
+            if started.elapsed() > CLOSE_PATIENCE {
+                tracing::error!("the memory log did not close in time");
+                return;
+            }
+            core.queue.nudge();
+            std::thread::sleep(CLOSE_LOOK);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

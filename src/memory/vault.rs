@@ -1,0 +1,426 @@
+//! One vault in RAM: its index, its texts, and who may touch them.
+//!
+//! Workers search under a read lock and add under a write lock that is held for the additions alone: analysis and
+//! encoding are done before. Texts stay in RAM beside the index, counted in the budget, because a read of the file could
+//! block a worker. A vault is written only through here, so what the log gets is in the order of what was answered.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use super::analyse::{analyse, tokens};
+use super::change::Op;
+use super::index::{Entry, Index};
+use super::rank::{Hit, rank};
+use super::row::{self, Row};
+use super::seal::Sealer;
+use super::select::select;
+use super::store::Browse;
+use super::words::{MemoryId, NewMemory, Query, Recalled, Role};
+
+/// What an allocation costs beside its bytes, and a table per entry beside key and value.
+const OVERHEAD: usize = 16;
+
+/// A memory ready to be added: analysed, encoded, and hashed for the look-up of its twin.
+pub(super) struct Ready {
+    row: Row,
+    record: Vec<u8>,
+    hash: u64,
+}
+
+impl Ready {
+    pub(super) fn new(memory: NewMemory, hasher: &RandomState) -> Self {
+        let hash = hash(hasher, memory.session.as_deref(), &memory.text);
+        let row = Row::new(memory);
+        Self {
+            record: row.encode(),
+            row,
+            hash,
+        }
+    }
+}
+
+fn hash(hasher: &RandomState, session: Option<&str>, text: &str) -> u64 {
+    hasher.hash_one((session, text))
+}
+
+/// A memory as it is kept.
+struct Kept {
+    seq: u64,
+    at_ms: i64,
+    tokens: u32,
+    role: Role,
+    session: Option<Arc<str>>,
+    text: Box<str>,
+}
+
+/// A vault that is in RAM.
+pub(super) struct Hot {
+    pub(super) sealer: Arc<Sealer>,
+    vault: RwLock<Vault>,
+    /// When it was last asked, in milliseconds since the store was opened.
+    pub(super) used_ms: AtomicU64,
+    /// The ticket of its last change.
+    pub(super) ticket: AtomicU64,
+    /// RAM that it counts as in the budget.
+    pub(super) counted: AtomicUsize,
+}
+
+impl Hot {
+    pub(super) fn new(sealer: Arc<Sealer>, vault: Vault) -> Self {
+        Self {
+            sealer,
+            vault: RwLock::new(vault),
+            used_ms: AtomicU64::new(0),
+            ticket: AtomicU64::new(0),
+            counted: AtomicUsize::new(0),
+        }
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Vault> {
+        self.vault.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Vault> {
+        self.vault.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts it anew; returns what it was counted as before, and is now.
+    pub(super) fn count(&self, bytes: usize) -> (usize, usize) {
+        (self.counted.swap(bytes, Ordering::Relaxed), bytes)
+    }
+}
+
+/// What a vault holds.
+#[derive(Default)]
+pub(super) struct Vault {
+    index: Index,
+    /// In the order of their numbers.
+    kept: Vec<Kept>,
+    by_text: HashMap<u64, u64>,
+    sessions: HashMap<Arc<str>, u32>,
+    next_seq: u64,
+    text_bytes: usize,
+    total_tokens: u64,
+}
+
+/// What a vault holds, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VaultStats {
+    /// How many memories.
+    pub memories: u64,
+    /// Their tokens, about.
+    pub total_tokens: u64,
+    /// The earliest and the latest time.
+    pub oldest_ms: Option<i64>,
+    /// The latest.
+    pub newest_ms: Option<i64>,
+    /// Sessions that hold a memory.
+    pub sessions: u64,
+    /// Bytes of their texts.
+    pub bytes: u64,
+}
+
+/// A memory as it leaves for a file or a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// Its id.
+    pub id: MemoryId,
+    /// What was said.
+    pub text: String,
+    /// By whom.
+    pub role: Role,
+    /// When.
+    pub at_ms: i64,
+    /// In which session.
+    pub session: Option<String>,
+}
+
+/// Which memories go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delete {
+    /// This one.
+    One(MemoryId),
+    /// Those of a session.
+    Session(String),
+    /// All of the vault.
+    All,
+}
+
+/// What came of memories that were given.
+#[derive(Default)]
+pub(super) struct Applied {
+    pub(super) ops: Vec<Op>,
+    pub(super) ids: Vec<MemoryId>,
+    pub(super) duplicates: u64,
+}
+
+impl Vault {
+    /// An empty one whose next memory has this number.
+    pub(super) fn starting_at(next_seq: u64) -> Self {
+        Self {
+            next_seq,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn set_next_seq(&mut self, next_seq: u64) {
+        self.next_seq = self.next_seq.max(next_seq);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Takes a row that is in the log.
+    pub(super) fn restore(&mut self, seq: u64, row: Row, hasher: &RandomState) {
+        let hash = hash(hasher, row.memory.session.as_deref(), &row.memory.text);
+        self.put(seq, row, hash);
+        self.next_seq = self.next_seq.max(seq.saturating_add(1));
+    }
+
+    fn put(&mut self, seq: u64, row: Row, hash: u64) {
+        let Row { memory, analysed } = row;
+        let tokens = tokens(&memory.text);
+        let entry = Entry {
+            seq,
+            at_ms: memory.at_ms,
+            session: memory.session.as_deref(),
+            tokens,
+            analysed: &analysed,
+        };
+        if !self.index.add(&entry) {
+            return;
+        }
+        let session = memory.session.map(|session| {
+            let known = self.sessions.get_key_value(session.as_str());
+            let shared = known.map_or_else(|| Arc::from(session), |(known, _)| known.clone());
+            *self.sessions.entry(Arc::clone(&shared)).or_default() += 1;
+            shared
+        });
+        self.text_bytes += memory.text.len();
+        self.total_tokens += u64::from(tokens);
+        self.by_text.insert(hash, seq);
+        self.kept.push(Kept {
+            seq,
+            at_ms: memory.at_ms,
+            tokens,
+            role: memory.role,
+            session,
+            text: memory.text.into(),
+        });
+    }
+
+    /// Adds what is not there yet; the changes are for the log.
+    pub(super) fn add(
+        &mut self,
+        sealer: &Arc<Sealer>,
+        ready: impl IntoIterator<Item = Ready>,
+    ) -> Applied {
+        let mut applied = Applied::default();
+        for Ready { row, record, hash } in ready {
+            let twin = self.by_text.get(&hash).and_then(|seq| self.get(*seq));
+            let same = |twin: &&Kept| {
+                *twin.text == *row.memory.text
+                    && twin.session.as_deref() == row.memory.session.as_deref()
+            };
+            if twin.filter(same).is_some() {
+                applied.duplicates += 1;
+                continue;
+            }
+            let seq = self.next_seq;
+            self.next_seq += 1;
+            applied.ids.push(MemoryId(seq));
+            applied.ops.push(Op::Put {
+                sealer: sealer.clone(),
+                seq,
+                day: row::day(row.memory.at_ms),
+                record,
+            });
+            self.put(seq, row, hash);
+        }
+        applied
+    }
+
+    /// Takes memories out of answers; the change is for the log.
+    pub(super) fn remove(
+        &mut self,
+        sealer: &Sealer,
+        which: &Delete,
+        hasher: &RandomState,
+    ) -> (u64, Option<Op>) {
+        let tag = sealer.tag;
+        let seqs = match which {
+            Delete::All => {
+                let count = self.kept.len() as u64;
+                *self = Self::starting_at(self.next_seq);
+                return (count, Some(Op::Clear { tag }));
+            }
+            Delete::One(id) => self.get(id.0).map(|kept| kept.seq).into_iter().collect(),
+            Delete::Session(session) => {
+                let of_session = |kept: &&Kept| kept.session.as_deref() == Some(session);
+                let found = self.kept.iter().filter(of_session);
+                found.map(|kept| kept.seq).collect()
+            }
+        };
+        self.remove_all(sealer, seqs, hasher)
+    }
+
+    /// The same for all that is older than a retention rule allows.
+    pub(super) fn remove_older(
+        &mut self,
+        sealer: &Sealer,
+        than_ms: i64,
+        hasher: &RandomState,
+    ) -> (u64, Option<Op>) {
+        let old = self.kept.iter().filter(|kept| kept.at_ms < than_ms);
+        let seqs = old.map(|kept| kept.seq).collect();
+        self.remove_all(sealer, seqs, hasher)
+    }
+
+    fn remove_all(
+        &mut self,
+        sealer: &Sealer,
+        seqs: Vec<u64>,
+        hasher: &RandomState,
+    ) -> (u64, Option<Op>) {
+        if seqs.is_empty() {
+            return (0, None);
+        }
+        // Both are in the order of their numbers.
+        let mut next = seqs.iter().copied().peekable();
+        let gone: Vec<Kept> = self
+            .kept
+            .extract_if(.., |kept| next.next_if_eq(&kept.seq).is_some())
+            .collect();
+        for kept in &gone {
+            self.index.remove(kept.seq);
+            let hash = hash(hasher, kept.session.as_deref(), &kept.text);
+            if self.by_text.get(&hash) == Some(&kept.seq) {
+                self.by_text.remove(&hash);
+            }
+            self.text_bytes -= kept.text.len();
+            self.total_tokens -= u64::from(kept.tokens);
+            if let Some(session) = &kept.session
+                && let Some(count) = self.sessions.get_mut(session)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    self.sessions.remove(session);
+                }
+            }
+        }
+        let tag = sealer.tag;
+        (gone.len() as u64, Some(Op::Remove { tag, seqs }))
+    }
+
+    fn get(&self, seq: u64) -> Option<&Kept> {
+        let place = self.kept.binary_search_by_key(&seq, |kept| kept.seq).ok()?;
+        self.kept.get(place)
+    }
+
+    /// What helps with a query, best first.
+    pub(super) fn recall(&self, query: &Query<'_>) -> Vec<Recalled> {
+        let chosen = select(&self.index, query, |seq| {
+            self.get(seq).map(|kept| &*kept.text)
+        });
+        let recalled = chosen.into_iter().filter_map(|chosen| {
+            let kept = self.get(chosen.seq)?;
+            Some(kept.recalled(chosen.score, query.now_ms))
+        });
+        recalled.collect()
+    }
+
+    /// What a person looks for: by words best first, else from the newest on.
+    pub(super) fn browse(&self, browse: &Browse<'_>) -> Vec<Recalled> {
+        let session = browse.session;
+        let wanted = |kept: &&Kept| {
+            (session.is_none() || kept.session.as_deref() == session)
+                && browse.before.is_none_or(|before| kept.seq < before.0)
+        };
+        if browse.text.trim().is_empty() {
+            let found = self.kept.iter().rev().filter(wanted).take(browse.limit);
+            return found
+                .map(|kept| kept.recalled(0.0, browse.now_ms))
+                .collect();
+        }
+        // Each session is a scope of its own to the ranking: all of them are asked, and the best of all kept.
+        let analysed = analyse(browse.text);
+        let scopes = match session {
+            Some(session) => vec![Some(session)],
+            None => std::iter::once(None)
+                .chain(self.sessions.keys().map(|session| Some(&**session)))
+                .collect(),
+        };
+        let mut hits: Vec<Hit> = scopes
+            .into_iter()
+            .flat_map(|scope| {
+                let hits = rank(&self.index, &analysed, scope, self.kept.len());
+                hits.into_iter()
+                    .filter(move |hit| hit.in_session == scope.is_some())
+            })
+            .collect();
+        hits.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let found = hits.into_iter().filter_map(|hit| {
+            let kept = self.get(hit.seq).filter(wanted)?;
+            Some(kept.recalled(hit.score, browse.now_ms))
+        });
+        found.take(browse.limit).collect()
+    }
+
+    /// Memories behind a place, oldest first.
+    pub(super) fn export(&self, after: Option<MemoryId>, max: usize) -> Vec<Exported> {
+        let start = after.map_or(0, |id| self.kept.partition_point(|kept| kept.seq <= id.0));
+        let kept = self.kept[start..].iter().take(max);
+        kept.map(Kept::exported).collect()
+    }
+
+    pub(super) fn stats(&self) -> VaultStats {
+        let times = || self.kept.iter().map(|kept| kept.at_ms);
+        VaultStats {
+            memories: self.kept.len() as u64,
+            total_tokens: self.total_tokens,
+            oldest_ms: times().min(),
+            newest_ms: times().max(),
+            sessions: self.sessions.len() as u64,
+            bytes: self.text_bytes as u64,
+        }
+    }
+
+    /// RAM that it takes, about.
+    pub(super) fn ram_bytes(&self) -> usize {
+        size_of::<Hot>()
+            + self.index.bytes()
+            + self.text_bytes
+            + self.kept.len() * OVERHEAD
+            + self.kept.capacity() * size_of::<Kept>()
+            + self.by_text.capacity() * (2 * size_of::<u64>() + 1)
+            + self.sessions.capacity() * (2 * size_of::<u64>() + 4 + 2 * OVERHEAD)
+    }
+}
+
+impl Kept {
+    fn recalled(&self, score: f32, now_ms: i64) -> Recalled {
+        Recalled {
+            id: MemoryId(self.seq),
+            text: self.text.to_string(),
+            role: self.role.clone(),
+            at_ms: self.at_ms,
+            session: self.session.as_deref().map(str::to_owned),
+            score,
+            window: super::words::Window::of(self.at_ms, now_ms),
+            tokens: self.tokens,
+        }
+    }
+
+    fn exported(&self) -> Exported {
+        Exported {
+            id: MemoryId(self.seq),
+            text: self.text.to_string(),
+            role: self.role.clone(),
+            at_ms: self.at_ms,
+            session: self.session.as_deref().map(str::to_owned),
+        }
+    }
+}

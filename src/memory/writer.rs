@@ -1,0 +1,391 @@
+//! The thread that writes: commits in groups, opens the log and opens it again, rewrites it, and spools at the end.
+//!
+//! While the log cannot be written the queue keeps what it has room for, and every second another attempt is made; one
+//! line says when that begins and one when it is over. Once the log is closed, what still comes goes into the spool.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::MemoryError;
+use super::change::Op;
+use super::compact::{self, Compaction};
+use super::core::{Core, Job};
+use super::log::LogError;
+use super::queue::Batch;
+use super::row::Row;
+use super::seal::{NONCE_BYTES, Place};
+use super::spool::{self, Taken};
+use super::status::{StoreState, raise, raise_by};
+
+/// Between two attempts to open a log that cannot be used.
+const RETRY: Duration = Duration::from_secs(1);
+/// The same while another process holds it that may be on its way out, and how long that counts as opening.
+const LOCKED_RETRY: Duration = Duration::from_millis(25);
+const LOCKED_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at the spool, the file's place, and whether it is time to rewrite it.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+const RETAIN_EVERY: Duration = Duration::from_hours(1);
+/// How long a compaction may go on without a look at the queue.
+const COMPACT_AT_ONCE: Duration = Duration::from_millis(50);
+/// The log is rewritten once this much of it was removed, and at least a tenth of its size,
+const REMOVED_BYTES: u64 = 1 << 20;
+/// or when anything at all was removed this long ago.
+const COMPACT_AFTER: Duration = Duration::from_hours(1);
+
+/// Device, inode, and when it was made.
+type FileId = (u64, u64, Option<SystemTime>);
+
+struct Writer<'c> {
+    core: &'c Core,
+    /// Taken from the queue, not yet durable.
+    held: Batch,
+    started: Instant,
+    tried_at: Option<Instant>,
+    looked_at: Instant,
+    retained_at: Option<Instant>,
+    /// Which file is open.
+    file: Option<FileId>,
+    compaction: Option<Compaction>,
+    compacted_at: Instant,
+    removed_bytes: u64,
+}
+
+/// The thread's whole life.
+pub(super) fn run(core: &Core) {
+    let now = Instant::now();
+    let mut writer = Writer {
+        core,
+        held: Batch::default(),
+        started: now,
+        tried_at: None,
+        looked_at: now,
+        retained_at: None,
+        file: None,
+        compaction: None,
+        compacted_at: now,
+        removed_bytes: 0,
+    };
+    writer.open();
+    loop {
+        let (batch, closing) = core.queue.take(writer.patience());
+        writer.hold(batch);
+        if closing || core.ended.load(Ordering::Relaxed) {
+            break;
+        }
+        if writer.open() {
+            writer.commit();
+            writer.look_around();
+            writer.compact();
+        }
+        writer.refuse_waiting();
+    }
+    writer.close();
+    while !core.ended.load(Ordering::Relaxed) {
+        let (batch, _) = core.queue.take(None);
+        writer.hold(batch);
+        writer.spool();
+    }
+}
+
+impl Writer<'_> {
+    fn patience(&self) -> Option<Duration> {
+        match self.core.counters.state() {
+            StoreState::Opening => Some(LOCKED_RETRY),
+            StoreState::Failed(_) => Some(RETRY / 4),
+            _ if self.compaction.is_some() => Some(Duration::ZERO),
+            _ => None,
+        }
+    }
+
+    fn hold(&mut self, batch: Batch) {
+        self.held.ops.extend(batch.ops);
+        self.held.done.extend(batch.done);
+        self.held.bytes += batch.bytes;
+        self.held.ticket = batch.ticket;
+    }
+
+    /// Whether the log is open, now or again.
+    fn open(&mut self) -> bool {
+        let core = self.core;
+        if core.log.is_open() {
+            return true;
+        }
+        let retry = match core.counters.state() {
+            StoreState::Opening => LOCKED_RETRY / 2,
+            _ => RETRY,
+        };
+        if self.tried_at.is_some_and(|at| at.elapsed() < retry) {
+            return false;
+        }
+        self.tried_at = Some(Instant::now());
+        if let Err(error) = core.log.open() {
+            self.failed(&error);
+            return false;
+        }
+        compact::clear(core.log.path());
+        let file = self.file_now();
+        if self.file.is_some() && self.file != file {
+            // Another file: what is in RAM is not what is in it.
+            for id in core.hot_ids() {
+                core.let_go(&id, false);
+            }
+        }
+        self.file = file;
+        self.removed_bytes = core.log.removed_bytes().unwrap_or_default();
+        // A file that opens may still not be writable: it counts as healed once what is held is in it.
+        if self.held.ops.is_empty() {
+            self.healed();
+        }
+        true
+    }
+
+    fn file_now(&self) -> Option<FileId> {
+        let metadata = fs::metadata(self.core.log.path()).ok()?;
+        // An inode's number is given out again, at another time.
+        let made = metadata.created().ok();
+        Some((metadata.dev(), metadata.ino(), made))
+    }
+
+    fn healed(&self) {
+        if let StoreState::Failed(_) = self.core.counters.set_state(StoreState::Open) {
+            tracing::info!("memories are stored again");
+        }
+    }
+
+    fn failed(&mut self, error: &LogError) {
+        let core = self.core;
+        self.compaction = None;
+        core.log.close();
+        if error.locked && self.started.elapsed() < LOCKED_PATIENCE {
+            return;
+        }
+        raise(&core.counters.failures);
+        let before = core
+            .counters
+            .set_state(StoreState::Failed(error.reason.clone()));
+        if !matches!(before, StoreState::Failed(_)) {
+            let path = core.log.path().display();
+            tracing::error!(%path, reason = %error, "memories cannot be stored; requests go on without, and it is tried every second");
+        }
+    }
+
+    /// Makes durable what is held.
+    fn commit(&mut self) {
+        let core = self.core;
+        if !self.held.ops.is_empty() {
+            let started = Instant::now();
+            if let Err(error) = core.log.commit(&self.held.ops) {
+                return self.failed(&error);
+            }
+            core.counters.commit_times.note(started.elapsed());
+            self.healed();
+            let puts = self
+                .held
+                .ops
+                .iter()
+                .filter(|op| matches!(op, Op::Put { .. }));
+            raise_by(&core.counters.stored, puts.count());
+            self.follow();
+            let removes =
+                |op: &Op| matches!(op, Op::Remove { .. } | Op::Clear { .. } | Op::Forget { .. });
+            if self.held.ops.iter().any(removes) {
+                self.removed_bytes = core.log.removed_bytes().unwrap_or_default();
+            }
+        }
+        self.release(|| Ok(()));
+    }
+
+    fn follow(&mut self) {
+        let followed = self
+            .compaction
+            .as_ref()
+            .map(|compaction| compaction.follow(&self.held.ops));
+        if let Some(Err(error)) = followed {
+            self.give_up_compaction(&error);
+        }
+    }
+
+    /// What is held is out of our hands: everybody who waited for it is told.
+    fn release(&mut self, result: impl Fn() -> Result<(), MemoryError>) {
+        let held = std::mem::take(&mut self.held);
+        self.core
+            .queue
+            .written(held.ops.len(), held.bytes, held.ticket);
+        for done in held.done {
+            let _ = done.send(result());
+        }
+    }
+
+    /// Nobody waits for a log that cannot be written; what they gave stays held.
+    fn refuse_waiting(&mut self) {
+        if let StoreState::Failed(reason) = self.core.counters.state() {
+            for done in self.held.done.drain(..) {
+                let _ = done.send(Err(MemoryError::Unavailable(reason.clone())));
+            }
+        }
+    }
+
+    fn look_around(&mut self) {
+        if self.looked_at.elapsed() < LOOK_AROUND || !self.core.log.is_open() {
+            return;
+        }
+        self.looked_at = Instant::now();
+        if self.file_now() != self.file {
+            return self.failed(&LogError {
+                reason: "the file was removed or replaced".into(),
+                locked: false,
+            });
+        }
+        self.take_spool();
+        let due = |at: Instant| at.elapsed() >= RETAIN_EVERY;
+        if self.core.settings.retention.is_some() && self.retained_at.is_none_or(due) {
+            self.retained_at = Some(Instant::now());
+            self.core.jobs.push(Job::Retain);
+        }
+    }
+
+    /// Takes in what another process left.
+    fn take_spool(&mut self) {
+        let core = self.core;
+        let taken = match Taken::read(&core.spool()) {
+            Ok(Some(taken)) => taken,
+            Ok(None) => return,
+            Err(error) => return tracing::warn!(%error, "the memory spool cannot be read"),
+        };
+        let ops: Vec<Op> = taken
+            .records
+            .iter()
+            .map(|(id, sealed)| Op::Spool {
+                id: id.clone(),
+                sealed: sealed.clone(),
+            })
+            .collect();
+        if let Err(error) = core.log.commit(&ops) {
+            return self.failed(&error);
+        }
+        if let Err(error) = taken.remove() {
+            tracing::warn!(%error, "the memory spool cannot be removed");
+        }
+        let mut tags: Vec<_> = ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::Spool { id, .. } => Some(super::seal::tag(id)),
+                _ => None,
+            })
+            .collect();
+        tags.sort_unstable();
+        tags.dedup();
+        for tag in tags {
+            core.jobs.push(Job::TakeIn(tag));
+        }
+    }
+
+    /// Goes on with rewriting the file, or begins if it is time.
+    fn compact(&mut self) {
+        let core = self.core;
+        if !core.log.is_open() {
+            return;
+        }
+        if self.compaction.is_none() {
+            if !self.compaction_due() {
+                return;
+            }
+            match Compaction::start(&core.log) {
+                Ok(compaction) => self.compaction = Some(compaction),
+                Err(error) => return self.give_up_compaction(&error),
+            }
+        }
+        let started = Instant::now();
+        while let Some(compaction) = &mut self.compaction {
+            match compaction.step(&core.log) {
+                Err(error) => return self.give_up_compaction(&error),
+                Ok(true) if started.elapsed() >= COMPACT_AT_ONCE => return,
+                Ok(true) => {}
+                Ok(false) => break,
+            }
+        }
+        if let Some(compaction) = self.compaction.take() {
+            match compaction.finish(&core.log) {
+                Ok(()) => self.compacted(),
+                Err(error) => self.give_up_compaction(&error),
+            }
+        }
+    }
+
+    fn compaction_due(&self) -> bool {
+        let asked = !self.waiting_for_compaction().is_empty();
+        let size = fs::metadata(self.core.log.path()).map_or(0, |metadata| metadata.len());
+        let much = self.removed_bytes >= REMOVED_BYTES.max(size / 10);
+        let long_ago = self.removed_bytes > 0 && self.compacted_at.elapsed() >= COMPACT_AFTER;
+        asked || much || long_ago
+    }
+
+    fn waiting_for_compaction(&self) -> std::sync::MutexGuard<'_, Vec<super::queue::Done>> {
+        let waiting = self.core.compactions.lock();
+        waiting.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn compacted(&mut self) {
+        self.file = self.file_now();
+        self.compacted_at = Instant::now();
+        self.removed_bytes = self.core.log.removed_bytes().unwrap_or_default();
+        raise(&self.core.counters.compactions);
+        for done in self.waiting_for_compaction().drain(..) {
+            let _ = done.send(Ok(()));
+        }
+    }
+
+    fn give_up_compaction(&mut self, error: &LogError) {
+        tracing::warn!(reason = %error, "the memory log could not be rewritten");
+        self.compaction = None;
+        compact::clear(self.core.log.path());
+        // Not at once again: a full disk stays full for a while.
+        self.compacted_at = Instant::now();
+        self.removed_bytes = 0;
+        for done in self.waiting_for_compaction().drain(..) {
+            let _ = done.send(Err(MemoryError::Unavailable(error.reason.clone())));
+        }
+    }
+
+    /// Writes what there is and lets go of the file.
+    fn close(&mut self) {
+        self.tried_at = None;
+        if self.open() {
+            self.commit();
+        }
+        if self.compaction.take().is_some() {
+            compact::clear(self.core.log.path());
+        }
+        self.core.log.close();
+        self.spool();
+        self.core.counters.set_state(StoreState::Closed);
+        for done in self.waiting_for_compaction().drain(..) {
+            let _ = done.send(Err(MemoryError::Closed));
+        }
+    }
+
+    /// Leaves what is held to the next process.
+    fn spool(&mut self) {
+        let mut records = Vec::new();
+        for op in &self.held.ops {
+            let mut nonce = [0; NONCE_BYTES];
+            if let Op::Put { sealer, record, .. } = op
+                && Row::decode(record).is_some()
+                && getrandom::fill(&mut nonce).is_ok()
+                && let Some(sealed) = sealer.seal(Place::Spool, nonce, record)
+            {
+                records.push((sealer.id.to_string(), sealed));
+            }
+        }
+        if !records.is_empty()
+            && let Err(error) = spool::append(&self.core.spool(), &records)
+        {
+            raise_by(&self.core.counters.dropped, records.len());
+            tracing::error!(%error, memories = records.len(), "memories are lost: the spool cannot be written");
+        }
+        self.release(|| Err(MemoryError::Closed));
+    }
+}
