@@ -14,12 +14,13 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::config::Config;
 use crate::http::HeadLimits;
-use crate::keys::{KeyStore, Reader, Snapshot};
+use crate::keys::{KeyRecord, KeyStore, Reader, Snapshot};
 use crate::limits::KeyLimits;
 use crate::memory::MemoryStore;
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::net::Deadlines;
 use crate::plan::Plan;
+use crate::secret::Secret;
 use crate::upstream::Upstreams;
 use crate::usage::Recorder;
 
@@ -86,6 +87,8 @@ pub struct Worker {
     ids: Rc<RequestIds>,
     /// Set once another configuration is in use on this core.
     retired: Cell<bool>,
+    /// Tokens that were made here for one request each, and whose they are.
+    passes: RefCell<Vec<(Secret, Arc<KeyRecord>)>>,
 }
 
 impl Worker {
@@ -120,6 +123,7 @@ impl Worker {
             reader,
             ids: Rc::new(RequestIds::new(id_prefix)),
             retired: Cell::new(false),
+            passes: RefCell::default(),
         }
     }
 
@@ -140,12 +144,29 @@ impl Worker {
             memory: self.memory.clone(),
             ids: self.ids.clone(),
             retired: Cell::new(false),
+            passes: RefCell::default(),
         }
     }
 
     /// The keys as they are now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.reader.borrow_mut().get().clone()
+    }
+
+    /// Lets one request in as `record`, if it comes with `token`: for requests of the process itself.
+    pub fn let_in(&self, token: Secret, record: Arc<KeyRecord>) {
+        self.passes.borrow_mut().push((token, record));
+    }
+
+    /// Whose one request this is.
+    pub fn take_pass(&self, token: &[u8]) -> Option<Arc<KeyRecord>> {
+        let mut passes = self.passes.borrow_mut();
+        if passes.is_empty() {
+            return None;
+        }
+        let token = Secret::new(token);
+        let at = passes.iter().position(|(known, _)| *known == token)?;
+        Some(passes.swap_remove(at).1)
     }
 
     /// A new exchange's id.
@@ -166,12 +187,9 @@ impl Worker {
 
     /// Counts a request in that goes to a provider; none if there are too many already.
     pub fn begin(&self) -> Option<InFlight> {
-        // Only this core counts here: nobody comes in between.
-        let count = self.metrics.in_flight.load(Ordering::Relaxed);
-        (count < self.config.limits.in_flight_max).then(|| {
-            self.metrics.in_flight.store(count + 1, Ordering::Relaxed);
-            InFlight(self.metrics.clone())
-        })
+        let in_flight = InFlight(self.metrics.clone());
+        let before = self.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
+        (before < self.config.limits.in_flight_max).then_some(in_flight)
     }
 
     /// The configured limits of a message head.
@@ -199,8 +217,7 @@ pub struct InFlight(Arc<CoreMetrics>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let count = self.0.in_flight.load(Ordering::Relaxed);
-        self.0.in_flight.store(count - 1, Ordering::Relaxed);
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -7,14 +7,14 @@ use crate::keys::EditError;
 use crate::net::{Reader, Writer};
 
 /// The body that an answer has.
-#[expect(dead_code, reason = "two kinds whose makers come with the stores")]
 pub(super) enum Reply {
     /// All of it is here.
     Whole(Answer),
     /// Piece by piece, as they are made.
+    #[expect(dead_code, reason = "what makes pieces comes with the store of memory")]
     Pieces(Answer, Receiver<Vec<u8>>),
     /// What another connection answers, byte by byte; the caller's connection ends with it.
-    Relayed(Reader, Writer),
+    Relayed(Box<(Reader, Writer)>),
 }
 
 impl From<Answer> for Reply {

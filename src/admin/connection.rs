@@ -31,6 +31,12 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A playground's answer may be a long time coming; the router's own timeouts hold there.
 const RELAY_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// Nothing here is for anybody else's page, frame or log.
+const GUARDS: &str = "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; \
+    img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'\r\n\
+    x-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n\
+    cross-origin-resource-policy: same-origin\r\ncross-origin-opener-policy: same-origin\r\n";
+
 pub(super) struct Connection {
     reader: Reader,
     writer: Writer,
@@ -88,7 +94,7 @@ impl Connection {
         match routes::answer(desk, request, who).await {
             Ok(Reply::Whole(answer)) => self.write(&answer, version, head_only, then).await,
             Ok(Reply::Pieces(answer, pieces)) => self.pieces(answer, pieces, version).await,
-            Ok(Reply::Relayed(reader, writer)) => self.relay(reader, writer, desk).await,
+            Ok(Reply::Relayed(ends)) => self.relay(ends.0, ends.1, desk).await,
             Err(denial) => {
                 self.write(&denial.into_answer(), version, head_only, then)
                     .await
@@ -238,12 +244,24 @@ impl Connection {
         let inner = desk.deadlines.register(Side::Upstream, writer.hangup());
         self.deadline.arm(Instant::now(), RELAY_TIMEOUT);
         let mut watch = Watch::new(&mut self.reader);
+        let mut head_sent = false;
         loop {
             let filled = watch.during(&inner, pin!(reader.fill(READ_BYTES))).await;
             if watch.left() || !matches!(filled, Fill::Bytes(_)) {
                 break;
             }
-            let (result, _) = self.writer.write_all(reader.take()).await;
+            let mut bytes = reader.take();
+            if !head_sent {
+                let Some(end) = memchr::memmem::find(&bytes, b"\r\n\r\n") else {
+                    reader.put_back(bytes);
+                    continue;
+                };
+                let rest = bytes.split_off(end + 2);
+                bytes = guarded(&bytes);
+                bytes.extend_from_slice(&rest);
+                head_sent = true;
+            }
+            let (result, _) = self.writer.write_all(bytes).await;
             result.ok()?;
         }
         drop(writer);
@@ -279,17 +297,28 @@ fn head_of(answer: &Answer) -> String {
     for (name, value) in &answer.fields {
         out += &format!("{name}: {value}\r\n");
     }
-    // Nothing here is for anybody else's page, frame, cache or log.
-    out += "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-            connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'\r\n\
-            x-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n\
-            cross-origin-resource-policy: same-origin\r\ncross-origin-opener-policy: same-origin\r\n";
+    out += GUARDS;
     if !answer
         .fields
         .iter()
         .any(|(name, _)| *name == "cache-control")
     {
         out += "cache-control: no-store\r\n";
+    }
+    out
+}
+
+/// A relayed head under this port's own guards, and without the provider's cookies: here they would be the dashboard's.
+fn guarded(head: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(head.len() + GUARDS.len());
+    for (index, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let cookie = line.len() >= 11 && line[..11].eq_ignore_ascii_case(b"set-cookie:");
+        if !cookie {
+            out.extend_from_slice(line);
+        }
+        if index == 0 {
+            out.extend_from_slice(GUARDS.as_bytes());
+        }
     }
     out
 }

@@ -12,7 +12,8 @@ use crate::audit::{self, Who};
 use crate::config::Config;
 use crate::keys::{self, EditError, Editor, KeyRecord, KeyStore, Refusal, Reload};
 use crate::net::Deadlines;
-use crate::server::Control;
+use crate::server::{Control, Guest};
+use crate::worker::Worker;
 
 /// Everything that answers are made from.
 pub(super) struct Desk {
@@ -23,12 +24,18 @@ pub(super) struct Desk {
     pub(super) series: RefCell<Series>,
     pub(super) deadlines: Rc<Deadlines>,
     pub(super) started_at: i64,
+    pub(super) guest: RefCell<Guest>,
 }
 
 impl Desk {
     /// The configuration as it runs.
     pub(super) fn config(&self) -> Arc<Config> {
         self.control.current().config
+    }
+
+    /// A core's state, for requests of the port's own.
+    pub(super) fn worker(&self) -> Rc<Worker> {
+        self.guest.borrow_mut().worker(&self.control)
     }
 
     /// The record of a key's id.

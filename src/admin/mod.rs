@@ -14,14 +14,18 @@ mod desk;
 mod exposition;
 mod keys;
 mod overview;
+mod playground;
 mod process;
+mod provider_test;
 mod request;
 mod requests;
 mod routes;
 mod series;
 mod settings;
 mod token;
+mod usage;
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -140,6 +144,13 @@ struct Seat {
 impl Seat {
     async fn serve(self, stopped: oneshot::Receiver<()>, ready: mpsc::Sender<io::Result<()>>) {
         let deadlines = Deadlines::new(Instant::now());
+        let guest = match self.control.guest(&self.keys, &deadlines) {
+            Ok(guest) => guest,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
         let desk = Rc::new(Desk {
             control: self.control.clone(),
             keys: self.keys,
@@ -148,6 +159,7 @@ impl Seat {
             series: Default::default(),
             deadlines: deadlines.clone(),
             started_at: unix_seconds(),
+            guest: RefCell::new(guest),
         });
         let opened = self.bound.map(BoundListener::open).transpose();
         // The starter waits for exactly this.

@@ -8,7 +8,10 @@ use super::access::{self, Session};
 use super::answer::{Answer, Denial, Reply};
 use super::desk::Desk;
 use super::request::Request;
-use super::{accounts, assets, exposition, keys, overview, requests, settings};
+use super::{
+    accounts, assets, exposition, keys, overview, playground, provider_test, requests, settings,
+    usage,
+};
 use crate::audit::Who;
 use crate::clock::rfc3339;
 use crate::http::Method;
@@ -93,6 +96,9 @@ async fn api(
         (["keys", id], Method::Patch) => keys::change(desk, request, own(id), who).await?,
         (["keys", id], Method::Delete) => keys::delete(desk, request, own(id), who).await?,
         (["keys", id, "rotate"], Method::Post) => keys::rotate(desk, request, own(id), who).await?,
+        (["usage"], Method::Get) => usage::answer(desk, request).await?,
+        (["models"], Method::Get) => return playground::models(desk, request).await,
+        (["playground"], Method::Post) => return playground::run(desk, request).await,
         (["accounts"], Method::Get) => accounts::list(desk),
         (["accounts", account, "providers"], Method::Get) => accounts::providers(desk, account),
         (["accounts", account, "providers", provider], Method::Post) => {
@@ -103,6 +109,12 @@ async fn api(
         }
         (["accounts", account, "providers", provider, id], Method::Delete) => {
             accounts::remove(desk, own(account), provider, Some(own(id)), who).await?
+        }
+        (["accounts", account, "providers", provider, "test"], Method::Post) => {
+            provider_test::run(desk, account, provider, None).await?
+        }
+        (["accounts", account, "providers", provider, id, "test"], Method::Post) => {
+            provider_test::run(desk, account, provider, Some(id)).await?
         }
         _ => {
             return Err(match methods(segments) {
@@ -117,15 +129,17 @@ async fn api(
 /// The methods of a path that exists.
 fn methods(segments: &[&str]) -> Option<&'static str> {
     Some(match segments {
-        ["overview" | "requests" | "config" | "accounts"] => "GET, HEAD",
+        ["overview" | "requests" | "config" | "accounts" | "usage" | "models"] => "GET, HEAD",
         ["log"] => "GET, HEAD, PUT",
-        ["reload"] => "POST",
+        ["reload" | "playground"] => "POST",
         ["keys"] => "GET, HEAD, POST",
         ["keys", _] => "GET, HEAD, PATCH, DELETE",
         ["keys", _, "rotate"] => "POST",
         ["accounts", _, "providers"] => "GET, HEAD",
         ["accounts", _, "providers", _] => "POST, DELETE",
+        ["accounts", _, "providers", _, "test"] => "POST",
         ["accounts", _, "providers", _, _] => "DELETE",
+        ["accounts", _, "providers", _, _, "test"] => "POST",
         _ => return None,
     })
 }

@@ -253,10 +253,11 @@ impl<'w> Exchange<'w> {
         let credentials = auth::gather(head, bytes, query_key)?;
         let token = credentials.memory_key.ok_or(Fault::NoMemoryKey)?;
         let snapshot = self.worker.snapshot();
-        let key = snapshot
-            .authenticate(&token, clock::unix_seconds())
-            .ok_or(Fault::UnknownMemoryKey)?
-            .clone();
+        let known = snapshot.authenticate(&token, clock::unix_seconds());
+        let key = known
+            .cloned()
+            .or_else(|| self.worker.take_pass(&token))
+            .ok_or(Fault::UnknownMemoryKey)?;
         self.record.key_id = Some(key.id.clone());
         let provider_key = credentials
             .provider_key

@@ -80,6 +80,17 @@ pub async fn connect(
     Ok(Stream::tcp(stream))
 }
 
+/// Two ends of one connection inside this process.
+pub fn pair() -> io::Result<(Stream, Stream)> {
+    let end = |stream: std::os::unix::net::UnixStream| {
+        // As a listener's: epoll wants a socket that never blocks.
+        stream.set_nonblocking(super::driver_name() == "epoll")?;
+        UnixStream::from_std(stream).map(Stream::unix)
+    };
+    let (one, other) = std::os::unix::net::UnixStream::pair()?;
+    Ok((end(one)?, end(other)?))
+}
+
 impl Stream {
     pub(super) fn tcp(stream: TcpStream) -> Self {
         let hangup = Hangup::new(stream.as_raw_fd());

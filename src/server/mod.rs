@@ -3,6 +3,7 @@
 //! `cli` starts it and tests do the same on port 0. Every listener is bound before the first thread starts, so what
 //! can fail fails here and once. Threads are told to drain by message; nothing is shared but what `Shared` holds.
 
+mod guest;
 mod handover;
 mod worker;
 
@@ -23,6 +24,7 @@ use crate::plan::{Connectors, PlanError};
 use crate::upstream::Resolver;
 use crate::usage::{Carried, Settings, UsageStore};
 use crate::worker::{Shared, Ties, connections_max};
+pub use guest::Guest;
 use handover::Inherited;
 use worker::{Order, Seat};
 
@@ -357,11 +359,6 @@ impl Control {
     /// Whether this process was started by a router that hands over to it.
     pub fn has_predecessor(&self) -> bool {
         handover::has_predecessor()
-    }
-
-    /// Where providers' names are looked up.
-    pub fn resolver(&self) -> &Resolver {
-        &self.resolver
     }
 
     /// The vaults.

@@ -113,7 +113,7 @@ impl Seat {
     }
 }
 
-fn upstreams(
+pub(super) fn upstreams(
     config: &Config,
     plan: &Plan,
     resolver: &Resolver,

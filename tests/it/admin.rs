@@ -2,49 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{CHAT, Caller, Provider, Reply, Router, Setup, eventually};
-
-/// Asks the admin port of a router; `fields` are as they are, the host apart.
-fn ask_as(
-    router: &Router,
-    method: &str,
-    target: &str,
-    fields: &[(&str, &str)],
-    body: &str,
-) -> Reply {
-    let host = router.admin_addr().to_string();
-    let mut text = format!("{method} {target} HTTP/1.1\r\n");
-    if !fields.iter().any(|(name, _)| *name == "Host") {
-        text += &format!("Host: {host}\r\n");
-    }
-    for (name, value) in fields {
-        text += &format!("{name}: {value}\r\n");
-    }
-    if !body.is_empty() {
-        text += &format!("Content-Length: {}\r\n", body.len());
-    }
-    text += "\r\n";
-    text += body;
-    let mut caller = Caller::connect(router.admin_addr());
-    caller.send(text);
-    if method == "HEAD" {
-        caller.head().unwrap()
-    } else {
-        caller.reply()
-    }
-}
-
-/// The same with the admin token.
-pub fn ask(router: &Router, method: &str, target: &str, body: &str) -> Reply {
-    let bearer = format!("Bearer {}", router.admin_token());
-    ask_as(router, method, target, &[("Authorization", &bearer)], body)
-}
-
-#[track_caller]
-fn good(reply: Reply, status: u16) -> Value {
-    assert_eq!(reply.status, status, "{}", reply.text());
-    reply.json()
-}
+use crate::support::operator::{ask, ask_as, good};
+use crate::support::{CHAT, Caller, Provider, Router, Setup};
 
 fn router() -> (Provider, Router) {
     let provider = Provider::plain();
@@ -477,67 +436,4 @@ fn odd_requests_are_refused_in_words() {
             .status,
         400
     );
-}
-
-#[test]
-fn the_overview_and_the_last_requests_tell_what_happened() {
-    let (provider, router) = router();
-    for _ in 0..3 {
-        assert_eq!(router.post("/v1/chat/completions", CHAT).status, 200);
-    }
-    assert_eq!(router.ask("GET", "/v1/nope", &[]).status, 401);
-    drop(provider);
-    // An answer arrives a moment before it is counted.
-    eventually("four requests", || {
-        ask(&router, "GET", "/admin/v1/overview", "").json()["counts"]["requests"] == 4
-    });
-    let overview = good(ask(&router, "GET", "/admin/v1/overview", ""), 200);
-    assert_eq!(overview["counts"]["requests"], 4);
-    assert_eq!(overview["counts"]["errors"], 1);
-    assert_eq!(overview["errors"]["caller"], 1);
-    assert_eq!(overview["counts"]["keys_active"], 1);
-    assert_eq!(overview["data_url"], format!("http://{}", router.addr()));
-    assert!(overview["latency_ms"]["router"]["p50"].as_f64().unwrap() > 0.0);
-    let openai = overview["by_provider"].as_array().unwrap().iter();
-    let openai = openai
-        .clone()
-        .find(|row| row["provider"] == "openai")
-        .unwrap();
-    assert_eq!(openai["requests"], 3);
-    let recent = good(ask(&router, "GET", "/admin/v1/requests?limit=2", ""), 200);
-    let rows = recent["requests"].as_array().unwrap();
-    assert_eq!(rows.len(), 2);
-    assert_eq!(
-        (&rows[0]["status"], &rows[0]["side"]),
-        (&json!(401), &json!("caller"))
-    );
-    assert_eq!(rows[1]["route"], "/v1/chat/completions");
-    assert_eq!(rows[1]["model"], "gpt-4o");
-    assert!(rows[1]["total_ms"].as_f64().unwrap() > 0.0);
-    let config = good(ask(&router, "GET", "/admin/v1/config", ""), 200);
-    assert_eq!(config["sections"]["timeouts"]["head"], "10s");
-    assert_eq!(config["sections"]["admin"]["listen"], "127.0.0.1:0");
-    assert_eq!(config["sections"]["providers"]["openai"]["kind"], "openai");
-}
-
-#[test]
-fn a_reload_says_what_it_found() {
-    let (_provider, router) = router();
-    let unchanged = good(ask(&router, "POST", "/admin/v1/reload", ""), 200);
-    assert_eq!(unchanged["result"], "unchanged");
-    let snapshot = router.files.snapshot.clone();
-    let kept = std::fs::read(&snapshot).unwrap();
-    std::fs::write(&snapshot, &kept[..kept.len() - 1]).unwrap();
-    let refused = good(ask(&router, "POST", "/admin/v1/reload", ""), 200);
-    assert_eq!(refused["result"], "refused");
-    assert!(refused["reason"].is_string());
-    let metrics = ask_as(&router, "GET", "/metrics", &[], "");
-    assert!(
-        metrics
-            .text()
-            .contains("\nmemoryrouter_snapshot_refused 1\n")
-    );
-    std::fs::write(&snapshot, &kept).unwrap();
-    let back = good(ask(&router, "POST", "/admin/v1/reload", ""), 200);
-    assert_eq!(back["result"], "unchanged");
 }

@@ -22,6 +22,7 @@ mod http_cases;
 mod key_limits;
 mod limits;
 mod local;
+mod overview;
 mod pool;
 mod process;
 mod relatives;

@@ -4,6 +4,7 @@
 
 mod caller;
 mod message;
+pub mod operator;
 pub mod program;
 mod provider;
 mod router;

@@ -391,7 +391,9 @@ impl Shared {
                 &start.split(' ').collect::<Vec<_>>()[..],
                 fields.all("host").len(),
             ) {
-                (["POST", target, "HTTP/1.1"], 1) => Ok(((*target).to_owned(), fields, end)),
+                (["GET" | "POST", target, "HTTP/1.1"], 1) => {
+                    Ok(((*target).to_owned(), fields, end))
+                }
                 _ => Err(Broken::Doubtful(format!("{start:?} {fields:?}"))),
             }
         });
