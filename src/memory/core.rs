@@ -22,13 +22,11 @@ use super::log::Log;
 use super::queue::{Done, Queue};
 use super::seal::{Tag, VaultRef};
 use super::status::{Counters, StoreState, raise, raise_by};
-use super::vault::{Applied, Delete, Hot, Ready};
-use super::words::{MemoryId, NewMemory};
+use super::vault::{Applied, Hot, Ready};
+use super::words::{Delete, MemoryId, NewMemory};
 
 /// What is said to a vault while it is on its way, at most.
 const PENDING_MAX: usize = 1024;
-/// How many additions go by before a vault's RAM is counted anew.
-const RECOUNT_EVERY: usize = 32;
 /// A write lock is held for this many additions; those who search meanwhile get in between.
 const ADDED_AT_ONCE: usize = 128;
 
@@ -291,7 +289,6 @@ impl Core {
         also: Vec<Op>,
         done: Option<Done>,
     ) -> Added {
-        let count = memories.len();
         let ready: Vec<Ready> = memories
             .into_iter()
             .map(|memory| Ready::new(memory, &self.hasher))
@@ -299,27 +296,34 @@ impl Core {
         let mut added = Added::default();
         let mut ops = also;
         let mut ready = ready.into_iter().peekable();
+        let mut removals = None;
         loop {
             let mut vault = hot.write();
+            let removals_before = *removals.get_or_insert(vault.removals());
             let Applied {
                 ops: new,
                 ids,
                 duplicates,
+                full,
             } = vault.add(&hot.sealer, ready.by_ref().take(ADDED_AT_ONCE));
             ops.extend(new);
             added.stored += ids.len() as u64;
             added.duplicates += duplicates;
             added.ids.extend(ids);
+            raise_by(&self.counters.dropped, full);
             if ready.peek().is_some() {
                 continue;
+            }
+            if vault.removals() != removals_before {
+                // Removed between two pieces, and so not to be written behind its removal.
+                ops.retain(|op| !matches!(op, Op::Put { seq, .. } if !vault.holds(*seq)));
             }
             // Under the lock, so that the log gets a vault's changes in their order.
             if !ops.is_empty() || done.is_some() {
                 let ticket = self.queue.push(ops, done);
                 hot.ticket.store(ticket, Ordering::Release);
             }
-            let due = count >= RECOUNT_EVERY || vault.len().is_multiple_of(RECOUNT_EVERY);
-            let bytes = due.then(|| vault.ram_bytes());
+            let bytes = vault.recounted();
             drop(vault);
             if let Some(bytes) = bytes {
                 self.recount(hot, bytes);

@@ -13,12 +13,14 @@ use super::log::{LogError, guarded};
 use super::row::{self, Row};
 use super::seal::{Place, Sealer, Tag, VaultRef};
 use super::status::{StoreState, raise, raise_by};
-use super::vault::{Hot, Vault};
-use super::words::NewMemory;
+use super::vault::{Hot, Vault, Which};
+use super::words::{Delete, NewMemory};
 use crate::clock;
 
 /// How often a loader looks whether the log is open by now.
 const OPENING_LOOK: Duration = Duration::from_millis(5);
+/// How many memories are removed under one lock.
+const REMOVED_AT_ONCE: usize = 64;
 
 /// The thread's whole life.
 pub(super) fn run(core: &Core) {
@@ -49,13 +51,14 @@ fn work(core: &Core, job: Job) {
             let _ = reply.send(Written { result, durable });
         }
         Job::Delete(hot, which, reply) => {
+            let result = match &which {
+                Delete::All => clear(core, &hot),
+                Delete::One(id) => u64::from(remove(core, &hot, |_| vec![id.0])),
+                Delete::Session(session) => remove_many(core, &hot, &Which::Session(session)),
+            };
             let (done, durable) = oneshot::channel();
-            let mut vault = hot.write();
-            let (result, op) = vault.remove(&hot.sealer, &which, &core.hasher);
-            let ticket = core.queue.push(op, Some(done));
-            hot.ticket.store(ticket, Ordering::Release);
-            let bytes = vault.ram_bytes();
-            drop(vault);
+            core.queue.push([], Some(done));
+            let bytes = hot.read().ram_bytes();
             core.recount(&hot, bytes);
             let _ = reply.send(Written { result, durable });
         }
@@ -95,6 +98,7 @@ fn load(core: &Core, vault: &VaultRef) -> Result<Arc<Hot>, LogError> {
         }
     })?;
     loaded.set_next_seq(begun.next_seq);
+    loaded.settle();
     if damaged > 0 {
         raise_by(&core.counters.damaged, damaged);
         tracing::error!(vault = %sealer.id, rows = damaged, "memories cannot be read and are passed over");
@@ -127,6 +131,46 @@ fn take_in(core: &Core, hot: &Arc<Hot>, spooled: &[(u64, Vec<u8>)]) {
     core.add(hot, memories, vec![Op::Unspool { tag, numbers }], None);
 }
 
+fn clear(core: &Core, hot: &Hot) -> u64 {
+    let mut vault = hot.write();
+    let tag = hot.sealer.tag;
+    let ticket = core.queue.push([Op::Clear { tag }], None);
+    hot.ticket.store(ticket, Ordering::Release);
+    let gone = vault.clear();
+    drop(vault);
+    gone.stats().memories
+}
+
+/// Removes many a few at a time, so that those who search meanwhile get in between.
+fn remove_many(core: &Core, hot: &Hot, which: &Which<'_>) -> u64 {
+    let mut count = 0;
+    loop {
+        let mut some = 0;
+        let removed = remove(core, hot, |vault| {
+            let seqs = vault.some_of(which, REMOVED_AT_ONCE);
+            some = seqs.len();
+            seqs
+        });
+        if !removed {
+            return count;
+        }
+        count += some as u64;
+    }
+}
+
+/// Removes some from answers and then from the log; false if there were none.
+fn remove(core: &Core, hot: &Hot, which: impl FnOnce(&Vault) -> Vec<u64>) -> bool {
+    let mut vault = hot.write();
+    let seqs = which(&vault);
+    let op = vault.remove(&hot.sealer, seqs, &core.hasher);
+    let removed = op.is_some();
+    if removed {
+        let ticket = core.queue.push(op, None);
+        hot.ticket.store(ticket, Ordering::Release);
+    }
+    removed
+}
+
 /// What is older is not kept.
 fn oldest_ms(core: &Core) -> i64 {
     core.settings.retention.map_or(i64::MIN, |retention| {
@@ -144,11 +188,7 @@ fn retain(core: &Core) {
         return;
     }
     for hot in core.all_hot() {
-        let mut vault = hot.write();
-        if let (1.., Some(op)) = vault.remove_older(&hot.sealer, oldest, &core.hasher) {
-            let ticket = core.queue.push([op], None);
-            hot.ticket.store(ticket, Ordering::Release);
-        }
+        remove_many(core, &hot, &Which::OlderThan(oldest));
     }
     let rows: Vec<(Tag, Vec<u64>)> = core.log.older_than(row::day(oldest)).unwrap_or_default();
     if !rows.is_empty() {

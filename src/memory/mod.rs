@@ -31,6 +31,7 @@ pub mod words;
 pub use self::core::{Added, MemorySettings};
 pub use seal::VaultRef;
 pub use status::{BOUNDS_MICROS, MemoryStatus, StoreState, Times};
-pub use store::{Browse, MemoryError, MemoryStore};
-pub use vault::{Delete, Exported, VaultStats};
-pub use words::{MemoryId, NewMemory, Query, Recalled, Role, Window};
+pub use store::{MemoryError, MemoryStore};
+pub use words::{
+    Browse, Delete, Exported, MemoryId, NewMemory, Query, Recalled, Role, VaultStats, Window,
+};

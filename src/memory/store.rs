@@ -16,8 +16,8 @@ use super::change::Op;
 use super::core::{Added, Core, Found, Job, MemorySettings};
 use super::seal::{self, VaultRef};
 use super::status::{MemoryStatus, StoreState, raise, raise_by};
-use super::vault::{Delete, Exported, Hot, VaultStats};
-use super::words::{MemoryId, NewMemory, Query, Recalled};
+use super::vault::Hot;
+use super::words::{Browse, Delete, Exported, MemoryId, NewMemory, Query, Recalled, VaultStats};
 use super::{loader, writer};
 
 /// Texts up to this length, together, are analysed where they are captured; longer ones by a loader.
@@ -53,21 +53,6 @@ impl fmt::Display for MemoryError {
 }
 
 impl std::error::Error for MemoryError {}
-
-/// A look through a vault.
-#[derive(Clone, Debug, Default)]
-pub struct Browse<'a> {
-    /// What to look for; empty lists all, newest first.
-    pub text: &'a str,
-    /// Of this session only.
-    pub session: Option<&'a str>,
-    /// How many.
-    pub limit: usize,
-    /// Only such as are older than this one.
-    pub before: Option<MemoryId>,
-    /// What time it is.
-    pub now_ms: i64,
-}
 
 /// Memory, open or on its way to be.
 #[derive(Clone)]

@@ -16,11 +16,14 @@ use super::rank::{Hit, rank};
 use super::row::{self, Row};
 use super::seal::Sealer;
 use super::select::select;
-use super::store::Browse;
-use super::words::{MemoryId, NewMemory, Query, Recalled, Role};
+use super::words::{
+    Browse, Exported, MemoryId, NewMemory, Query, Recalled, Role, VaultStats, Window,
+};
 
 /// What an allocation costs beside its bytes, and a table per entry beside key and value.
 const OVERHEAD: usize = 16;
+/// How many memories come or go before RAM is counted anew; in a large vault, a sixteenth of it.
+const RECOUNT_LEAST: usize = 16;
 
 /// A memory ready to be added: analysed, encoded, and hashed for the look-up of its twin.
 pub(super) struct Ready {
@@ -103,49 +106,18 @@ pub(super) struct Vault {
     next_seq: u64,
     text_bytes: usize,
     total_tokens: u64,
+    /// How often something was removed.
+    removals: u64,
+    /// How many it held when its RAM was counted.
+    counted_at: usize,
 }
 
-/// What a vault holds, in numbers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct VaultStats {
-    /// How many memories.
-    pub memories: u64,
-    /// Their tokens, about.
-    pub total_tokens: u64,
-    /// The earliest and the latest time.
-    pub oldest_ms: Option<i64>,
-    /// The latest.
-    pub newest_ms: Option<i64>,
-    /// Sessions that hold a memory.
-    pub sessions: u64,
-    /// Bytes of their texts.
-    pub bytes: u64,
-}
-
-/// A memory as it leaves for a file or a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exported {
-    /// Its id.
-    pub id: MemoryId,
-    /// What was said.
-    pub text: String,
-    /// By whom.
-    pub role: Role,
-    /// When.
-    pub at_ms: i64,
-    /// In which session.
-    pub session: Option<String>,
-}
-
-/// Which memories go.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Delete {
-    /// This one.
-    One(MemoryId),
+/// Which of many go.
+pub(super) enum Which<'a> {
     /// Those of a session.
-    Session(String),
-    /// All of the vault.
-    All,
+    Session(&'a str),
+    /// Those from before a time.
+    OlderThan(i64),
 }
 
 /// What came of memories that were given.
@@ -154,23 +126,21 @@ pub(super) struct Applied {
     pub(super) ops: Vec<Op>,
     pub(super) ids: Vec<MemoryId>,
     pub(super) duplicates: u64,
+    /// How many the vault has no room for: it holds more than any person says in a life.
+    pub(super) full: usize,
 }
 
 impl Vault {
-    /// An empty one whose next memory has this number.
-    pub(super) fn starting_at(next_seq: u64) -> Self {
-        Self {
-            next_seq,
-            ..Self::default()
-        }
-    }
-
     pub(super) fn set_next_seq(&mut self, next_seq: u64) {
         self.next_seq = self.next_seq.max(next_seq);
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.kept.len()
+    pub(super) fn removals(&self) -> u64 {
+        self.removals
+    }
+
+    pub(super) fn holds(&self, seq: u64) -> bool {
+        self.get(seq).is_some()
     }
 
     /// Takes a row that is in the log.
@@ -180,7 +150,8 @@ impl Vault {
         self.next_seq = self.next_seq.max(seq.saturating_add(1));
     }
 
-    fn put(&mut self, seq: u64, row: Row, hash: u64) {
+    /// False if there is no room.
+    fn put(&mut self, seq: u64, row: Row, hash: u64) -> bool {
         let Row { memory, analysed } = row;
         let tokens = tokens(&memory.text);
         let entry = Entry {
@@ -191,7 +162,7 @@ impl Vault {
             analysed: &analysed,
         };
         if !self.index.add(&entry) {
-            return;
+            return false;
         }
         let session = memory.session.map(|session| {
             let known = self.sessions.get_key_value(session.as_str());
@@ -210,6 +181,7 @@ impl Vault {
             session,
             text: memory.text.into(),
         });
+        true
     }
 
     /// Adds what is not there yet; the changes are for the log.
@@ -229,65 +201,50 @@ impl Vault {
                 applied.duplicates += 1;
                 continue;
             }
-            let seq = self.next_seq;
+            let (seq, day) = (self.next_seq, row::day(row.memory.at_ms));
+            if !self.put(seq, row, hash) {
+                applied.full += 1;
+                continue;
+            }
             self.next_seq += 1;
             applied.ids.push(MemoryId(seq));
             applied.ops.push(Op::Put {
                 sealer: sealer.clone(),
                 seq,
-                day: row::day(row.memory.at_ms),
+                day,
                 record,
             });
-            self.put(seq, row, hash);
         }
         applied
     }
 
-    /// Takes memories out of answers; the change is for the log.
-    pub(super) fn remove(
-        &mut self,
-        sealer: &Sealer,
-        which: &Delete,
-        hasher: &RandomState,
-    ) -> (u64, Option<Op>) {
-        let tag = sealer.tag;
-        let seqs = match which {
-            Delete::All => {
-                let count = self.kept.len() as u64;
-                *self = Self::starting_at(self.next_seq);
-                return (count, Some(Op::Clear { tag }));
-            }
-            Delete::One(id) => self.get(id.0).map(|kept| kept.seq).into_iter().collect(),
-            Delete::Session(session) => {
-                let of_session = |kept: &&Kept| kept.session.as_deref() == Some(session);
-                let found = self.kept.iter().filter(of_session);
-                found.map(|kept| kept.seq).collect()
-            }
+    /// Takes all memories out; what comes next is numbered on. The old vault is for dropping without the lock.
+    pub(super) fn clear(&mut self) -> Self {
+        let empty = Self {
+            next_seq: self.next_seq,
+            removals: self.removals + 1,
+            ..Self::default()
         };
-        self.remove_all(sealer, seqs, hasher)
+        std::mem::replace(self, empty)
     }
 
-    /// The same for all that is older than a retention rule allows.
-    pub(super) fn remove_older(
-        &mut self,
-        sealer: &Sealer,
-        than_ms: i64,
-        hasher: &RandomState,
-    ) -> (u64, Option<Op>) {
-        let old = self.kept.iter().filter(|kept| kept.at_ms < than_ms);
-        let seqs = old.map(|kept| kept.seq).collect();
-        self.remove_all(sealer, seqs, hasher)
+    /// The numbers of some that are to go, at most so many: of a session, or older than a time.
+    pub(super) fn some_of(&self, which: &Which<'_>, at_most: usize) -> Vec<u64> {
+        let goes = |kept: &&Kept| match which {
+            Which::Session(session) => kept.session.as_deref() == Some(*session),
+            Which::OlderThan(at_ms) => kept.at_ms < *at_ms,
+        };
+        let found = self.kept.iter().filter(goes).take(at_most);
+        found.map(|kept| kept.seq).collect()
     }
 
-    fn remove_all(
+    /// Takes memories out of answers, by their numbers in their order; the change is for the log.
+    pub(super) fn remove(
         &mut self,
         sealer: &Sealer,
         seqs: Vec<u64>,
         hasher: &RandomState,
-    ) -> (u64, Option<Op>) {
-        if seqs.is_empty() {
-            return (0, None);
-        }
+    ) -> Option<Op> {
         // Both are in the order of their numbers.
         let mut next = seqs.iter().copied().peekable();
         let gone: Vec<Kept> = self
@@ -311,8 +268,12 @@ impl Vault {
                 }
             }
         }
+        if gone.is_empty() {
+            return None;
+        }
+        self.removals += 1;
         let tag = sealer.tag;
-        (gone.len() as u64, Some(Op::Remove { tag, seqs }))
+        Some(Op::Remove { tag, seqs })
     }
 
     fn get(&self, seq: u64) -> Option<&Kept> {
@@ -388,6 +349,23 @@ impl Vault {
         }
     }
 
+    /// After a cold load: gives back what growing took too much of.
+    pub(super) fn settle(&mut self) {
+        self.index.shrink();
+        self.kept.shrink_to_fit();
+        self.by_text.shrink_to_fit();
+    }
+
+    /// RAM that it takes, about, if it has grown or shrunk by enough for a new count.
+    pub(super) fn recounted(&mut self) -> Option<usize> {
+        let slack = RECOUNT_LEAST.max(self.counted_at / 16);
+        if self.kept.len().abs_diff(self.counted_at) < slack {
+            return None;
+        }
+        self.counted_at = self.kept.len();
+        Some(self.ram_bytes())
+    }
+
     /// RAM that it takes, about.
     pub(super) fn ram_bytes(&self) -> usize {
         size_of::<Hot>()
@@ -409,7 +387,7 @@ impl Kept {
             at_ms: self.at_ms,
             session: self.session.as_deref().map(str::to_owned),
             score,
-            window: super::words::Window::of(self.at_ms, now_ms),
+            window: Window::of(self.at_ms, now_ms),
             tokens: self.tokens,
         }
     }

@@ -151,6 +151,64 @@ pub struct Recalled {
     pub tokens: u32,
 }
 
+/// A look through a vault.
+#[derive(Clone, Debug, Default)]
+pub struct Browse<'a> {
+    /// What to look for; empty lists all, newest first.
+    pub text: &'a str,
+    /// Of this session only.
+    pub session: Option<&'a str>,
+    /// How many.
+    pub limit: usize,
+    /// Only such as are older than this one.
+    pub before: Option<MemoryId>,
+    /// What time it is.
+    pub now_ms: i64,
+}
+
+/// What a vault holds, in numbers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VaultStats {
+    /// How many memories.
+    pub memories: u64,
+    /// Their tokens, about.
+    pub total_tokens: u64,
+    /// The earliest and the latest time.
+    pub oldest_ms: Option<i64>,
+    /// The latest.
+    pub newest_ms: Option<i64>,
+    /// Sessions that hold a memory.
+    pub sessions: u64,
+    /// Bytes of their texts.
+    pub bytes: u64,
+}
+
+/// A memory as it leaves for a file or a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exported {
+    /// Its id.
+    pub id: MemoryId,
+    /// What was said.
+    pub text: String,
+    /// By whom.
+    pub role: Role,
+    /// When.
+    pub at_ms: i64,
+    /// In which session.
+    pub session: Option<String>,
+}
+
+/// Which memories go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Delete {
+    /// This one.
+    One(MemoryId),
+    /// Those of a session.
+    Session(String),
+    /// All of the vault.
+    All,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,8 +5,8 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::MemoryError;
@@ -14,7 +14,7 @@ use super::change::Op;
 use super::compact::{self, Compaction};
 use super::core::{Core, Job};
 use super::log::LogError;
-use super::queue::Batch;
+use super::queue::{Batch, Done};
 use super::row::Row;
 use super::seal::{NONCE_BYTES, Place};
 use super::spool::{self, Taken};
@@ -51,6 +51,10 @@ struct Writer<'c> {
     compaction: Option<Compaction>,
     compacted_at: Instant,
     removed_bytes: u64,
+    /// Who waits for a compaction that begins from now on.
+    asked: Vec<Done>,
+    /// Who waits for the one that runs.
+    awaited: Vec<Done>,
 }
 
 /// The thread's whole life.
@@ -67,9 +71,13 @@ pub(super) fn run(core: &Core) {
         compaction: None,
         compacted_at: now,
         removed_bytes: 0,
+        asked: Vec::new(),
+        awaited: Vec::new(),
     };
     writer.open();
     loop {
+        // Asked before the batch is taken: what was removed before somebody asked is in it, and gone before the copying.
+        writer.asked.append(&mut writer.waiting_for_compaction());
         let (batch, closing) = core.queue.take(writer.patience());
         writer.hold(batch);
         if closing || core.ended.load(Ordering::Relaxed) {
@@ -90,12 +98,12 @@ pub(super) fn run(core: &Core) {
     }
 }
 
-impl Writer<'_> {
+impl<'c> Writer<'c> {
     fn patience(&self) -> Option<Duration> {
         match self.core.counters.state() {
             StoreState::Opening => Some(LOCKED_RETRY),
             StoreState::Failed(_) => Some(RETRY / 4),
-            _ if self.compaction.is_some() => Some(Duration::ZERO),
+            _ if self.compaction.is_some() || !self.asked.is_empty() => Some(Duration::ZERO),
             _ => None,
         }
     }
@@ -222,7 +230,8 @@ impl Writer<'_> {
     /// Nobody waits for a log that cannot be written; what they gave stays held.
     fn refuse_waiting(&mut self) {
         if let StoreState::Failed(reason) = self.core.counters.state() {
-            for done in self.held.done.drain(..) {
+            let waiting = self.held.done.drain(..).chain(self.asked.drain(..));
+            for done in waiting.chain(self.awaited.drain(..)) {
                 let _ = done.send(Err(MemoryError::Unavailable(reason.clone())));
             }
         }
@@ -293,6 +302,7 @@ impl Writer<'_> {
             if !self.compaction_due() {
                 return;
             }
+            self.awaited.append(&mut self.asked);
             match Compaction::start(&core.log) {
                 Ok(compaction) => self.compaction = Some(compaction),
                 Err(error) => return self.give_up_compaction(&error),
@@ -316,14 +326,14 @@ impl Writer<'_> {
     }
 
     fn compaction_due(&self) -> bool {
-        let asked = !self.waiting_for_compaction().is_empty();
+        let asked = !self.asked.is_empty();
         let size = fs::metadata(self.core.log.path()).map_or(0, |metadata| metadata.len());
         let much = self.removed_bytes >= REMOVED_BYTES.max(size / 10);
         let long_ago = self.removed_bytes > 0 && self.compacted_at.elapsed() >= COMPACT_AFTER;
         asked || much || long_ago
     }
 
-    fn waiting_for_compaction(&self) -> std::sync::MutexGuard<'_, Vec<super::queue::Done>> {
+    fn waiting_for_compaction(&self) -> MutexGuard<'c, Vec<Done>> {
         let waiting = self.core.compactions.lock();
         waiting.unwrap_or_else(PoisonError::into_inner)
     }
@@ -333,7 +343,7 @@ impl Writer<'_> {
         self.compacted_at = Instant::now();
         self.removed_bytes = self.core.log.removed_bytes().unwrap_or_default();
         raise(&self.core.counters.compactions);
-        for done in self.waiting_for_compaction().drain(..) {
+        for done in self.awaited.drain(..) {
             let _ = done.send(Ok(()));
         }
     }
@@ -345,7 +355,7 @@ impl Writer<'_> {
         // Not at once again: a full disk stays full for a while.
         self.compacted_at = Instant::now();
         self.removed_bytes = 0;
-        for done in self.waiting_for_compaction().drain(..) {
+        for done in self.awaited.drain(..) {
             let _ = done.send(Err(MemoryError::Unavailable(error.reason.clone())));
         }
     }
@@ -362,7 +372,9 @@ impl Writer<'_> {
         self.core.log.close();
         self.spool();
         self.core.counters.set_state(StoreState::Closed);
-        for done in self.waiting_for_compaction().drain(..) {
+        self.asked.append(&mut self.waiting_for_compaction());
+        self.asked.append(&mut self.awaited);
+        for done in self.asked.drain(..) {
             let _ = done.send(Err(MemoryError::Closed));
         }
     }
