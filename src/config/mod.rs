@@ -215,7 +215,24 @@ pub struct Usage {
     pub compact_after: Duration,
     /// The operator's own prices.
     pub prices: PathBuf,
+    /// How tokens of streams are known whose callers do not ask for counts.
+    pub stream: StreamUsage,
 }
+
+/// How the tokens of a stream are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamUsage {
+    /// The provider is asked, and the caller sees nothing of it.
+    Exact,
+    /// By what the provider says without being asked, else by the length of the texts.
+    Estimate,
+}
+
+/// The words for it.
+const STREAM_USAGE: &[(&str, StreamUsage)] = &[
+    ("exact", StreamUsage::Exact),
+    ("estimate", StreamUsage::Estimate),
+];
 
 /// `[errors]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

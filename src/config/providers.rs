@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::base_url::BaseUrl;
 use super::reader::{Section, Value, Wrong, nearest, one_or_many, parsed, string, word};
+use super::{STREAM_USAGE, StreamUsage};
 use crate::provider::{Dialect, Kind};
 
 /// The name of the built-in provider for trying out; no table of the file can take it.
@@ -66,6 +67,8 @@ pub struct Provider {
     pub ca: Option<PathBuf>,
     /// Only of kind `Azure`.
     pub azure: Option<Azure>,
+    /// Whether it may be asked for counts of a stream.
+    pub usage: StreamUsage,
 }
 
 impl Provider {
@@ -244,6 +247,7 @@ impl Provider {
             base_urls: Vec::new(),
             ca: None,
             azure,
+            usage: stream_usage(name, kind),
         }
     }
 
@@ -256,6 +260,7 @@ impl Provider {
             self.kind = kind;
             self.dialects = plain.dialects;
             self.azure = plain.azure;
+            self.usage = plain.usage;
         }
         let kind = self.kind;
         let mut given = false;
@@ -271,6 +276,7 @@ impl Provider {
             self.aliases = aliases;
         }
         self.ca = section.optional("ca", parsed(|text| super::sections::path(text, dir)));
+        self.usage = section.value("usage", self.usage, word(STREAM_USAGE));
         if let Some(azure) = &mut self.azure {
             azure.deployment = section.optional("deployment", parsed(azure_word));
             azure.api_version =
@@ -282,6 +288,16 @@ impl Provider {
             });
         }
         given
+    }
+}
+
+/// Those that are known to answer with one event more, and nothing else. Most others send counts without being asked, and
+/// engines of one's own may refuse a member that they do not know.
+fn stream_usage(name: &str, kind: Kind) -> StreamUsage {
+    match kind {
+        Kind::OpenAi if name == "openai" => StreamUsage::Exact,
+        Kind::Azure => StreamUsage::Exact,
+        _ => StreamUsage::Estimate,
     }
 }
 

@@ -20,6 +20,7 @@ use super::{
     Admin, Config, Cors, Demo, ErrorFormat, Errors, Keys, Limits, Listen, Log, LogFormat, Memory,
     Metrics, Server, Timeouts, TlsFiles, Usage,
 };
+use super::{STREAM_USAGE, StreamUsage};
 use crate::catalogue::Catalogue;
 
 const KIB: usize = 1 << 10;
@@ -249,6 +250,8 @@ fn read_usage(section: &mut Section<'_>, dir: &Path) -> Usage {
         retention: section.value("retention", 400 * DAY, duration(DAY, 36_500 * DAY)),
         // A week by the hour is what one looks at after an incident; beyond that a row a day is enough.
         compact_after: section.value("compact_after", 7 * DAY, duration(DAY, 400 * DAY)),
+        // What is billed must be what was used.
+        stream: section.value("stream", StreamUsage::Exact, word(STREAM_USAGE)),
         // Beside the configuration, since both are the operator's to write.
         prices: section.value(
             "prices",

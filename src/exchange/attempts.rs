@@ -9,10 +9,10 @@ use std::time::Instant;
 
 use super::body::Request;
 use super::order::{Order, Route};
-use super::{Exchange, Stop, Tenant};
+use super::{Exchange, Stop, Tenant, is_event_stream};
 use crate::config::ProviderId;
 use crate::error::{Fault, Wait};
-use crate::http::Framing;
+use crate::http::{Framing, Name};
 use crate::metrics;
 use crate::plan::Base;
 use crate::secret::Secret;
@@ -22,6 +22,8 @@ use crate::upstream::{self, Answer, DialError, Failure, OriginId, Outgoing, Sent
 pub(super) struct Attempt {
     pub(super) answer: Box<Answer>,
     pub(super) framing: Framing,
+    /// It is a stream with counts that the caller did not ask for.
+    pub(super) cut: bool,
 }
 
 /// One way to be answered: a provider and what pays it.
@@ -76,17 +78,14 @@ pub(super) async fn answer(
                 if last {
                     return Ok(attempt);
                 }
-                let Attempt {
-                    mut answer,
-                    framing,
-                } = attempt;
-                match answer.reclaim_outgoing() {
+                let mut attempt = attempt;
+                match attempt.answer.reclaim_outgoing() {
                     Some(outgoing) => {
                         request.restore_body(outgoing.body);
-                        held = Some((Attempt { answer, framing }, provider));
+                        held = Some((attempt, provider));
                     }
                     // Answered before it had read everything: nothing to hold on to.
-                    None => request.restore_body(answer.discard().await.body),
+                    None => request.restore_body(attempt.answer.discard().await.body),
                 }
             }
             Tried::NotReached(why) | Tried::Unanswered(why) => {
@@ -176,7 +175,7 @@ async fn try_candidate(
             }
         };
         let outgoing = order.outgoing(candidate.route, candidate.key, base, request, worker)?;
-        return send(
+        let mut tried = send(
             connection,
             outgoing,
             base,
@@ -185,7 +184,17 @@ async fn try_candidate(
             watch,
             exchange,
         )
-        .await;
+        .await?;
+        if let Tried::Answered(attempt) = &mut tried {
+            attempt.cut = order.asks_for_usage(candidate.route, worker)
+                && is_event_stream(&attempt.answer)
+                && attempt
+                    .answer
+                    .head
+                    .first(Name::ContentEncoding, &attempt.answer.bytes)
+                    .is_none();
+        }
+        return Ok(tried);
     }
     Ok(Tried::NotReached(fault))
 }
@@ -243,7 +252,13 @@ async fn send(
             Sent::Failed(failure, outgoing) => (failure, outgoing),
             Sent::Answered(answer) => {
                 match Framing::of_response(&answer.head, &answer.bytes, crate::http::Method::Post) {
-                    Ok(framing) => return Ok(Tried::Answered(Attempt { answer, framing })),
+                    Ok(framing) => {
+                        return Ok(Tried::Answered(Attempt {
+                            answer,
+                            framing,
+                            cut: false,
+                        }));
+                    }
                     Err(error) => {
                         tracing::warn!(
                             provider,

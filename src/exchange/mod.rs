@@ -16,19 +16,21 @@ use crate::auth::{self, ModeSuffix};
 use crate::clock;
 use crate::config::ErrorFormat;
 use crate::error::Fault;
-use crate::http::head::{Head, RequestLine, StatusLine};
+use crate::http::head::{Head, RequestLine};
 use crate::http::{Framing, Method, Name, Version, encode, framing};
 use crate::metrics::Live;
 use crate::net::{Deadline, Reader, Writer};
 use crate::provider::Dialect;
 use crate::provider::answer::Observed;
 use crate::record::{Ended, Record};
-use crate::relay::{self, End, Tap};
+use crate::relay::{self, End, Tap, UsageCut};
 use crate::respond::{self, Context};
 use crate::route::{self, Endpoint, Miss};
 use crate::secret::Secret;
 use crate::upstream::{Answer, Watch};
 use crate::worker::Worker;
+
+use attempts::Attempt;
 
 pub use refuse::{refuse_head, turn_away};
 
@@ -173,7 +175,7 @@ impl<'w> Exchange<'w> {
 
         let mut watch = Watch::new(&mut caller.reader);
         let attempt = attempts::answer(&order, request, &tenant, &mut watch, self).await?;
-        let head = self.response_head(&attempt.answer.head, &attempt.answer.bytes, attempt.framing);
+        let head = self.response_head(&attempt);
         let worker = self.worker;
         let _live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
         let mut tap = self.tap(&attempt.answer, operation.dialect);
@@ -182,6 +184,7 @@ impl<'w> Exchange<'w> {
             deadline: &caller.deadline,
             version: self.version,
             stream_idle_timeout: self.worker.config.timeouts.stream_idle,
+            cut: attempt.cut.then(UsageCut::default),
         };
         let outcome = relay::relay(
             attempt.answer,
@@ -291,12 +294,8 @@ impl<'w> Exchange<'w> {
     }
 
     /// A provider's head as the caller gets it, its own fields untouched.
-    fn response_head(
-        &mut self,
-        head: &Head<StatusLine>,
-        bytes: &[u8],
-        framing: Framing,
-    ) -> Vec<u8> {
+    fn response_head(&mut self, attempt: &Attempt) -> Vec<u8> {
+        let (head, bytes) = (&attempt.answer.head, &attempt.answer.bytes);
         self.record.status = Some(head.line.status);
         let id = head
             .first(Name::XRequestId, bytes)
@@ -307,7 +306,7 @@ impl<'w> Exchange<'w> {
             &mut out,
             head,
             bytes,
-            relay::framing_for(framing, self.version),
+            relay::framing_for(attempt.framing, self.version, attempt.cut),
         );
         respond::common(&mut out, &self.context());
         out.extend_from_slice(b"\r\n");
@@ -323,7 +322,9 @@ impl<'w> Exchange<'w> {
         )
     }
 
-    fn observed(&mut self, seen: Observed) {
+    fn observed(&mut self, mut seen: Observed) {
+        let whole = self.record.ended == Ended::Relayed(End::Complete);
+        seen.estimate(self.record.request_bytes, whole);
         self.record.usage = seen.usage;
         let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
         if failed && self.record.ended == Ended::Relayed(End::Complete) {

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::Tenant;
 use super::body::Request;
-use crate::config::ProviderId;
+use crate::config::{ProviderId, StreamUsage};
 use crate::error::Fault;
 use crate::http::Name;
 use crate::http::encode::{self, CredentialLine, UpstreamHead, contains_memory_key};
@@ -19,7 +19,7 @@ use crate::provider::query::{clean_query, percent_decode};
 use crate::provider::routing::{Choice, Misroute};
 use crate::provider::splice::{Piece, Splices};
 use crate::provider::upstream_form::{self, Address};
-use crate::provider::{Dialect, Kind, multipart};
+use crate::provider::{Dialect, Kind, multipart, stream_usage};
 use crate::secret::Secret;
 use crate::upstream::{Outgoing, Part};
 use crate::worker::Worker;
@@ -42,6 +42,8 @@ pub(super) struct Order<'a> {
     operation: &'a Operation<'a>,
     body: RequestBody,
     query: Option<String>,
+    /// What makes a stream end with counts, where its caller did not ask for them.
+    usage_question: Option<(Range<usize>, Vec<u8>)>,
 }
 
 /// A provider that can serve the order.
@@ -94,11 +96,16 @@ pub(super) fn take<'a>(
         .query(&request.bytes)
         .and_then(clean_query)
         .map(|query| query.into_owned());
+    let counted = matches!(operation.task, Task::ChatCompletions | Task::Completions);
+    let usage_question = counted
+        .then(|| stream_usage::question(&body, request.body()))
+        .flatten();
     Ok(Order {
         model,
         routes,
         operation,
         body,
+        usage_question,
         query,
     })
 }
@@ -197,6 +204,13 @@ fn check_repeats(
 }
 
 impl Order<'_> {
+    /// Whether this provider is asked for counts that the caller did not ask for.
+    pub(super) fn asks_for_usage(&self, route: &Route, worker: &Worker) -> bool {
+        self.usage_question.is_some()
+            && worker.config.usage.stream == StreamUsage::Exact
+            && worker.config.providers.get(route.provider).usage == StreamUsage::Exact
+    }
+
     /// The request for one provider, over `request`'s buffer, which comes back with it.
     pub(super) fn outgoing(
         &self,
@@ -208,10 +222,17 @@ impl Order<'_> {
     ) -> Result<Outgoing, Fault> {
         let provider = worker.config.providers.get(route.provider);
         // Edits of one pass over one body do not overlap; should they, the body is not what it seemed.
-        let splices = self
+        let mut splices = self
             .body
             .edits(request.body(), &route.prefix)
             .map_err(|_| Fault::InvalidJson)?;
+        if let Some((range, question)) = &self.usage_question
+            && self.asks_for_usage(route, worker)
+        {
+            splices
+                .replace(range.clone(), question.as_slice())
+                .map_err(|_| Fault::InvalidJson)?;
+        }
         let address = Address {
             kind: provider.kind,
             base_path: &base.path,

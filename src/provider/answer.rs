@@ -10,6 +10,9 @@ use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _};
 
 use super::Dialect;
 
+/// Where nobody counts, a token is taken to be this many bytes.
+const BYTES_PER_TOKEN: u64 = 4;
+
 /// Tokens of one exchange by the provider's own count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -34,6 +37,8 @@ pub struct Observed {
     pub usage: Usage,
     /// The answer is or holds an error, under whatever status.
     pub error: bool,
+    /// Bytes of what a stream's events say, as they are spelled: for estimates.
+    pub said_bytes: u64,
     /// The answer's text, where it was asked for.
     pub text: String,
 }
@@ -59,7 +64,11 @@ struct Counts {
     completion_tokens_details: Option<Details>,
     cache_read_input_tokens: Option<u64>,
     cache_creation_input_tokens: Option<u64>,
-    #[serde(rename = "cachedContentTokenCount")]
+    #[serde(
+        rename = "cachedContentTokenCount",
+        alias = "prompt_cache_hit_tokens",
+        alias = "cached_tokens"
+    )]
     cached_content: Option<u64>,
     #[serde(rename = "thoughtsTokenCount")]
     thoughts: Option<u64>,
@@ -121,6 +130,7 @@ impl Observed {
             self.error = true;
         }
         self.counts(dialect, data);
+        self.said_bytes += said_bytes(data) as u64;
         if with_text && let Some(text) = delta_text(dialect, data) {
             self.text.push_str(&text);
         }
@@ -136,6 +146,21 @@ impl Observed {
         if let Some(text) = whole_text(dialect, body) {
             self.text = text;
         }
+    }
+
+    /// Puts estimates where the provider did not count: all of it in a stream whose end with the counts did not come
+    /// or was not asked for. `request_bytes` went up; `whole` is a stream that came to its end.
+    pub fn estimate(&mut self, request_bytes: u64, whole: bool) {
+        let tokens = |bytes: u64| bytes.div_ceil(BYTES_PER_TOKEN);
+        let said = tokens(self.said_bytes);
+        // What Anthropic counts at the start of a stream is not what it says until its caller leaves.
+        let counted = self.usage.output.filter(|output| whole || *output >= said);
+        if said == 0 || counted.is_some() {
+            return;
+        }
+        self.usage.output = Some(said);
+        self.usage.input = self.usage.input.or(Some(tokens(request_bytes)));
+        self.usage.estimated = true;
     }
 
     fn counts(&mut self, dialect: Dialect, bytes: &[u8]) {
@@ -157,6 +182,32 @@ impl Observed {
             end = at;
         }
     }
+}
+
+/// The members of an event that hold what the model says: texts, thoughts, arguments of calls.
+const SAYING: [&[u8]; 7] = [
+    b"\"content\"",
+    b"\"text\"",
+    b"\"delta\"",
+    b"\"arguments\"",
+    b"\"thinking\"",
+    b"\"partial_json\"",
+    b"\"reasoning_content\"",
+];
+
+/// How long the strings are that an event adds to an answer. Ends of streams repeat it all, and hold no delta.
+fn said_bytes(data: &[u8]) -> usize {
+    let start = memmem::find(data, b"\"delta\"").or_else(|| memmem::find(data, b"\"text\""));
+    let Some(delta) = start.and_then(|start| data.get(start..)) else {
+        return 0;
+    };
+    let said = SAYING.iter().filter_map(|name| {
+        let behind = &delta[memmem::find(delta, name)? + name.len()..];
+        let value = behind.trim_ascii_start().strip_prefix(b":")?;
+        let string = value.trim_ascii_start().strip_prefix(b"\"")?;
+        Some(super::json::skip_string(string, 0).ok()?.0 - 1)
+    });
+    said.sum()
 }
 
 /// The object that follows `: ` at the start of `bytes`, whole.

@@ -136,6 +136,12 @@ pub struct RequestBody {
     pub has_input: bool,
     /// `stream`, if it is a boolean.
     pub stream: Option<bool>,
+    /// The last `stream_options`, whatever it is.
+    pub stream_options: Option<Range<usize>>,
+    /// There are several.
+    pub stream_options_repeated: bool,
+    /// Behind the opening brace.
+    pub members_start: usize,
     /// The router's own fields.
     pub settings: Settings,
     /// The bytes that must not go upstream, in order, without overlap.

@@ -18,6 +18,7 @@ pub mod pattern;
 pub mod query;
 pub mod routing;
 pub mod splice;
+pub mod stream_usage;
 pub mod upstream_form;
 
 /// A wire format that applications speak.

@@ -4,6 +4,7 @@
 //! written, before the next one is read: that await is the back-pressure, and nothing is ever held back. What ends
 //! early upstream ends early downstream: no final chunk, no length is made up.
 
+mod cut;
 mod sse;
 mod tap;
 
@@ -15,6 +16,7 @@ use crate::http::{ChunkError, Framing, Track, Version, framing};
 use crate::net::{Deadline, Fill, Writer};
 use crate::upstream::{Answer, Connection, Watch};
 
+pub use cut::UsageCut;
 pub use sse::{Event, SseScanner};
 pub use tap::Tap;
 
@@ -60,11 +62,16 @@ pub struct Downstream<'a> {
     pub version: Version,
     /// How long either side may pause.
     pub stream_idle_timeout: Duration,
+    /// What is not for the caller.
+    pub cut: Option<UsageCut>,
 }
 
-/// How the body of an answer will be framed for a caller.
-pub fn framing_for(framing: Framing, version: Version) -> Relayed {
+/// How the body of an answer will be framed for a caller; `remade` if not all of it goes there.
+pub fn framing_for(framing: Framing, version: Version, remade: bool) -> Relayed {
     match (framing, version) {
+        (Framing::None, _) => Relayed::AsIs(framing),
+        (_, Version::Http10) if remade => Relayed::UntilClose,
+        (_, Version::Http11) if remade => Relayed::Chunked,
         (Framing::Chunked | Framing::UntilClose, Version::Http10) => Relayed::UntilClose,
         (Framing::UntilClose, Version::Http11) => Relayed::Chunked,
         (framing, _) => Relayed::AsIs(framing),
@@ -80,7 +87,7 @@ pub async fn relay(
     watch: &mut Watch<'_>,
     tap: &mut Tap,
 ) -> Outcome {
-    let mut body = Body::new(framing, downstream.version);
+    let mut body = Body::new(framing, downstream.version, downstream.cut);
     let mut end = End::Complete;
     let keeps_alive = framing::keeps_alive(&answer.head, &answer.bytes, answer.head.line.version);
     let mut received = std::mem::take(&mut answer.bytes);
@@ -138,6 +145,16 @@ pub async fn relay(
                 } else {
                     End::Truncated
                 };
+                // What was held for its end is the caller's too.
+                let rest = body.release();
+                if !rest.is_empty() && end != End::CallerLeft {
+                    downstream
+                        .deadline
+                        .arm(Instant::now(), downstream.stream_idle_timeout);
+                    // The connection ends here either way.
+                    let _ = downstream.writer.write_all(rest).await;
+                    downstream.deadline.disarm();
+                }
                 return Outcome::broken(end, &body, answer).await;
             }
         };
@@ -177,6 +194,7 @@ impl Outcome {
 struct Body {
     track: Track,
     relayed: Relayed,
+    cut: Option<UsageCut>,
     bytes: u64,
     read_bytes: usize,
     done: bool,
@@ -185,10 +203,11 @@ struct Body {
 }
 
 impl Body {
-    fn new(framing: Framing, version: Version) -> Self {
+    fn new(framing: Framing, version: Version, cut: Option<UsageCut>) -> Self {
         Self {
             track: Track::new(framing),
-            relayed: framing_for(framing, version),
+            relayed: framing_for(framing, version, cut.is_some()),
+            cut,
             bytes: 0,
             read_bytes: READ_BYTES,
             done: false,
@@ -204,32 +223,59 @@ impl Body {
     ) -> Result<Vec<u8>, ChunkError> {
         let mut content = Vec::new();
         let keep_content = self.relayed == Relayed::UntilClose;
+        let cut = &mut self.cut;
         let used = self.track.advance(&received, |range| {
             tap(&received[range.clone()]);
-            if keep_content {
-                content.extend_from_slice(&received[range]);
+            match cut {
+                Some(cut) => cut.push(&received[range], &mut content),
+                None if keep_content => content.extend_from_slice(&received[range]),
+                None => {}
             }
         })?;
         self.bytes += used as u64;
         self.done = self.track.done();
         self.surplus |= used < received.len();
         received.truncate(used);
+        if let Some(cut) = &mut self.cut {
+            if self.done {
+                cut.finish(&mut content);
+            }
+            received = content;
+        } else if keep_content {
+            received = content;
+        }
         Ok(match self.relayed {
-            Relayed::AsIs(_) => received,
-            Relayed::UntilClose => content,
-            Relayed::Chunked if received.is_empty() => received,
-            Relayed::Chunked => [format!("{used:x}\r\n").as_bytes(), &received, b"\r\n"].concat(),
+            Relayed::AsIs(_) | Relayed::UntilClose => received,
+            Relayed::Chunked => self.chunk(received),
         })
+    }
+
+    /// One chunk, and behind the last of the content the end.
+    fn chunk(&self, content: Vec<u8>) -> Vec<u8> {
+        let end: &[u8] = if self.done { b"0\r\n\r\n" } else { b"" };
+        if content.is_empty() {
+            return end.to_vec();
+        }
+        let size = format!("{:x}\r\n", content.len());
+        [size.as_bytes(), &content, b"\r\n", end].concat()
+    }
+
+    /// What is held of an event that will not end.
+    fn release(&mut self) -> Vec<u8> {
+        let mut content = Vec::new();
+        if let Some(cut) = &mut self.cut {
+            cut.finish(&mut content);
+        }
+        match self.relayed {
+            Relayed::Chunked => self.chunk(content),
+            Relayed::AsIs(_) | Relayed::UntilClose => content,
+        }
     }
 
     /// The provider ended the body by ending its connection.
     fn finish(&mut self) -> Vec<u8> {
         self.done = true;
-        if self.relayed == Relayed::Chunked {
-            b"0\r\n\r\n".to_vec()
-        } else {
-            Vec::new()
-        }
+        self.release()
     }
 
     /// How much to read next, after a read that brought `last` bytes.
@@ -252,7 +298,7 @@ mod tests {
         input: &[u8],
         step: usize,
     ) -> (Vec<u8>, Vec<u8>, bool, bool) {
-        let mut body = Body::new(framing, version);
+        let mut body = Body::new(framing, version, None);
         let (mut out, mut seen) = (Vec::new(), Vec::new());
         for piece in input.chunks(step) {
             out.extend(
@@ -281,7 +327,7 @@ mod tests {
 
     #[test]
     fn a_body_that_ends_with_the_connection_gets_chunks() {
-        let mut body = Body::new(Framing::UntilClose, Version::Http11);
+        let mut body = Body::new(Framing::UntilClose, Version::Http11, None);
         assert_eq!(
             body.pass(b"hello".to_vec(), |_| {}).unwrap(),
             b"5\r\nhello\r\n"
@@ -292,8 +338,47 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cut_out_changes_the_framing_and_nothing_else() {
+        let content =
+            "data: {\"a\":1,\"usage\":null}\n\ndata: {\"choices\":[],\"usage\":{}}\n\ndata: x\n\n";
+        let expected = b"data: {\"a\":1}\n\ndata: x\n\n";
+        let chunked = format!("{:x}\r\n{content}\r\n0\r\n\r\n", content.len());
+        for (framing, bytes) in [
+            (Framing::Chunked, chunked.as_bytes()),
+            (Framing::Length(content.len() as u64), content.as_bytes()),
+            (Framing::UntilClose, content.as_bytes()),
+        ] {
+            for (version, step) in [Version::Http10, Version::Http11]
+                .into_iter()
+                .flat_map(|version| (1..=bytes.len()).map(move |step| (version, step)))
+            {
+                let mut body = Body::new(framing, version, Some(UsageCut::default()));
+                let mut out = Vec::new();
+                for piece in bytes.chunks(step) {
+                    out.extend(body.pass(piece.to_vec(), |_| {}).unwrap());
+                }
+                if framing == Framing::UntilClose {
+                    out.extend(body.finish());
+                }
+                assert!(body.done);
+                if version == Version::Http11 {
+                    let (mut scanner, mut plain) = (Track::new(Framing::Chunked), Vec::new());
+                    let used = scanner.advance(&out, |range| plain.extend_from_slice(&out[range]));
+                    assert!(used == Ok(out.len()) && scanner.done());
+                    out = plain;
+                }
+                assert_eq!(out, expected, "{framing:?} {version:?} {step}");
+            }
+        }
+        // What breaks off inside an event leaves what there is, and no end.
+        let mut body = Body::new(Framing::Chunked, Version::Http11, Some(UsageCut::default()));
+        assert_eq!(body.pass(b"9\r\ndata: x\n".to_vec(), |_| {}).unwrap(), b"");
+        assert_eq!(body.release(), b"8\r\ndata: x\n\r\n");
+    }
+
+    #[test]
     fn the_buffer_grows_only_while_reads_fill_it() {
-        let mut body = Body::new(Framing::UntilClose, Version::Http11);
+        let mut body = Body::new(Framing::UntilClose, Version::Http11, None);
         assert_eq!(body.next_read_bytes(100), READ_BYTES);
         assert_eq!(body.next_read_bytes(READ_BYTES), 2 * READ_BYTES);
         for _ in 0..20 {

@@ -31,6 +31,7 @@ mod routing;
 mod snapshot;
 mod soak;
 mod storms;
+mod stream_usage;
 mod streaming;
 mod tenants;
 mod timing;

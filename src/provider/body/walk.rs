@@ -11,7 +11,10 @@ const MESSAGE_FIELD: &str = "memory";
 /// Walks a whole document, which must be an object.
 pub(super) fn root(body: &[u8], places: &'static Places) -> Result<RequestBody, Broken> {
     let start = json::take(body, 0, b'{')?;
-    let found = RequestBody::default();
+    let found = RequestBody {
+        members_start: start,
+        ..RequestBody::default()
+    };
     let mut walk = Walk {
         body,
         places,
@@ -146,6 +149,10 @@ impl Walk<'_> {
                     Some(b'f') => Some(false),
                     _ => None,
                 }
+            }
+            "stream_options" => {
+                let before = self.found.stream_options.replace(at..end);
+                self.found.stream_options_repeated |= before.is_some();
             }
             other => {
                 if let Some(field) = RouterField::named(other) {

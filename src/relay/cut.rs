@@ -1,0 +1,203 @@
+//! Takes the counts that only the router asked for out of a stream again.
+//!
+//! `relay` pushes content through it where `exchange` has asked. An event is held until its end, which is all that can
+//! be known earlier; what holds no counts leaves as it came. Works on any split and whichever line ends there are.
+
+use memchr::memmem;
+
+use crate::provider::stream_usage::{Extra, extra};
+
+/// An event larger than this passes as it is: one with counts is a few hundred bytes.
+const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// The cut through one stream.
+#[derive(Default)]
+pub struct UsageCut {
+    /// The event that is under way.
+    held: Vec<u8>,
+    /// Up to here, no end of it was found.
+    scanned: usize,
+    /// The current line has bytes before `scanned`.
+    in_line: bool,
+    /// The last byte was CR: an LF right behind it ends no second line.
+    after_cr: bool,
+    /// The last event was taken out, and so is that LF.
+    dropped: bool,
+}
+
+impl UsageCut {
+    /// Takes the next content and appends what the caller gets of it.
+    pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let mut rest = bytes;
+        if let Some(first) = bytes.first()
+            && std::mem::take(&mut self.after_cr)
+            && *first == b'\n'
+        {
+            rest = &bytes[1..];
+            if !self.held.is_empty() {
+                self.held.push(b'\n');
+                self.scanned += 1;
+            } else if !self.dropped {
+                out.push(b'\n');
+            }
+        }
+        self.held.extend_from_slice(rest);
+        let mut start = 0;
+        while let Some(end) = self.event_end() {
+            self.dropped = pass(&self.held[start..end], out);
+            start = end;
+        }
+        self.held.drain(..start);
+        self.scanned -= start;
+        if self.held.len() > EVENT_BYTES_MAX {
+            self.finish(out);
+        }
+    }
+
+    /// The stream is over, or goes on in an event too large to hold: what is held leaves as it came.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        out.append(&mut self.held);
+        self.scanned = 0;
+        self.dropped = false;
+    }
+
+    /// Where the next event ends: behind an empty line.
+    fn event_end(&mut self) -> Option<usize> {
+        while let Some(at) = memchr::memchr2(b'\n', b'\r', &self.held[self.scanned..]) {
+            let empty = at == 0 && !self.in_line;
+            let at = self.scanned + at;
+            self.in_line = false;
+            self.scanned = at + 1;
+            if self.held[at] == b'\r' {
+                match self.held.get(at + 1) {
+                    Some(b'\n') => self.scanned += 1,
+                    Some(_) => {}
+                    None => self.after_cr = true,
+                }
+            }
+            if empty {
+                return Some(self.scanned);
+            }
+        }
+        self.in_line |= self.held.len() > self.scanned;
+        self.scanned = self.held.len();
+        None
+    }
+}
+
+/// Appends what the caller gets of one event, and says whether that is nothing.
+fn pass(event: &[u8], out: &mut Vec<u8>) -> bool {
+    let data = match memmem::find(event, b"\"usage\"") {
+        Some(_) => only_data(event),
+        None => None,
+    };
+    let cut = data.and_then(|start| {
+        let line = &event[start..];
+        let end = memchr::memchr2(b'\n', b'\r', line).unwrap_or(line.len());
+        Some((start, extra(&line[..end])?))
+    });
+    match cut {
+        Some((_, Extra::Event)) => return true,
+        Some((start, Extra::Bytes(range))) => {
+            out.extend_from_slice(&event[..start + range.start]);
+            out.extend_from_slice(&event[start + range.end..]);
+        }
+        None => out.extend_from_slice(event),
+    }
+    false
+}
+
+/// Where the value of the only `data:` line starts.
+fn only_data(event: &[u8]) -> Option<usize> {
+    let mut found = None;
+    let mut start = 0;
+    for line in event.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        if line.starts_with(b"data:") && found.replace(start + b"data:".len()).is_some() {
+            return None;
+        }
+        start += line.len() + 1;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A stream with counts and the same without, event by event.
+    fn streams() -> (String, String) {
+        let with = [
+            ": hello\n\n",
+            "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"h\u{e9} \\\"usage\\\":null\"}}],\"usage\":null}\n\n",
+            "data: {\"id\":\"1\", \"usage\": null, \"choices\": [{}]}\n\n",
+            "event: x\ndata: {\"usage\":null}\nid: 7\n\n",
+            "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n\n",
+            "data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":7}}\n\n",
+            "data: {\"a\":1,\ndata: \"usage\":null}\n\n",
+            "data: [DONE]\n\n",
+            "data: {\"usage\":null}",
+        ];
+        let without = [
+            ": hello\n\n",
+            "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"h\u{e9} \\\"usage\\\":null\"}}]}\n\n",
+            "data: {\"id\":\"1\", \"choices\": [{}]}\n\n",
+            "event: x\ndata: {}\nid: 7\n\n",
+            "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n\n",
+            "data: {\"a\":1,\ndata: \"usage\":null}\n\n",
+            "data: [DONE]\n\n",
+            "data: {\"usage\":null}",
+        ];
+        (with.concat(), without.concat())
+    }
+
+    fn cut(pieces: &[&[u8]]) -> String {
+        let (mut cut, mut out) = (UsageCut::default(), Vec::new());
+        for piece in pieces {
+            cut.push(piece, &mut out);
+        }
+        cut.finish(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_callers_stream_at_every_cut_and_line_end() {
+        let (with, without) = streams();
+        for line_end in ["\n", "\r\n", "\r"] {
+            let (with, without) = (
+                with.replace('\n', line_end),
+                without.replace('\n', line_end),
+            );
+            let bytes = with.as_bytes();
+            for at in 0..=bytes.len() {
+                assert_eq!(cut(&[&bytes[..at], &bytes[at..]]), without, "cut {at}");
+            }
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            assert_eq!(cut(&single), without);
+            let three: Vec<&[u8]> = bytes.chunks(3).collect();
+            assert_eq!(cut(&three), without);
+        }
+    }
+
+    #[test]
+    fn an_event_leaves_with_its_last_byte() {
+        let (mut cut, mut out) = (UsageCut::default(), Vec::new());
+        cut.push(b"data: 1\n\ndata: 2\n", &mut out);
+        assert_eq!(out, b"data: 1\n\n");
+        cut.push(b"\n", &mut out);
+        assert_eq!(out, b"data: 1\n\ndata: 2\n\n");
+        cut.push(b"data: 3\r\n\r", &mut out);
+        assert!(out.ends_with(b"data: 3\r\n\r"));
+        cut.push(b"\ndata: 4", &mut out);
+        assert!(out.ends_with(b"data: 3\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_huge_event_passes_and_the_next_one_is_cut() {
+        let huge = "x".repeat(EVENT_BYTES_MAX);
+        let head = format!("data: {{\"usage\":null,\"x\":\"{huge}");
+        let text = format!("{head}{huge}\"}}\n\ndata: {{\"usage\":null}}\n\n");
+        let expected = format!("{head}{huge}\"}}\n\ndata: {{}}\n\n");
+        let pieces: Vec<&[u8]> = text.as_bytes().chunks(100_000).collect();
+        assert_eq!(cut(&pieces), expected);
+    }
+}

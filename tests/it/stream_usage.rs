@@ -1,0 +1,201 @@
+//! Counts of streams whose callers do not ask for them: asked for, taken out again, and nothing else changed.
+
+use std::thread;
+use std::time::Duration;
+
+use memoryrouter::usage::{Figures, Query};
+
+use crate::support::{Gate, Provider, Router, Setup, Then, eventually, request};
+
+const CHAT: &str = "/v1/chat/completions";
+const BODY: &str =
+    r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+const ASKED: &str = r#"{"stream_options":{"include_usage":true},"model":"gpt-4o","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+const HEAD: &str =
+    "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
+
+/// What the caller is to see.
+const PLAIN: &str = "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"h\u{e9}\"}}],\"obfuscation\":\"x\"}\n\n\
+    data: {\"id\":\"1\",\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
+/// What OpenAI sends when it is asked for counts.
+const COUNTED: &str = "data: {\"id\":\"1\",\"choices\":[{\"delta\":{\"content\":\"h\u{e9}\"}}],\"usage\":null,\"obfuscation\":\"x\"}\n\n\
+    data: {\"id\":\"1\",\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}],\"usage\":null}\n\n\
+    data: {\"id\":\"1\",\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":7,\
+    \"prompt_tokens_details\":{\"cached_tokens\":4},\"completion_tokens_details\":{\"reasoning_tokens\":2}}}\n\ndata: [DONE]\n\n";
+
+/// Answers with counts if it is asked for them, cut where the request says; 0 means single bytes.
+fn openai() -> Provider {
+    Provider::start(|request, wire| {
+        let text = match request.text().contains("\"include_usage\":true") {
+            true => COUNTED,
+            false => PLAIN,
+        };
+        let cut: usize = request
+            .fields
+            .get("x-cut")
+            .map_or(1, |cut| cut.parse().unwrap());
+        wire.send(HEAD);
+        let pieces: Vec<&[u8]> = match cut.min(text.len() - 1) {
+            0 => text.as_bytes().chunks(1).collect(),
+            cut => vec![&text.as_bytes()[..cut], &text.as_bytes()[cut..]],
+        };
+        for piece in pieces {
+            wire.send([format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat());
+            if cut > 0 {
+                thread::sleep(Duration::from_micros(200));
+            }
+        }
+        wire.send("0\r\n\r\n");
+        Then::Keep
+    })
+}
+
+fn total(router: &Router) -> Figures {
+    let query = Query {
+        until: i64::MAX,
+        ..Query::default()
+    };
+    let store = router.running().control().usage().clone();
+    store
+        .ask_blocking(&query)
+        .map_or_else(|_| Figures::default(), |report| report.total)
+}
+
+#[test]
+fn the_callers_stream_is_what_it_would_have_been_at_every_cut() {
+    let provider = openai();
+    let router = Router::start(&provider);
+    let mut caller = router.connect();
+    for cut in 0..COUNTED.len() {
+        let cut_text = cut.to_string();
+        let reply = caller.exchange(router.request(CHAT, &[("X-Cut", &cut_text)], BODY));
+        assert!(reply.complete);
+        assert_eq!(reply.text(), PLAIN, "cut at {cut}");
+        assert_eq!(provider.last().text(), ASKED);
+    }
+    assert_eq!(provider.accepted(), 1);
+    let requests = COUNTED.len() as u64;
+    eventually("the counts", || total(&router).requests == requests);
+    let total = total(&router);
+    assert_eq!(
+        (total.input_tokens, total.output_tokens),
+        (11 * requests, 7 * requests)
+    );
+    assert_eq!(
+        (total.cached_tokens, total.reasoning_tokens),
+        (4 * requests, 2 * requests)
+    );
+    assert_eq!((total.estimated_requests, total.errors), (0, 0));
+    assert!(total.cost_usd > 0.0);
+}
+
+#[test]
+fn who_asks_gets_the_counts_and_who_says_no_gets_none() {
+    let provider = openai();
+    let router = Router::start(&provider);
+    let asks = BODY.replace(
+        "\"stream\":true",
+        "\"stream\":true,\"stream_options\":{\"include_usage\":true}",
+    );
+    assert_eq!(router.post(CHAT, &asks).text(), COUNTED);
+    assert_eq!(provider.last().text(), asks);
+    let declines = asks.replace("usage\":true", "usage\":false");
+    assert_eq!(router.post(CHAT, &declines).text(), PLAIN);
+    assert_eq!(provider.last().text(), asks);
+    // HTTP/1.0 knows no chunks.
+    let raw = request("POST", CHAT, &[("Authorization", &router.bearer())], BODY);
+    let raw = String::from_utf8(raw)
+        .unwrap()
+        .replace("HTTP/1.1", "HTTP/1.0");
+    let mut caller = router.connect();
+    caller.send(raw);
+    let rest = caller.rest();
+    assert!(String::from_utf8(rest).unwrap().ends_with(PLAIN));
+}
+
+#[test]
+fn estimates_leave_requests_and_streams_alone() {
+    for toml in [
+        "usage.stream = \"estimate\"",
+        "providers.openai.usage = \"estimate\"",
+    ] {
+        let provider = openai();
+        let router = Setup::all(&provider).toml(toml).start();
+        assert_eq!(router.post(CHAT, BODY).text(), PLAIN);
+        assert_eq!(provider.last().text(), BODY);
+        eventually("the estimate", || total(&router).estimated_requests == 1);
+        let total = total(&router);
+        assert_eq!(
+            (total.input_tokens, total.output_tokens),
+            (BODY.len().div_ceil(4) as u64, 1)
+        );
+    }
+}
+
+#[test]
+fn an_event_leaves_as_soon_as_it_is_whole_and_a_broken_stream_stays_broken() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |_, wire| {
+        wire.send(HEAD);
+        for event in [
+            "data: {\"choices\":[{\"delta\":{\"content\":\"hello there\"}}],\"usage\":null}\n\n",
+            "data: {\"choices\":[{\"del",
+        ] {
+            waits.pass();
+            wire.send(format!("{:x}\r\n{event}\r\n", event.len()));
+        }
+        waits.pass();
+        Then::Close
+    });
+    let router = Router::start(&provider);
+    let mut caller = router.connect();
+    caller.send(router.request(CHAT, &[], BODY));
+    assert_eq!(caller.head().unwrap().status, 200);
+    gate.open();
+    let event = "data: {\"choices\":[{\"delta\":{\"content\":\"hello there\"}}]}\n\n";
+    let expected = format!("{:x}\r\n{event}\r\n", event.len());
+    assert_eq!(caller.bytes(expected.len()), expected.as_bytes());
+    gate.open();
+    gate.open();
+    // What came of the second event, and no last chunk.
+    let rest = caller.rest();
+    assert_eq!(rest, b"17\r\ndata: {\"choices\":[{\"del\r\n");
+    eventually("the count", || total(&router).truncated == 1);
+    let total = total(&router);
+    assert_eq!((total.output_tokens, total.estimated_requests), (3, 1));
+    assert_eq!(total.errors_provider, 1);
+}
+
+#[test]
+fn a_stream_that_its_caller_leaves_is_counted_as_far_as_it_came() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |_, wire| {
+        wire.send(HEAD);
+        let event = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":25,\
+            \"cache_read_input_tokens\":5,\"output_tokens\":1}}}\n\nevent: content_block_delta\n\
+            data: {\"type\":\"content_block_delta\",\"delta\":{\"type\":\"text_delta\",\"text\":\"Hello to all of you\"}}\n\n";
+        wire.send(format!("{:x}\r\n{event}\r\n", event.len()));
+        waits.pass();
+        Then::Close
+    });
+    let router = Router::start(&provider);
+    let mut caller = router.connect();
+    caller.send(router.request(
+        "/v1/messages",
+        &[],
+        r#"{"model":"claude-sonnet-4-5","messages":[],"stream":true}"#,
+    ));
+    assert_eq!(caller.head().unwrap().status, 200);
+    caller.bytes(10);
+    drop(caller);
+    eventually("the count", || total(&router).aborted == 1);
+    let total = total(&router);
+    assert_eq!(
+        (total.input_tokens, total.cached_tokens, total.output_tokens),
+        (30, 5, 5)
+    );
+    assert_eq!(total.errors, 0);
+    gate.open();
+}
