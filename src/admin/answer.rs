@@ -1,6 +1,6 @@
 //! What the admin port answers with: JSON mostly, errors in the data port's form, files of the dashboard.
 
-use futures_channel::mpsc::Receiver;
+use futures_channel::mpsc::{Receiver, Sender, channel};
 use serde::Serialize;
 
 use crate::keys::EditError;
@@ -11,8 +11,7 @@ pub(super) enum Reply {
     /// All of it is here.
     Whole(Answer),
     /// Piece by piece, as they are made.
-    #[expect(dead_code, reason = "what makes pieces comes with the store of memory")]
-    Pieces(Answer, Receiver<Vec<u8>>),
+    Pieces(Answer, Receiver<Piece>),
     /// What another connection answers, byte by byte; the caller's connection ends with it.
     Relayed(Box<(Reader, Writer)>),
 }
@@ -32,6 +31,31 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+/// A part of a body.
+pub(super) type Piece = Result<Vec<u8>, Broken>;
+
+/// The rest of a body will not come, and its reader has to see that.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+/// Where pieces are put in, one waiting at a time.
+pub(super) struct Pieces(Sender<Piece>);
+
+impl Pieces {
+    pub(super) fn new() -> (Self, Receiver<Piece>) {
+        let (sender, receiver) = channel(0);
+        (Self(sender), receiver)
+    }
+
+    /// Waits until there is room; fails when the caller has left.
+    pub(super) async fn send(&mut self, piece: Piece) -> Result<(), Broken> {
+        let room = std::future::poll_fn(|cx| self.0.poll_ready(cx)).await;
+        room.map_err(|_| Broken)?;
+        self.0.start_send(piece).map_err(|_| Broken)
+    }
+}
+
+pub(super) const JSON_LINES: &str = "application/x-ndjson";
 pub(super) const JSON: &str = "application/json";
 
 impl Answer {

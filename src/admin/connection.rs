@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_core::Stream as _;
 
-use super::answer::{Answer, Denial, Reply, reason};
+use super::answer::{Answer, Broken, Denial, Piece, Reply, reason};
 use super::desk::Desk;
 use super::request::Request;
 use super::routes;
@@ -209,7 +209,7 @@ impl Connection {
     async fn pieces(
         &mut self,
         answer: Answer,
-        mut pieces: futures_channel::mpsc::Receiver<Vec<u8>>,
+        mut pieces: futures_channel::mpsc::Receiver<Piece>,
         version: Version,
     ) -> Option<Then> {
         let chunked = version == Version::Http11;
@@ -223,8 +223,11 @@ impl Connection {
             // What makes them has its own ends.
             self.deadline.disarm();
             let next = std::future::poll_fn(|cx| std::pin::Pin::new(&mut pieces).poll_next(cx));
-            let Some(piece) = next.await.filter(|piece| !piece.is_empty()) else {
-                break;
+            let piece = match next.await {
+                None => break,
+                Some(Ok(piece)) if piece.is_empty() => continue,
+                Some(Ok(piece)) => piece,
+                Some(Err(Broken)) => return None,
             };
             let framed = match chunked {
                 true => [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat(),

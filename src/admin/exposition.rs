@@ -3,15 +3,17 @@
 //! Each family is written whole, with its help and type, from one look at the counters. Labels are bounded where the
 //! counts are kept; key ids are among them only if the operator asked for that.
 
-use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::answer::Answer;
 use super::desk::Desk;
+use super::page::Page;
 use super::process;
 use crate::clock::unix_seconds;
 use crate::log;
-use crate::metrics::{CoreMetrics, Tally, Timing};
+use crate::memory::{MemoryStatus, StoreState};
+use crate::metrics::{CoreMetrics, Tally};
+use crate::usage;
 
 const MEDIA: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -25,82 +27,6 @@ const PROVIDER_BOUNDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
     120.0, 300.0, 600.0,
 ];
-
-/// The page under construction.
-#[derive(Default)]
-pub(super) struct Page(String);
-
-impl Page {
-    /// A new family.
-    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing to a string cannot fail, here and below.
-        let _ = write!(
-            self.0,
-            "# HELP memoryrouter_{name} {help}\n# TYPE memoryrouter_{name} {kind}\n"
-        );
-    }
-
-    /// One value of a family.
-    pub(super) fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
-        let _ = write!(self.0, "memoryrouter_{name}");
-        self.labels(labels, None);
-        let _ = writeln!(self.0, " {value}");
-    }
-
-    fn labels(&mut self, labels: &[(&str, &str)], bound: Option<&str>) {
-        let all = labels
-            .iter()
-            .copied()
-            .chain(bound.map(|bound| ("le", bound)));
-        let mut open = '{';
-        for (name, value) in all {
-            let _ = write!(self.0, "{open}{name}=\"{}\"", escaped(value));
-            open = ',';
-        }
-        if open == ',' {
-            self.0.push('}');
-        }
-    }
-
-    /// A counter without labels.
-    pub(super) fn counter(&mut self, name: &str, help: &str, value: u64) {
-        self.family(name, "counter", help);
-        self.value(name, &[], value as f64);
-    }
-
-    /// A gauge without labels.
-    pub(super) fn gauge(&mut self, name: &str, help: &str, value: f64) {
-        self.family(name, "gauge", help);
-        self.value(name, &[], value);
-    }
-
-    /// One histogram of a family.
-    pub(super) fn histogram(
-        &mut self,
-        name: &str,
-        labels: &[(&str, &str)],
-        timing: &Timing,
-        bounds: &[f64],
-    ) {
-        for bound in bounds {
-            let _ = write!(self.0, "memoryrouter_{name}_bucket");
-            self.labels(labels, Some(&bound.to_string()));
-            let _ = writeln!(self.0, " {}", timing.count_within(*bound));
-        }
-        let _ = write!(self.0, "memoryrouter_{name}_bucket");
-        self.labels(labels, Some("+Inf"));
-        let _ = writeln!(self.0, " {}", timing.count());
-        self.value(&format!("{name}_sum"), labels, timing.sum_seconds());
-        self.value(&format!("{name}_count"), labels, timing.count() as f64);
-    }
-}
-
-/// A label's value as the format has it.
-fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
 
 /// The whole page.
 pub(super) fn answer(desk: &Desk) -> Answer {
@@ -121,6 +47,8 @@ pub(super) fn answer(desk: &Desk) -> Answer {
     exchanges(&mut page, &tally);
     workers(&mut page, &shared.metrics.cores());
     snapshot(&mut page, desk);
+    memory(&mut page, &desk.control.memory().status());
+    usage(&mut page, &desk.control.usage().status());
     page.counter(
         "panics_total",
         "Connections lost to a bug.",
@@ -151,7 +79,7 @@ pub(super) fn answer(desk: &Desk) -> Answer {
         "Log lines dropped because stderr was too slow.",
         log::dropped(),
     );
-    Answer::of(200, MEDIA, page.0.into_bytes())
+    Answer::of(200, MEDIA, page.into_bytes())
 }
 
 fn exchanges(page: &mut Page, tally: &Tally) {
@@ -359,5 +287,127 @@ fn snapshot(page: &mut Page, desk: &Desk) {
         "snapshot_refused",
         "1 while the file on disk is one that was refused.",
         bad,
+    );
+}
+
+/// How memory is doing.
+fn memory(page: &mut Page, status: &MemoryStatus) {
+    let up = f64::from(u8::from(status.state == StoreState::Open));
+    page.gauge("memory_up", "1 while the memory log can be written.", up);
+    page.gauge(
+        "memory_hot_vaults",
+        "Vaults in RAM.",
+        status.hot_vaults as f64,
+    );
+    page.gauge(
+        "memory_hot_bytes",
+        "What vaults in RAM take, about.",
+        status.hot_bytes as f64,
+    );
+    page.gauge(
+        "memory_queue",
+        "Changes of memory that are not durable yet.",
+        status.queued as f64,
+    );
+    page.gauge(
+        "memory_queue_bytes",
+        "What they take.",
+        status.queued_bytes as f64,
+    );
+    for (name, help, count) in [
+        (
+            "memory_dropped_total",
+            "Memories that were not taken, for want of room.",
+            status.dropped,
+        ),
+        (
+            "memory_stored_total",
+            "Memories made durable.",
+            status.stored,
+        ),
+        (
+            "memory_duplicates_total",
+            "Memories that were there already.",
+            status.duplicates,
+        ),
+        (
+            "memory_damaged_total",
+            "Rows of the memory log that could not be read.",
+            status.damaged,
+        ),
+        ("memory_recalls_total", "Recalls.", status.recalls),
+        (
+            "memory_recalled_total",
+            "Memories that recalls gave back.",
+            status.recalled,
+        ),
+        (
+            "memory_hits_total",
+            "Recalls and writes that found their vault in RAM.",
+            status.hits,
+        ),
+        (
+            "memory_loads_total",
+            "Vaults read from the file.",
+            status.loads,
+        ),
+        (
+            "memory_evictions_total",
+            "Vaults that left RAM for others.",
+            status.evictions,
+        ),
+        (
+            "memory_write_failures_total",
+            "Writes of the memory log that failed.",
+            status.failures,
+        ),
+        (
+            "memory_compactions_total",
+            "Rewrites of the memory log.",
+            status.compactions,
+        ),
+    ] {
+        page.counter(name, help, count);
+    }
+    for (name, help, times) in [
+        (
+            "memory_recall_seconds",
+            "Searches in vaults in RAM.",
+            &status.recall_times,
+        ),
+        (
+            "memory_load_seconds",
+            "Loads of vaults from the file.",
+            &status.load_times,
+        ),
+        (
+            "memory_commit_seconds",
+            "Commits of the memory log.",
+            &status.commit_times,
+        ),
+    ] {
+        page.family(name, "histogram", help);
+        page.buckets(name, times);
+    }
+}
+
+/// How the store of usage is doing.
+fn usage(page: &mut Page, status: &usage::Status) {
+    let up = f64::from(u8::from(status.opened && status.failed.is_none()));
+    page.gauge("usage_up", "1 while the usage store can be written.", up);
+    page.gauge(
+        "usage_queue",
+        "Rows of usage that are not durable yet.",
+        status.pending as f64,
+    );
+    page.counter(
+        "usage_dropped_total",
+        "Requests counted nowhere, for want of room.",
+        status.dropped,
+    );
+    page.counter(
+        "usage_commits_total",
+        "Commits of the usage store.",
+        status.commits,
     );
 }

@@ -11,6 +11,7 @@ use super::series::Second;
 use crate::clock::{rfc3339, unix_millis, unix_seconds};
 use crate::config::Listen;
 use crate::keys::KeyState;
+use crate::memory::StoreState;
 use crate::metrics::{ByProvider, Timing};
 use crate::net::{self, BoundAddr};
 
@@ -34,6 +35,30 @@ struct Overview {
     by_provider: Vec<OfProvider>,
     workers_list: Vec<OfWorker>,
     series: Shown,
+    memory: OfMemory,
+    usage: OfUsage,
+}
+
+#[derive(Serialize)]
+struct OfMemory {
+    state: &'static str,
+    reason: Option<String>,
+    hot_vaults: usize,
+    bytes: usize,
+    queue: usize,
+    dropped: u64,
+    failures: u64,
+    stored: u64,
+    recalls: u64,
+    hits: u64,
+}
+
+#[derive(Serialize)]
+struct OfUsage {
+    state: &'static str,
+    reason: Option<String>,
+    queue: usize,
+    dropped: u64,
 }
 
 #[derive(Serialize)]
@@ -210,7 +235,45 @@ pub(super) fn answer(desk: &Desk) -> Answer {
                 .map(|second| second.streams)
                 .collect(),
         },
+        memory: memory(desk),
+        usage: usage(desk),
     })
+}
+
+fn memory(desk: &Desk) -> OfMemory {
+    let status = desk.control.memory().status();
+    let (state, reason) = match status.state {
+        StoreState::Opening => ("opening", None),
+        StoreState::Open => ("open", None),
+        StoreState::Failed(reason) => ("failed", Some(reason)),
+        StoreState::Closed => ("closed", None),
+    };
+    OfMemory {
+        state,
+        reason,
+        hot_vaults: status.hot_vaults,
+        bytes: status.hot_bytes,
+        queue: status.queued,
+        dropped: status.dropped,
+        failures: status.failures,
+        stored: status.stored,
+        recalls: status.recalls,
+        hits: status.hits,
+    }
+}
+
+fn usage(desk: &Desk) -> OfUsage {
+    let status = desk.control.usage().status();
+    OfUsage {
+        state: match (&status.failed, status.opened) {
+            (Some(_), _) => "failed",
+            (None, true) => "open",
+            (None, false) => "opening",
+        },
+        reason: status.failed,
+        queue: status.pending,
+        dropped: status.dropped,
+    }
 }
 
 fn snapshot(desk: &Desk) -> Snapshot {

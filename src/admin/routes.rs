@@ -9,8 +9,8 @@ use super::answer::{Answer, Denial, Reply};
 use super::desk::Desk;
 use super::request::Request;
 use super::{
-    accounts, assets, exposition, keys, overview, playground, provider_test, requests, settings,
-    usage,
+    accounts, assets, exposition, keys, memory, overview, playground, provider_test, requests,
+    settings, usage,
 };
 use crate::audit::Who;
 use crate::clock::rfc3339;
@@ -99,6 +99,15 @@ async fn api(
         (["usage"], Method::Get) => usage::answer(desk, request).await?,
         (["models"], Method::Get) => return playground::models(desk, request).await,
         (["playground"], Method::Post) => return playground::run(desk, request).await,
+        (["keys", id, "memories"], Method::Get) => memory::list(desk, request, id).await?,
+        (["keys", id, "memories"], Method::Delete) => {
+            memory::delete(desk, request, id, None, who).await?
+        }
+        (["keys", id, "memories", "export"], Method::Get) => return memory::export(desk, id).await,
+        (["keys", id, "memories", one], Method::Delete) => {
+            memory::delete(desk, request, id, Some(one), who).await?
+        }
+        (["keys", id, "sessions"], Method::Get) => memory::sessions(desk, id).await?,
         (["accounts"], Method::Get) => accounts::list(desk),
         (["accounts", account, "providers"], Method::Get) => accounts::providers(desk, account),
         (["accounts", account, "providers", provider], Method::Post) => {
@@ -135,6 +144,10 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
         ["keys"] => "GET, HEAD, POST",
         ["keys", _] => "GET, HEAD, PATCH, DELETE",
         ["keys", _, "rotate"] => "POST",
+        ["keys", _, "memories"] => "GET, HEAD, DELETE",
+        ["keys", _, "memories", "export"] => "GET, HEAD",
+        ["keys", _, "memories", _] => "DELETE",
+        ["keys", _, "sessions"] => "GET, HEAD",
         ["accounts", _, "providers"] => "GET, HEAD",
         ["accounts", _, "providers", _] => "POST, DELETE",
         ["accounts", _, "providers", _, "test"] => "POST",

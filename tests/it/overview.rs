@@ -252,3 +252,97 @@ fn usage_is_told_by_day_key_and_model() {
         );
     }
 }
+
+#[test]
+fn a_vault_is_looked_through_exported_and_emptied() {
+    use memoryrouter::memory::{NewMemory, Role, VaultRef};
+    let (_provider, router) = router();
+    let record = router.store.current().records()[0].clone();
+    let vault = VaultRef::new(record.vault.as_str(), record.vault_key);
+    let memory = |index: i64| NewMemory {
+        text: format!("fact number {index} about zebras"),
+        role: Role::User,
+        at_ms: 1_700_000_000_000 + index,
+        session: (index % 3 == 0).then(|| "s1".to_owned()),
+    };
+    let store = router.running().control().memory().clone();
+    let all: Vec<NewMemory> = (0..1200).map(memory).collect();
+    let added = memoryrouter::net::run(async move { store.add(&vault, all).await }).unwrap();
+    assert_eq!(added.unwrap().stored, 1200);
+
+    let root = format!("/admin/v1/keys/{}/memories", record.id);
+    let page = good(ask(&router, "GET", &format!("{root}?limit=2"), ""), 200);
+    assert_eq!(
+        page["memories"][0]["content"],
+        "fact number 1199 about zebras"
+    );
+    assert_eq!(page["stats"]["memories"], 1200);
+    let next = page["next"].as_str().unwrap();
+    let page = good(
+        ask(&router, "GET", &format!("{root}?limit=2&cursor={next}"), ""),
+        200,
+    );
+    assert_eq!(
+        page["memories"][0]["content"],
+        "fact number 1197 about zebras"
+    );
+    let found = good(
+        ask(
+            &router,
+            "GET",
+            &format!("{root}?query=fact+number+77&limit=3"),
+            "",
+        ),
+        200,
+    );
+    assert_eq!(
+        found["memories"][0]["content"],
+        "fact number 77 about zebras"
+    );
+    assert_eq!(found["next"], Value::Null);
+    let session = good(
+        ask(&router, "GET", &format!("{root}?session=s1&limit=500"), ""),
+        200,
+    );
+    assert_eq!(session["memories"].as_array().unwrap().len(), 400);
+    let sessions = good(
+        ask(&router, "GET", &root.replace("memories", "sessions"), ""),
+        200,
+    );
+    assert_eq!(sessions["sessions"][0]["memories"], 400);
+
+    let export = ask(&router, "GET", &format!("{root}/export"), "");
+    assert!(export.complete);
+    assert_eq!(export.text().lines().count(), 1200);
+    let first: Value = serde_json::from_str(export.text().lines().next().unwrap()).unwrap();
+    assert_eq!(first["content"], "fact number 0 about zebras");
+    assert_eq!(first["session_id"], "s1");
+
+    let id = found["memories"][0]["id"].as_str().unwrap();
+    let one = format!("{root}/{id}");
+    assert_eq!(good(ask(&router, "DELETE", &one, ""), 200)["deleted"], 1);
+    assert_eq!(ask(&router, "DELETE", &one, "").status, 404);
+    assert_eq!(
+        good(
+            ask(&router, "DELETE", &format!("{root}?session=s1"), ""),
+            200
+        )["deleted"],
+        400
+    );
+    assert_eq!(good(ask(&router, "DELETE", &root, ""), 200)["deleted"], 799);
+    let empty = good(ask(&router, "GET", &root, ""), 200);
+    assert_eq!(empty["stats"]["memories"], 0);
+    for (target, status) in [
+        ("/admin/v1/keys/key_nope/memories", 404),
+        (&*format!("{root}?cursor=x"), 400),
+        (&*format!("{root}?limit=0"), 400),
+        (&*format!("{root}/nope"), 405),
+    ] {
+        assert_eq!(ask(&router, "GET", target, "").status, status, "{target}");
+    }
+    let audit = std::fs::read_to_string(router.dir.path().join("audit.log")).unwrap();
+    assert!(
+        audit.contains("\"memories deleted\"") && !audit.contains("zebras"),
+        "{audit}"
+    );
+}

@@ -1,0 +1,293 @@
+//! The memory browser: what a key's vault holds, looked through, exported, deleted.
+//!
+//! The vault is reached through the key's record, as a request of that key reaches it. Large vaults go by page, with a
+//! turn for everybody else in between.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::answer::{Answer, Broken, Denial, JSON_LINES, Pieces, Reply};
+use super::desk::Desk;
+use super::request::Request;
+use crate::audit::{self, Who};
+use crate::clock::{rfc3339, unix_millis};
+use crate::memory::{
+    Browse, Delete, Exported, MemoryError, MemoryId, MemoryStore, Recalled, VaultRef, VaultStats,
+};
+use crate::net;
+
+const SHOWN: usize = 50;
+const SHOWN_MAX: usize = 500;
+/// Memories read at once.
+const PAGE: usize = 500;
+/// Sessions that are listed; the newest of them.
+const SESSIONS_MAX: usize = 1000;
+
+#[derive(Serialize)]
+struct Memory<'a> {
+    id: String,
+    content: &'a str,
+    role: &'a str,
+    timestamp: i64,
+    session_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    window: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<u32>,
+}
+
+impl<'a> Memory<'a> {
+    fn found(memory: &'a Recalled) -> Self {
+        Self {
+            id: memory.id.to_string(),
+            content: &memory.text,
+            role: memory.role.as_str(),
+            timestamp: memory.at_ms,
+            session_id: memory.session.as_deref(),
+            score: Some(memory.score),
+            window: Some(memory.window.as_str()),
+            tokens: Some(memory.tokens),
+        }
+    }
+
+    fn exported(memory: &'a Exported) -> Self {
+        Self {
+            id: memory.id.to_string(),
+            content: &memory.text,
+            role: memory.role.as_str(),
+            timestamp: memory.at_ms,
+            session_id: memory.session.as_deref(),
+            score: None,
+            window: None,
+            tokens: None,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Stats {
+    memories: u64,
+    total_tokens: u64,
+    oldest: Option<String>,
+    newest: Option<String>,
+    sessions: u64,
+    bytes: u64,
+}
+
+fn time(at_ms: i64) -> String {
+    rfc3339(at_ms.div_euclid(1000))
+}
+
+impl From<VaultStats> for Stats {
+    fn from(stats: VaultStats) -> Self {
+        Self {
+            memories: stats.memories,
+            total_tokens: stats.total_tokens,
+            oldest: stats.oldest_ms.map(time),
+            newest: stats.newest_ms.map(time),
+            sessions: stats.sessions,
+            bytes: stats.bytes,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    memories: Vec<Memory<'a>>,
+    next: Option<String>,
+    stats: Stats,
+}
+
+pub(super) fn unavailable(error: MemoryError) -> Denial {
+    Denial::new(503, "Memory is not available").hint(error.to_string())
+}
+
+/// The vault that a key's record names.
+pub(super) fn vault(desk: &Desk, id: &str) -> Result<VaultRef, Denial> {
+    let record = desk.record(id)?;
+    Ok(VaultRef::new(record.vault.as_str(), record.vault_key))
+}
+
+/// `GET /keys/{id}/memories`: best first for a query; without one the newest first, page by page.
+pub(super) async fn list(desk: &Desk, request: &Request, id: &str) -> Result<Answer, Denial> {
+    let vault = vault(desk, id)?;
+    let limit = request.count("limit", SHOWN, SHOWN_MAX)?;
+    let text = request.parameter("query").unwrap_or_default().trim();
+    let before = match request.parameter("cursor") {
+        None => None,
+        Some(cursor) => Some(
+            MemoryId::parse(cursor)
+                .ok_or_else(|| Denial::odd("cursor: what `next` said before"))?,
+        ),
+    };
+    let browse = Browse {
+        text,
+        session: request.parameter("session"),
+        limit,
+        before,
+        now_ms: unix_millis(),
+    };
+    let store = desk.control.memory();
+    let found = store.search(&vault, &browse).await.map_err(unavailable)?;
+    let stats = store.stats(&vault).await.map_err(unavailable)?;
+    let full = text.is_empty() && found.len() == limit;
+    let next = found
+        .last()
+        .filter(|_| full)
+        .map(|last| last.id.to_string());
+    Ok(Answer::json(&List {
+        memories: found.iter().map(Memory::found).collect(),
+        next,
+        stats: stats.into(),
+    }))
+}
+
+#[derive(Serialize)]
+struct Session {
+    session_id: String,
+    memories: u64,
+    newest: String,
+}
+
+#[derive(Serialize)]
+struct Sessions {
+    sessions: Vec<Session>,
+}
+
+/// `GET /keys/{id}/sessions`: the last used first.
+pub(super) async fn sessions(desk: &Desk, id: &str) -> Result<Answer, Denial> {
+    let vault = vault(desk, id)?;
+    let store = desk.control.memory();
+    let mut sessions: BTreeMap<String, (u64, i64)> = BTreeMap::new();
+    let mut after = None;
+    loop {
+        let page = store
+            .export(&vault, after, PAGE)
+            .await
+            .map_err(unavailable)?;
+        after = page.last().map(|memory| memory.id);
+        for memory in &page {
+            if let Some(session) = &memory.session {
+                let (count, newest) = sessions.entry(session.clone()).or_default();
+                *count += 1;
+                *newest = memory.at_ms.max(*newest);
+            }
+        }
+        if page.len() < PAGE {
+            break;
+        }
+        net::sleep(Duration::ZERO).await;
+    }
+    let mut sessions: Vec<(String, (u64, i64))> = sessions.into_iter().collect();
+    sessions.sort_by_key(|(_, (_, newest))| std::cmp::Reverse(*newest));
+    sessions.truncate(SESSIONS_MAX);
+    let sessions = sessions
+        .into_iter()
+        .map(|(session_id, (memories, newest))| Session {
+            session_id,
+            memories,
+            newest: time(newest),
+        });
+    Ok(Answer::json(&Sessions {
+        sessions: sessions.collect(),
+    }))
+}
+
+#[derive(Serialize)]
+struct Deleted {
+    deleted: u64,
+}
+
+/// `DELETE /keys/{id}/memories[/{m}]`.
+pub(super) async fn delete(
+    desk: &Desk,
+    request: &Request,
+    id: &str,
+    memory: Option<&str>,
+    who: Who,
+) -> Result<Answer, Denial> {
+    let vault = vault(desk, id)?;
+    let session = request.parameter("session");
+    let which = match (memory, session) {
+        (Some(memory), _) => {
+            let id = MemoryId::parse(memory);
+            Delete::One(id.ok_or_else(|| Denial::new(404, "no such memory"))?)
+        }
+        (None, Some(session)) => Delete::Session(session.to_owned()),
+        (None, None) => Delete::All,
+    };
+    let deleted = desk.control.memory().delete(&vault, which).await;
+    let deleted = deleted.map_err(unavailable)?;
+    if memory.is_some() && deleted == 0 {
+        return Err(Denial::new(404, "no such memory"));
+    }
+    let mut about = vec![("key", id.to_owned()), ("deleted", deleted.to_string())];
+    about.extend(memory.map(|memory| ("memory", memory.to_owned())));
+    about.extend(session.map(|session| ("session", session.to_owned())));
+    write_down(desk, who, "memories deleted", about).await?;
+    Ok(Answer::json(&Deleted { deleted }))
+}
+
+pub(super) async fn write_down(
+    desk: &Desk,
+    who: Who,
+    what: &'static str,
+    about: Vec<(&'static str, String)>,
+) -> Result<(), Denial> {
+    let dir = desk.config().dir.clone();
+    let write = move || {
+        let about: Vec<(&str, &str)> = about
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
+        audit::append(&dir, &who, what, &about);
+    };
+    desk.blocking.run(write).await
+}
+
+/// `GET /keys/{id}/memories/export`: lines that an import takes back, the oldest first.
+pub(super) async fn export(desk: &Desk, id: &str) -> Result<Reply, Denial> {
+    let vault = vault(desk, id)?;
+    let store = desk.control.memory().clone();
+    let first = store
+        .export(&vault, None, PAGE)
+        .await
+        .map_err(unavailable)?;
+    let (pieces, reader) = Pieces::new();
+    net::spawn(write_pages(store, vault, first, pieces));
+    let name = format!("attachment; filename=\"memories-{id}.jsonl\"");
+    let answer = Answer::of(200, JSON_LINES, Vec::new()).with("content-disposition", name);
+    Ok(Reply::Pieces(answer, reader))
+}
+
+async fn write_pages(
+    store: MemoryStore,
+    vault: VaultRef,
+    mut page: Vec<Exported>,
+    mut pieces: Pieces,
+) {
+    loop {
+        let mut lines = Vec::new();
+        for memory in &page {
+            lines.extend(sonic_rs::to_vec(&Memory::exported(memory)).unwrap_or_default());
+            lines.push(b'\n');
+        }
+        let last = page
+            .last()
+            .map(|memory| memory.id)
+            .filter(|_| page.len() == PAGE);
+        if !lines.is_empty() && pieces.send(Ok(lines)).await.is_err() {
+            return;
+        }
+        let Some(last) = last else { return };
+        page = match store.export(&vault, Some(last), PAGE).await {
+            Ok(page) => page,
+            // The caller must see that it has not got everything.
+            Err(_) => return drop(pieces.send(Err(Broken)).await),
+        };
+    }
+}
