@@ -74,6 +74,20 @@ pub enum Fault {
     MissingField(&'static str),
     /// A model name that no provider has.
     ModelTooLong,
+    /// A session id that is none.
+    InvalidSessionId,
+    /// A member whose value cannot be used.
+    InvalidField(&'static str),
+    /// A line of an upload, counted from 1, and what is wrong with it.
+    InvalidLine(usize, &'static str),
+    /// An upload of more lines than this.
+    TooManyLines(usize),
+    /// No memory of this id in the vault.
+    NoSuchMemory,
+    /// `memory.enabled` is false.
+    MemoryDisabled,
+    /// The vault cannot be read or written now.
+    MemoryUnavailable,
     /// The key's patterns do not allow this model.
     ModelNotAllowed {
         /// As the caller wrote it.
@@ -130,20 +144,26 @@ impl Fault {
             | Self::InvalidJson
             | Self::InvalidForm
             | Self::ModelTooLong
+            | Self::InvalidSessionId
+            | Self::InvalidField(_)
+            | Self::InvalidLine(..)
             | Self::MissingField(_)
             | Self::BrokenCoding => 400,
             Self::NoMemoryKey | Self::UnknownMemoryKey => 401,
             Self::ModelNotAllowed { .. } => 403,
-            Self::NotFound { .. } => 404,
+            Self::NotFound { .. } | Self::NoSuchMemory | Self::MemoryDisabled => 404,
             Self::MethodNotAllowed(_) => 405,
-            Self::BodyTooLarge(_) => 413,
+            Self::BodyTooLarge(_) | Self::TooManyLines(_) => 413,
             Self::TargetTooLong(_) => 414,
             Self::UnsupportedCoding => 415,
             Self::Expectation => 417,
             Self::LimitReached { .. } => 429,
             Self::HeadTooLarge(_) | Self::TooManyFields(_) => 431,
             Self::Unreachable(_) => 502,
-            Self::TooManyConnections | Self::TooManyInFlight | Self::Draining => 503,
+            Self::TooManyConnections
+            | Self::TooManyInFlight
+            | Self::Draining
+            | Self::MemoryUnavailable => 503,
             Self::TimedOut(..) => 504,
         }
     }
@@ -152,7 +172,10 @@ impl Fault {
     pub fn side(&self) -> FaultSide {
         match self {
             Self::Unreachable(_) | Self::TimedOut(..) => FaultSide::Provider,
-            Self::TooManyConnections | Self::TooManyInFlight | Self::Draining => FaultSide::Router,
+            Self::TooManyConnections
+            | Self::TooManyInFlight
+            | Self::Draining
+            | Self::MemoryUnavailable => FaultSide::Router,
             _ => FaultSide::Caller,
         }
     }
@@ -184,6 +207,13 @@ impl Fault {
             Self::InvalidForm => "Invalid form body".into(),
             Self::MissingField(name) => format!("Missing required field: {name}"),
             Self::ModelTooLong => "Model name is too long".into(),
+            Self::InvalidSessionId => "Invalid session id".into(),
+            Self::InvalidField(name) => format!("Invalid field: {name}"),
+            Self::InvalidLine(line, what) => format!("Invalid line {line}: {what}"),
+            Self::TooManyLines(_) => "Too many lines".into(),
+            Self::NoSuchMemory => "Memory not found".into(),
+            Self::MemoryDisabled => "Memory is switched off".into(),
+            Self::MemoryUnavailable => "Memory is unavailable".into(),
             Self::ModelNotAllowed { model, .. } => {
                 format!("Model not allowed for this memory key: {model}")
             }
@@ -224,6 +254,12 @@ impl Fault {
                 let (what, seconds) = (quota.describe(), whole_seconds(*resets_in));
                 format!("This key has {limit} {what}; there is room again in {seconds} s")
             }
+            Self::InvalidLine(..) => "Nothing of the upload was stored".into(),
+            Self::TooManyLines(limit) => format!("At most {limit} lines in one upload"),
+            Self::MemoryDisabled => {
+                "The operator's configuration has memory.enabled = false".into()
+            }
+            Self::InvalidSessionId => "A session id has 1 to 128 of A-Z a-z 0-9 . _ : @ -".into(),
             Self::NotFound { nearest, .. } if !nearest.is_empty() => {
                 format!("Did you mean: {}", nearest.join(", "))
             }

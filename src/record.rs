@@ -63,6 +63,10 @@ pub struct Record {
     pub response_bytes: u64,
     /// Tokens by the provider's count.
     pub usage: Usage,
+    /// Tokens of the memories that went into the request.
+    pub memory_recalled: u64,
+    /// Tokens of those that came out of the exchange.
+    pub memory_stored: u64,
     /// Requests sent upstream.
     pub attempts: u32,
     /// Whether the last of them went over a connection that was open already.
@@ -127,6 +131,8 @@ impl Record {
             request_bytes: 0,
             response_bytes: 0,
             usage: Usage::default(),
+            memory_recalled: 0,
+            memory_stored: 0,
             attempts: 0,
             reused: false,
             overhead: None,
@@ -191,8 +197,8 @@ impl Record {
             cached: usage.cached.unwrap_or(0),
             cache_written: usage.cache_written.unwrap_or(0),
             reasoning: usage.reasoning.unwrap_or(0),
-            recalled: 0,
-            stored: 0,
+            recalled: self.memory_recalled,
+            stored: self.memory_stored,
             provider_time: self.first_byte,
             router_time: self.overhead,
         })

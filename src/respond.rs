@@ -84,6 +84,17 @@ pub fn empty(fields: &[(&str, String)], context: &Context<'_>) -> Vec<u8> {
     out
 }
 
+/// The head of an answer whose length nobody knows yet.
+pub fn stream(content_type: &str, chunked: bool, context: &Context<'_>) -> Vec<u8> {
+    let mut fields = vec![("content-type", content_type.to_owned())];
+    if chunked {
+        fields.push(("transfer-encoding", "chunked".to_owned()));
+    }
+    let mut out = start(200, &fields, context, 256);
+    out.extend_from_slice(b"\r\n");
+    out
+}
+
 fn start(
     status: u16,
     fields: &[(&str, String)],

@@ -21,8 +21,67 @@ pub enum Endpoint<'a> {
     Ready,
     /// `GET /v1/models`, `GET /v1beta/models`
     Models,
+    /// Below `/v1/memory`
+    Vault(VaultTask<'a>),
     /// A provider's to answer.
     Proxy(Operation<'a>),
+}
+
+/// What is asked of a key's own vault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VaultTask<'a> {
+    /// `GET /v1/memory/stats`
+    Stats,
+    /// `DELETE /v1/memory`
+    Clear,
+    /// `DELETE /v1/memory/{id}`
+    Delete(&'a str),
+    /// `POST /v1/memory/upload`
+    Upload,
+    /// `POST /v1/memory/warmup`
+    Warmup,
+    /// `POST /v1/memory/prepare`
+    Prepare,
+    /// `POST /v1/memory/ingest`
+    Ingest,
+    /// `POST /v1/memory/search`
+    Search,
+    /// `GET /v1/memory/export`
+    Export,
+}
+
+impl<'a> VaultTask<'a> {
+    /// By the path behind `/v1/memory`, with the methods that it takes.
+    fn of(rest: &'a str) -> Option<(Self, &'static str)> {
+        Some(match rest {
+            "" => (Self::Clear, DELETE),
+            "/stats" => (Self::Stats, GET),
+            "/export" => (Self::Export, GET),
+            "/upload" => (Self::Upload, POST),
+            "/warmup" => (Self::Warmup, POST),
+            "/prepare" => (Self::Prepare, POST),
+            "/ingest" => (Self::Ingest, POST),
+            "/search" => (Self::Search, POST),
+            _ => {
+                let id = rest.strip_prefix('/').filter(|id| id.starts_with("mem_"))?;
+                (!id.contains('/')).then_some((Self::Delete(id), DELETE))?
+            }
+        })
+    }
+
+    fn template(self) -> &'static str {
+        match self {
+            Self::Stats => "/v1/memory/stats",
+            Self::Clear => "/v1/memory",
+            Self::Delete(_) => "/v1/memory/{id}",
+            Self::Upload => "/v1/memory/upload",
+            Self::Warmup => "/v1/memory/warmup",
+            Self::Prepare => "/v1/memory/prepare",
+            Self::Ingest => "/v1/memory/ingest",
+            Self::Search => "/v1/memory/search",
+            Self::Export => "/v1/memory/export",
+        }
+    }
 }
 
 impl Endpoint<'_> {
@@ -33,6 +92,7 @@ impl Endpoint<'_> {
             Self::Health => "/health",
             Self::Ready => "/ready",
             Self::Models => "/v1/models",
+            Self::Vault(task) => task.template(),
             Self::Proxy(operation) => operation.task.template(),
         }
     }
@@ -58,7 +118,7 @@ pub enum Miss {
 }
 
 /// What endpoints are called when a caller missed them.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 27] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
@@ -72,6 +132,14 @@ const NAMES: [&str; 19] = [
     "/v1/messages",
     "/v1/messages/count_tokens",
     "/v1/models",
+    "/v1/memory",
+    "/v1/memory/stats",
+    "/v1/memory/upload",
+    "/v1/memory/warmup",
+    "/v1/memory/prepare",
+    "/v1/memory/ingest",
+    "/v1/memory/search",
+    "/v1/memory/export",
     "/v1beta/models",
     "/v1beta/models/{model}:generateContent",
     "/v1beta/models/{model}:streamGenerateContent",
@@ -86,6 +154,7 @@ const COMPARED_BYTES_MAX: usize = 64;
 
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
+const DELETE: &str = "DELETE";
 
 /// Finds the endpoint of a request. `path` is without query.
 pub fn endpoint<'a>(method: &str, path: &'a str) -> Result<Endpoint<'a>, Miss> {
@@ -101,6 +170,9 @@ pub fn endpoint<'a>(method: &str, path: &'a str) -> Result<Endpoint<'a>, Miss> {
     let (version, rest) = split_version(path);
     if rest == "/models" {
         return allow(method, GET, true, Endpoint::Models);
+    }
+    if let Some((task, methods)) = rest.strip_prefix("/memory").and_then(VaultTask::of) {
+        return allow(method, methods, true, Endpoint::Vault(task));
     }
     let operation = Operation::gemini(version.unwrap_or("/v1beta"), rest)
         .or_else(|| by_name(version.unwrap_or("/v1"), rest));

@@ -32,7 +32,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("plan", "config net provider upstream"),
     ("metrics", "error record"),
     ("worker", "config http keys limits memory metrics net plan secret upstream usage"),
-    ("exchange", "auth clock config error http keys metrics net plan provider record relay respond route secret upstream worker"),
+    ("exchange", "auth clock config error http keys memory metrics net plan provider record relay respond route secret upstream worker"),
     ("connection", "exchange http net worker"),
     ("server", "config connection error exchange keys memory metrics net plan upstream usage worker"),
     ("audit", "clock"),

@@ -24,7 +24,9 @@ pub(super) fn answer(
         (Endpoint::Health, _) => "{\"status\": \"ok\"}".to_owned(),
         (Endpoint::Ready, _) => ready(exchange)?,
         (Endpoint::Models, Some(tenant)) => models(tenant, exchange),
-        (Endpoint::Models | Endpoint::Proxy(_), _) => return Err(Fault::NoMemoryKey),
+        (Endpoint::Models | Endpoint::Vault(_) | Endpoint::Proxy(_), _) => {
+            return Err(Fault::NoMemoryKey);
+        }
         (Endpoint::Root, _) => format!(
             "{{\"name\": \"MemoryRouter\", \"version\": \"{}\", \"docs\": \"README.md\", \"endpoints\": \
              [\"/v1/chat/completions\", \"/v1/responses\", \"/v1/messages\", \
@@ -99,7 +101,10 @@ pub(super) fn options(path: &str, context: &Context<'_>) -> Vec<u8> {
 fn allowed_methods(path: &str) -> &'static str {
     match route::endpoint("OPTIONS", path) {
         Err(Miss::MethodNotAllowed { allow: "POST", .. }) => "POST, OPTIONS",
+        Err(Miss::MethodNotAllowed {
+            allow: "DELETE", ..
+        }) => "DELETE, OPTIONS",
         Err(Miss::MethodNotAllowed { .. }) => "GET, HEAD, OPTIONS",
-        _ => "GET, HEAD, POST, OPTIONS",
+        _ => "GET, HEAD, POST, DELETE, OPTIONS",
     }
 }

@@ -4,33 +4,37 @@
 //! becomes of the connection. The stages it calls are straight: each takes what the one before it gave, and returns it
 //! or a `Stop`. All answers of the router's own go through `Exchange::answer`.
 
+mod answers;
 mod attempts;
 mod body;
 mod local;
 mod order;
+mod recall;
 mod refuse;
+mod remember;
+mod settings;
+mod vault;
 
 use std::time::Instant;
 
 use crate::auth::{self, ModeSuffix};
 use crate::clock;
-use crate::config::ErrorFormat;
 use crate::error::Fault;
 use crate::http::head::{Head, RequestLine};
-use crate::http::{Framing, Method, Name, Version, encode, framing};
+use crate::http::{Framing, Method, Name, Version, framing};
+use crate::memory::VaultRef;
 use crate::metrics::Live;
 use crate::net::{Deadline, Reader, Writer};
 use crate::provider::Dialect;
-use crate::provider::answer::Observed;
 use crate::record::{Ended, Record};
-use crate::relay::{self, End, Tap, UsageCut};
-use crate::respond::{self, Context};
+use crate::relay::{self, End, UsageCut};
+use crate::respond;
 use crate::route::{self, Endpoint, Miss};
 use crate::secret::Secret;
-use crate::upstream::{Answer, Watch};
+use crate::upstream::Watch;
 use crate::worker::Worker;
 
-use attempts::Attempt;
+use answers::{dialect_of, fault_of, is_event_stream};
 
 pub use refuse::{refuse_head, turn_away};
 
@@ -75,8 +79,15 @@ struct Tenant {
     snapshot: std::sync::Arc<crate::keys::Snapshot>,
     /// A key that came with the request, good for this request only.
     provider_key: Option<Secret>,
-    #[expect(dead_code, reason = "the mode that recall will start from")]
+    /// The memory mode that the key's suffix asks for.
     mode: Option<ModeSuffix>,
+}
+
+impl Tenant {
+    /// The only vault that this request can reach.
+    fn vault(&self) -> VaultRef {
+        VaultRef::new(&self.key.vault, self.key.vault_key)
+    }
 }
 
 /// What every answer to this request depends on.
@@ -148,6 +159,9 @@ impl<'w> Exchange<'w> {
         self.record.route = endpoint.template();
         let operation = match (endpoint, &tenant) {
             (Endpoint::Proxy(operation), Some(_)) => operation,
+            (Endpoint::Vault(task), Some(tenant)) => {
+                return vault::serve(task, caller, head, framing, tenant, self).await;
+            }
             (endpoint, tenant) => {
                 let answer = local::answer(&endpoint, tenant.as_ref(), self);
                 return Ok(self.answer(caller, answer?).await);
@@ -170,15 +184,18 @@ impl<'w> Exchange<'w> {
         let request = body::receive(caller, head, framing, self.worker).await?;
         (self.read_whole, self.received) = (true, true);
         self.record.request_bytes = request.body().len() as u64;
-        let order = order::take(&request, &operation, &tenant, self.worker)?;
+        let mut order = order::take(&request, &operation, &tenant, self.worker)?;
         self.record.model = Some(order.model.clone());
+        let recall = recall::recall(&mut order, &request, &tenant, self).await;
+        self.record.memory_recalled = u64::from(recall.tokens());
 
         let mut watch = Watch::new(&mut caller.reader);
         let attempt = attempts::answer(&order, request, &tenant, &mut watch, self).await?;
-        let head = self.response_head(&attempt);
+        let head = self.response_head(&attempt, &recall);
         let worker = self.worker;
         let _live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
-        let mut tap = self.tap(&attempt.answer, operation.dialect);
+        let mut tap = self.tap(&attempt.answer, operation.dialect, recall.keeps_answer());
+        let ends_with_connection = attempt.framing == Framing::UntilClose;
         let downstream = relay::Downstream {
             writer: &mut caller.writer,
             deadline: &caller.deadline,
@@ -201,13 +218,16 @@ impl<'w> Exchange<'w> {
         }
         self.record.response_bytes = outcome.body_bytes;
         self.record.ended = Ended::Relayed(outcome.end);
-        self.observed(tap.finish());
+        let mut seen = tap.finish();
+        self.observed(&mut seen);
         if let Some(permit) = &mut permit {
             permit.settle(self.tokens_used());
         }
         if let Some(connection) = outcome.connection {
             self.worker.upstreams.give_back(connection);
         }
+        let whole = seen.ended || !ends_with_connection;
+        remember::remember(&recall, &seen.text, whole, self);
         Ok(if outcome.end == End::Complete {
             self.next()
         } else {
@@ -272,127 +292,14 @@ impl<'w> Exchange<'w> {
             mode: credentials.mode,
         })
     }
-
-    fn context(&self) -> Context<'_> {
-        Context {
-            request_id: &self.record.request_id,
-            dialect: self.dialect,
-            dialect_errors: self.worker.config.errors.format == ErrorFormat::Dialect,
-            close: self.next() != Next::Exchange,
-            head_only: self.method == Method::Head,
-            allowed_origin: self.allowed_origin.as_deref(),
-        }
-    }
-
-    /// What becomes of the connection if all goes well from here.
-    fn next(&self) -> Next {
-        if self.read_whole && self.keep_alive && !self.worker.closes_connections() {
-            Next::Exchange
-        } else {
-            Next::Linger
-        }
-    }
-
-    /// A provider's head as the caller gets it, its own fields untouched.
-    fn response_head(&mut self, attempt: &Attempt) -> Vec<u8> {
-        let (head, bytes) = (&attempt.answer.head, &attempt.answer.bytes);
-        self.record.status = Some(head.line.status);
-        let id = head
-            .first(Name::XRequestId, bytes)
-            .or_else(|| head.first(Name::RequestId, bytes));
-        self.record.provider_request_id = id.map(|id| String::from_utf8_lossy(id).into_owned());
-        let mut out = Vec::with_capacity(head.end + 256);
-        encode::downstream_response(
-            &mut out,
-            head,
-            bytes,
-            relay::framing_for(attempt.framing, self.version, attempt.cut),
-        );
-        respond::common(&mut out, &self.context());
-        out.extend_from_slice(b"\r\n");
-        out
-    }
-
-    fn tap(&self, answer: &Answer, dialect: Dialect) -> Tap {
-        let of = |name| answer.head.first(name, &answer.bytes);
-        Tap::new(
-            dialect,
-            of(Name::ContentType).unwrap_or_default(),
-            of(Name::ContentEncoding),
-        )
-    }
-
-    fn observed(&mut self, mut seen: Observed) {
-        let whole = self.record.ended == Ended::Relayed(End::Complete);
-        seen.estimate(self.record.request_bytes, whole);
-        self.record.usage = seen.usage;
-        let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
-        if failed && self.record.ended == Ended::Relayed(End::Complete) {
-            self.record.ended = Ended::ProviderError;
-        }
-    }
-
-    /// What the provider counted; nothing for an error of its own; unknown where it did not say.
-    fn tokens_used(&self) -> Option<u64> {
-        let usage = &self.record.usage;
-        match (usage.input, usage.output) {
-            (None, None) => (self.record.ended == Ended::ProviderError).then_some(0),
-            (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
-        }
-    }
-
-    /// Writes an answer of the router's own.
-    async fn answer(&mut self, caller: &mut Caller, answer: Vec<u8>) -> Next {
-        if self.record.ended == Ended::Running {
-            self.record.ended = Ended::Answered;
-            self.record.status = respond::status_of(&answer);
-        }
-        caller
-            .deadline
-            .arm(Instant::now(), self.worker.config.timeouts.body_idle);
-        let (result, _) = caller.writer.write_all(answer).await;
-        caller.deadline.disarm();
-        if result.is_ok() {
-            self.next()
-        } else {
-            Next::Close
-        }
-    }
-}
-
-fn is_event_stream(answer: &Answer) -> bool {
-    let media_type = answer.head.first(Name::ContentType, &answer.bytes);
-    media_type
-        .is_some_and(|it| it.len() >= 17 && it[..17].eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 fn needs_key(endpoint: &Result<Endpoint<'_>, Miss>) -> bool {
     match endpoint {
         Ok(Endpoint::Root | Endpoint::Health | Endpoint::Ready) => false,
-        Ok(Endpoint::Models | Endpoint::Proxy(_)) => true,
+        Ok(Endpoint::Models | Endpoint::Vault(_) | Endpoint::Proxy(_)) => true,
         Err(
             Miss::NotFound { authenticated, .. } | Miss::MethodNotAllowed { authenticated, .. },
         ) => *authenticated,
-    }
-}
-
-/// The dialect in which errors of this path are best told.
-fn dialect_of(endpoint: &Result<Endpoint<'_>, Miss>, path: &str) -> Option<Dialect> {
-    match endpoint {
-        Ok(Endpoint::Proxy(operation)) => Some(operation.dialect),
-        _ if path.contains("/v1beta") => Some(Dialect::Gemini),
-        _ if path.contains("/messages") => Some(Dialect::Anthropic),
-        _ if path.starts_with("/v1") => Some(Dialect::OpenAi),
-        _ => None,
-    }
-}
-
-fn fault_of(miss: Miss, path: &str) -> Fault {
-    match miss {
-        Miss::NotFound { nearest, .. } => Fault::NotFound {
-            path: path.to_owned(),
-            nearest,
-        },
-        Miss::MethodNotAllowed { allow, .. } => Fault::MethodNotAllowed(allow),
     }
 }

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::Tenant;
 use super::body::Request;
+use super::settings::{Mode, Settings, Sources};
 use crate::config::{ProviderId, StreamUsage};
 use crate::error::Fault;
 use crate::http::Name;
@@ -39,8 +40,12 @@ pub(super) struct Order<'a> {
     pub(super) model: String,
     /// Who can serve it, best first.
     pub(super) routes: Vec<Route>,
-    operation: &'a Operation<'a>,
-    body: RequestBody,
+    pub(super) operation: &'a Operation<'a>,
+    pub(super) body: RequestBody,
+    /// What it wants of memory.
+    pub(super) settings: Settings,
+    /// What memory puts into the body, and where.
+    pub(super) insertion: Option<(usize, Vec<u8>)>,
     query: Option<String>,
     /// What makes a stream end with counts, where its caller did not ask for them.
     usage_question: Option<(Range<usize>, Vec<u8>)>,
@@ -68,14 +73,25 @@ pub(super) fn take<'a>(
         .unwrap_or_default();
     // Forms are for files; everything else is JSON, whatever it is called.
     let is_form = operation.task.takes_form() && multipart::is_form(content_type);
-    let scanned = match is_form {
-        true => multipart::scan(request.body(), content_type),
-        false => body::scan(request.body(), operation.dialect),
+    let sources = Sources {
+        head: &request.head,
+        bytes: &request.bytes,
+        suffix: tenant.mode,
+        config: &worker.config.memory,
     };
-    let body = scanned.map_err(|error| match error {
-        BodyError::InvalidJson => Fault::InvalidJson,
-        BodyError::InvalidForm => Fault::InvalidForm,
-    })?;
+    let mut conversation = operation.task.converses() && sources.mode(None) != Mode::Off;
+    let mut body = scan(
+        request,
+        operation,
+        is_form.then_some(content_type),
+        conversation,
+    )?;
+    let settings = sources.with(Some(&body.settings))?;
+    if operation.task.converses() && !conversation && settings.mode != Mode::Off {
+        // The body alone switches memory on.
+        conversation = true;
+        body = scan(request, operation, None, conversation)?;
+    }
     let model = match (&operation.model, &body.model) {
         (Some(in_path), _) => in_path.name.clone().into_owned(),
         (None, Some(model)) => model.decode(request.body()).into_owned(),
@@ -106,7 +122,26 @@ pub(super) fn take<'a>(
         operation,
         body,
         usage_question,
+        settings,
+        insertion: None,
         query,
+    })
+}
+
+/// Finds what matters in the body, as JSON or as a form of this type.
+fn scan(
+    request: &Request,
+    operation: &Operation<'_>,
+    form: Option<&[u8]>,
+    conversation: bool,
+) -> Result<RequestBody, Fault> {
+    let scanned = match form {
+        Some(content_type) => multipart::scan(request.body(), content_type),
+        None => body::scan_for(request.body(), operation.dialect, conversation),
+    };
+    scanned.map_err(|error| match error {
+        BodyError::InvalidJson => Fault::InvalidJson,
+        BodyError::InvalidForm => Fault::InvalidForm,
     })
 }
 
@@ -231,6 +266,11 @@ impl Order<'_> {
         {
             splices
                 .replace(range.clone(), question.as_slice())
+                .map_err(|_| Fault::InvalidJson)?;
+        }
+        if let Some((at, bytes)) = &self.insertion {
+            splices
+                .insert(*at, bytes.as_slice())
                 .map_err(|_| Fault::InvalidJson)?;
         }
         let address = Address {

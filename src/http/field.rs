@@ -33,7 +33,7 @@ macro_rules! names {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Name {
             $($(#[$doc])* $variant,)*
-            /// Any name that starts with `x-memory-`, apart from `x-memory-key`: a setting of the router.
+            /// Any other name that starts with `x-memory-` or `x-store-`: a setting of the router that it does not know.
             XMemorySetting,
             /// Any name that starts with `x-forwarded-`.
             XForwarded,
@@ -103,8 +103,18 @@ names! {
     XMemoryKey = "x-memory-key",
     /// `X-Provider-Key`
     XProviderKey = "x-provider-key",
+    /// `X-Memory-Mode`
+    XMemoryMode = "x-memory-mode",
+    /// `X-Memory-Store`
+    XMemoryStore = "x-memory-store",
+    /// `X-Memory-Store-Response`
+    XMemoryStoreResponse = "x-memory-store-response",
+    /// `X-Memory-Context-Limit`
+    XMemoryContextLimit = "x-memory-context-limit",
     /// `X-Session-ID`
     XSessionId = "x-session-id",
+    /// `x-claude-code-session-id`, which is the provider's too.
+    XClaudeCodeSessionId = "x-claude-code-session-id",
     /// `X-Store-Input`
     XStoreInput = "x-store-input",
     /// `X-Store-Response`
@@ -133,10 +143,8 @@ names! {
 
 impl Name {
     fn by_prefix(lower: &[u8]) -> Self {
-        if lower.starts_with(b"x-memory-") {
+        if lower.starts_with(b"x-memory-") || lower.starts_with(b"x-store-") {
             Self::XMemorySetting
-        } else if lower.starts_with(b"x-store-") {
-            Self::XStoreInput
         } else if lower.starts_with(b"x-forwarded-") {
             Self::XForwarded
         } else {
@@ -185,6 +193,10 @@ impl Name {
         matches!(
             self,
             Self::XMemorySetting
+                | Self::XMemoryMode
+                | Self::XMemoryStore
+                | Self::XMemoryStoreResponse
+                | Self::XMemoryContextLimit
                 | Self::XSessionId
                 | Self::XStoreInput
                 | Self::XStoreResponse
@@ -212,13 +224,14 @@ mod tests {
             ("Content-Length", Name::ContentLength),
             ("hOsT", Name::Host),
             ("X-Memory-Key", Name::XMemoryKey),
-            ("X-Memory-Mode", Name::XMemorySetting),
+            ("X-Memory-Mode", Name::XMemoryMode),
+            ("X-Memory-Other", Name::XMemorySetting),
             (
                 "x-memory-a-name-that-is-longer-than-any-known-one",
                 Name::XMemorySetting,
             ),
             ("X-Forwarded-For", Name::XForwarded),
-            ("X-Store-Anything", Name::XStoreInput),
+            ("X-Store-Anything", Name::XMemorySetting),
             ("x-memory", Name::Other),
             ("user-agent", Name::Other),
             ("a-name-that-is-longer-than-any-known-one", Name::Other),

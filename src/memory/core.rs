@@ -22,6 +22,7 @@ use super::log::Log;
 use super::queue::{Done, Queue};
 use super::seal::{Tag, VaultRef};
 use super::status::{Counters, StoreState, raise, raise_by};
+use super::turns::Turns;
 use super::vault::{Applied, Hot, Ready};
 use super::words::{Delete, MemoryId, NewMemory};
 
@@ -131,6 +132,8 @@ pub(super) struct Core {
     pub(super) jobs: Jobs,
     pub(super) counters: Counters,
     pub(super) hasher: RandomState,
+    /// What was recalled for the turns that run.
+    pub(super) turns: Turns,
     /// Who waits for the file to be rewritten.
     pub(super) compactions: Mutex<Vec<Done>>,
     /// Nobody has a handle any more.
@@ -149,6 +152,7 @@ impl Core {
             jobs: Jobs::default(),
             counters: Counters::default(),
             hasher: RandomState::new(),
+            turns: Turns::default(),
             compactions: Mutex::default(),
             ended: AtomicBool::new(false),
             vaults: DashMap::new(),

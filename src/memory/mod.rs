@@ -1,7 +1,8 @@
 //! Memory: what was said under a key, and what of it helps with what is said now.
 //!
 //! `words` names the things. The pure core has no clock and no files: `analyse` turns text into numbers, `index` and
-//! `dense` hold one vault's numbers, `rank` orders a vault's memories by relevance, `select` chooses from them for one request.
+//! `dense` hold one vault's numbers, `rank` orders a vault's memories by relevance, `select` chooses from them for one
+//! request, `block` writes them down as quoted data. `turns` keeps what was recalled while an agent works on it.
 //!
 //! `store` is the handle on all vaults. Behind it, `vault` is one of them in RAM and `core` the table of those that are;
 //! `log` is the file in which every row is sealed (`seal`, `row`) under its vault's own key. Workers touch only what is
@@ -23,9 +24,11 @@ mod vault;
 mod writer;
 
 pub mod analyse;
+pub mod block;
 pub mod index;
 pub mod rank;
 pub mod select;
+pub mod turns;
 pub mod words;
 
 pub use self::core::{Added, MemorySettings};

@@ -16,6 +16,7 @@ use super::change::Op;
 use super::core::{Added, Core, Found, Job, MemorySettings};
 use super::seal::{self, VaultRef};
 use super::status::{MemoryStatus, StoreState, raise, raise_by};
+use super::turns::Turns;
 use super::vault::Hot;
 use super::words::{Browse, Delete, Exported, MemoryId, NewMemory, Query, Recalled, VaultStats};
 use super::{loader, writer};
@@ -210,6 +211,8 @@ impl MemoryStore {
         let (reply, told) = oneshot::channel();
         self.core().jobs.push(Job::Delete(hot, which, reply));
         let written = told.await.map_err(|_| MemoryError::Closed)?;
+        // Out of the index, so that no turn that begins now finds it; and out of those that run.
+        self.turns().forget(vault.id());
         written.durable.await.map_err(|_| MemoryError::Closed)??;
         Ok(written.result)
     }
@@ -265,6 +268,11 @@ impl MemoryStore {
             .push(done);
         core.queue.nudge();
         told.await.map_err(|_| MemoryError::Closed)?
+    }
+
+    /// What was recalled for the turns that run.
+    pub fn turns(&self) -> &Turns {
+        &self.core().turns
     }
 
     /// How it is doing.

@@ -4,14 +4,17 @@
 //! dialects spell the same few facts differently; one tolerant form reads them all, and what is not there stays
 //! unknown. Nothing is parsed that does not hold one of these facts.
 
+mod text;
+
 use memchr::memmem;
 use serde::Deserialize;
-use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _};
+use sonic_rs::JsonValueTrait as _;
 
 use super::Dialect;
 
 /// Where nobody counts, a token is taken to be this many bytes.
 const BYTES_PER_TOKEN: u64 = 4;
+pub use text::TEXT_BYTES_MAX;
 
 /// Tokens of one exchange by the provider's own count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,8 +42,10 @@ pub struct Observed {
     pub error: bool,
     /// Bytes of what a stream's events say, as they are spelled: for estimates.
     pub said_bytes: u64,
-    /// The answer's text, where it was asked for.
+    /// The answer's text, where it was asked for; of a very long one the start.
     pub text: String,
+    /// A stream has said by itself that it is over.
+    pub ended: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -131,8 +136,9 @@ impl Observed {
         }
         self.counts(dialect, data);
         self.said_bytes += said_bytes(data) as u64;
-        if with_text && let Some(text) = delta_text(dialect, data) {
-            self.text.push_str(&text);
+        if with_text {
+            self.ended |= text::ends(dialect, name, data);
+            text::gather(&mut self.text, dialect, name, data);
         }
     }
 
@@ -141,9 +147,10 @@ impl Observed {
         self.counts(dialect, tail);
     }
 
-    /// Looks at a whole plain answer for its text.
+    /// Looks at a whole plain answer for its text, and for an error that stands in its place.
     pub fn whole(&mut self, dialect: Dialect, body: &[u8]) {
-        if let Some(text) = whole_text(dialect, body) {
+        self.error |= top_level_error(body);
+        if let Some(text) = text::of_whole(dialect, body) {
             self.text = text;
         }
     }
@@ -246,73 +253,6 @@ fn top_level_error(data: &[u8]) -> bool {
     }
     let error = sonic_rs::get(data, &["error"]).is_ok_and(|value| !value.is_null());
     error || sonic_rs::get(data, &["type"]).is_ok_and(|value| value.as_str() == Some("error"))
-}
-
-/// The text that one event adds.
-fn delta_text(dialect: Dialect, data: &[u8]) -> Option<String> {
-    let value: sonic_rs::Value = sonic_rs::from_slice(data).ok()?;
-    match dialect {
-        Dialect::OpenAi => {
-            if value["type"].as_str() == Some("response.output_text.delta") {
-                return value["delta"].as_str().map(str::to_owned);
-            }
-            let choice = &value["choices"][0];
-            choice["delta"]["content"]
-                .as_str()
-                .or(choice["text"].as_str())
-                .map(str::to_owned)
-        }
-        Dialect::Anthropic => {
-            let delta = &value["delta"];
-            (delta["type"].as_str() == Some("text_delta"))
-                .then(|| delta["text"].as_str().map(str::to_owned))?
-        }
-        Dialect::Gemini => gemini_text(&value),
-    }
-}
-
-fn whole_text(dialect: Dialect, body: &[u8]) -> Option<String> {
-    let value: sonic_rs::Value = sonic_rs::from_slice(body).ok()?;
-    match dialect {
-        Dialect::OpenAi => {
-            let choice = &value["choices"][0];
-            if let Some(text) = choice["message"]["content"]
-                .as_str()
-                .or(choice["text"].as_str())
-            {
-                return Some(text.to_owned());
-            }
-            let messages = value["output"]
-                .as_array()?
-                .iter()
-                .filter_map(|item| item["content"].as_array());
-            Some(joined(
-                messages.flat_map(|parts| parts.iter()),
-                "output_text",
-            ))
-        }
-        Dialect::Anthropic => Some(joined(value["content"].as_array()?.iter(), "text")),
-        // Without `alt=sse` a stream is one array of answers.
-        Dialect::Gemini => match value.as_array() {
-            Some(answers) => Some(answers.iter().filter_map(gemini_text).collect()),
-            None => gemini_text(&value),
-        },
-    }
-}
-
-fn joined<'a>(parts: impl Iterator<Item = &'a sonic_rs::Value>, kind: &str) -> String {
-    parts
-        .filter(|part| part["type"].as_str() == Some(kind))
-        .filter_map(|part| part["text"].as_str())
-        .collect()
-}
-
-fn gemini_text(value: &sonic_rs::Value) -> Option<String> {
-    let parts = value["candidates"][0]["content"]["parts"].as_array()?;
-    let spoken = parts
-        .iter()
-        .filter(|part| part["thought"].as_bool() != Some(true));
-    Some(spoken.filter_map(|part| part["text"].as_str()).collect())
 }
 
 #[cfg(test)]

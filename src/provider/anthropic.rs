@@ -5,6 +5,9 @@ use super::body::Places;
 /// Messages stand in `messages`; the system prompt stands apart from them.
 pub(super) const PLACES: Places = Places {
     message_lists: &["messages"],
+    content: "content",
+    roleless_is_user: false,
+    tool_results: &["tool_result"],
     model_lists: &[],
     model_objects: &[],
 };

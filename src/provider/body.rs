@@ -5,6 +5,7 @@
 //! differently could pass the router as one thing and reach the provider as another: for the same reason a duplicate
 //! name is never skipped. Keys are compared by their text, however they are escaped.
 
+mod turn;
 mod walk;
 
 use std::borrow::Cow;
@@ -13,6 +14,8 @@ use std::ops::Range;
 use super::json::{self, Broken};
 use super::splice::{Overlap, Splices};
 use super::{Dialect, anthropic, gemini, openai};
+
+pub use turn::{Said, Turn};
 
 /// Settings longer than this are no settings.
 pub(super) const SETTING_BYTES_MAX: usize = 256;
@@ -31,6 +34,12 @@ pub(super) const ROUTER_FIELDS: [(&str, RouterField); 6] = [
 pub(super) struct Places {
     /// Arrays of messages.
     pub(super) message_lists: &'static [&'static str],
+    /// The member of a message that holds what is said: a string, or an array of parts.
+    pub(super) content: &'static str,
+    /// A message without a role is the user's.
+    pub(super) roleless_is_user: bool,
+    /// Parts that hold what a tool gave back: their `type`, or the name of the member that makes them one.
+    pub(super) tool_results: &'static [&'static str],
     /// Arrays of objects that each repeat the model.
     pub(super) model_lists: &'static [&'static str],
     /// Objects that repeat the model.
@@ -122,6 +131,43 @@ impl Settings {
     }
 }
 
+/// Who says a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaker {
+    /// The user, in words: a message that only hands back what tools gave is not.
+    User,
+    /// The model.
+    Model,
+    /// Anyone else: the system prompt, tools.
+    #[default]
+    Other,
+}
+
+/// A message of the conversation, by offsets. Small, because a body may hold very many.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Message {
+    /// Who says it.
+    pub speaker: Speaker,
+    /// `memory` is not false in it.
+    pub remembered: bool,
+    /// Its place among the list's elements, of whatever kind they are.
+    index: u32,
+    /// Where what is said starts: at a quote or a bracket.
+    start: u32,
+    /// Behind its closing quote or bracket.
+    end: u32,
+    /// Where another part would be put in: behind the last one. Its bracket's offset if there is none.
+    parts_end: u32,
+}
+
+/// The messages of one list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Messages {
+    list: Vec<Message>,
+    /// How many elements the list has, of whatever kind.
+    elements: u32,
+}
+
 /// What one pass over a body finds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RequestBody {
@@ -144,6 +190,10 @@ pub struct RequestBody {
     pub members_start: usize,
     /// The router's own fields.
     pub settings: Settings,
+    /// The conversation, where it was asked for: `messages` or `contents`.
+    pub messages: Messages,
+    /// The conversation that stands in `input`.
+    pub input: Messages,
     /// The bytes that must not go upstream, in order, without overlap.
     pub cuts: Vec<Range<usize>>,
 }
@@ -165,9 +215,18 @@ impl From<Broken> for BodyError {
 
 /// Finds in one pass what the router needs of a body, and checks the whole of it.
 pub fn scan(body: &[u8], dialect: Dialect) -> Result<RequestBody, BodyError> {
+    scan_for(body, dialect, false)
+}
+
+/// The same, and with `conversation` where each message stands.
+pub fn scan_for(
+    body: &[u8],
+    dialect: Dialect,
+    conversation: bool,
+) -> Result<RequestBody, BodyError> {
     // Most text is ASCII and costs next to nothing here; the standard library takes a second per GB of the rest.
     simdutf8::basic::from_utf8(body).map_err(|_| BodyError::InvalidJson)?;
-    Ok(walk::root(body, places(dialect))?)
+    Ok(walk::root(body, places(dialect), conversation)?)
 }
 
 impl RequestBody {

@@ -9,6 +9,9 @@ use super::body::Places;
 /// Messages stand in `contents`, at the top or in `generateContentRequest`.
 pub(super) const PLACES: Places = Places {
     message_lists: &["contents"],
+    content: "parts",
+    roleless_is_user: true,
+    tool_results: &["functionResponse", "function_response"],
     model_lists: &["requests"],
     model_objects: &["generateContentRequest"],
 };

@@ -6,6 +6,9 @@ use super::body::Places;
 /// applications post a responses-shaped body to chat completions.
 pub(super) const PLACES: Places = Places {
     message_lists: &["messages", "input"],
+    content: "content",
+    roleless_is_user: false,
+    tool_results: &[],
     model_lists: &[],
     model_objects: &[],
 };

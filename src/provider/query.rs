@@ -25,6 +25,18 @@ pub fn clean_query(query: &str) -> Option<Cow<'_, str>> {
     (!kept.is_empty()).then(|| Cow::Owned(kept.join("&")))
 }
 
+/// What a query says for `name`, decoded; of several the last.
+pub fn parameter<'q>(query: &'q str, name: &str) -> Option<Cow<'q, [u8]>> {
+    query
+        .split('&')
+        .filter_map(|pair| {
+            let (named, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (*percent_decode(named) == *name.as_bytes()).then_some(value)
+        })
+        .next_back()
+        .map(percent_decode)
+}
+
 /// A piece between two `&`. Some providers split at `;` as well, so each part must be harmless by itself.
 fn is_ours(piece: &str) -> bool {
     piece.split(';').any(|part| {

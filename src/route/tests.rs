@@ -44,6 +44,40 @@ const GEMINI_METHODS: [(&str, Task); 5] = [
 ];
 
 #[test]
+fn the_vault_and_its_methods() {
+    for (path, method, task) in [
+        ("", "DELETE", VaultTask::Clear),
+        (
+            "/mem_00000000000000ab",
+            "DELETE",
+            VaultTask::Delete("mem_00000000000000ab"),
+        ),
+        ("/stats", "GET", VaultTask::Stats),
+        ("/export", "GET", VaultTask::Export),
+        ("/upload", "POST", VaultTask::Upload),
+        ("/warmup", "POST", VaultTask::Warmup),
+        ("/prepare", "POST", VaultTask::Prepare),
+        ("/ingest", "POST", VaultTask::Ingest),
+        ("/search", "POST", VaultTask::Search),
+    ] {
+        for prefix in ["/memory", "/v1/memory", "/v1/v1/memory"] {
+            for slash in ["", "/"] {
+                let asked = format!("{prefix}{path}{slash}");
+                assert_eq!(
+                    endpoint(method, &asked),
+                    Ok(Endpoint::Vault(task)),
+                    "{asked}"
+                );
+                for other in ["GET", "HEAD", "POST", "DELETE", "PUT"] {
+                    let takes = other == method || (method == "GET" && other == "HEAD");
+                    assert_eq!(endpoint(other, &asked).is_ok(), takes, "{other} {asked}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn every_endpoint_with_without_and_with_doubled_version() {
     for (path, dialect, task) in NAMED {
         for prefix in ["", "/v1", "/v1/v1"] {
@@ -150,7 +184,8 @@ fn unknown_paths_are_told_what_is_near() {
         "/v1/",
         "/v1/x",
         "/v1beta/x",
-        "/v1/memory/stats",
+        "/v1/memory/other",
+        "/v1/memory/mem_1/x",
         "/v1/account/usage",
         "/v1/keys",
     ] {

@@ -28,8 +28,9 @@ fn corpus() -> Vec<String> {
 #[test]
 fn request_bodies_arrive_as_they_were_sent() {
     let provider = Provider::plain();
-    // A stream's body is left alone too where nobody asks for counts on its caller's behalf.
-    let toml = "usage.stream = \"estimate\"";
+    // A stream's body is left alone too where nobody asks for counts on its caller's behalf; and nothing is recalled
+    // from one body for the next.
+    let toml = "usage.stream = \"estimate\"\nmemory.enabled = false";
     let router = Setup::all(&provider).toml(toml).start();
     let mut caller = router.connect();
     for body in corpus() {
@@ -228,13 +229,19 @@ fn answers_arrive_as_they_were_sent() {
                     "{status}: {line}"
                 );
             }
-            let ours: Vec<_> = reply
-                .fields
-                .0
-                .iter()
-                .filter(|(name, _)| name.starts_with("x-mr-"))
+            let names = reply.fields.0.iter().map(|(name, _)| name.as_str());
+            let ours: Vec<_> = names
+                .filter(|name| name.starts_with("x-mr-") || name.starts_with("x-memory-"))
                 .collect();
-            assert_eq!(ours.len(), 1, "{ours:?}");
+            let expected = [
+                "x-mr-request-id",
+                "x-memory-mode",
+                "x-memory-chunks-retrieved",
+                "x-memory-tokens-retrieved",
+                "x-mr-overhead-ms",
+                "x-mr-memory-ms",
+            ];
+            assert_eq!(ours, expected);
         }
     }
 }

@@ -22,6 +22,7 @@ mod http_cases;
 mod key_limits;
 mod limits;
 mod local;
+mod memory;
 mod overview;
 mod pool;
 mod process;

@@ -2,23 +2,31 @@
 
 use std::ops::Range;
 
-use super::{Places, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Text};
+use super::{
+    Message, Messages, Places, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Speaker, Text,
+};
 use crate::provider::json::{self, Broken};
 
 /// The member that every message may carry for the router.
 const MESSAGE_FIELD: &str = "memory";
 
 /// Walks a whole document, which must be an object.
-pub(super) fn root(body: &[u8], places: &'static Places) -> Result<RequestBody, Broken> {
+pub(super) fn root(
+    body: &[u8],
+    places: &'static Places,
+    conversation: bool,
+) -> Result<RequestBody, Broken> {
     let start = json::take(body, 0, b'{')?;
-    let found = RequestBody {
-        members_start: start,
-        ..RequestBody::default()
-    };
     let mut walk = Walk {
         body,
         places,
-        found,
+        // Offsets of a conversation take half the room; a body that is larger has none.
+        conversation: conversation && u32::try_from(body.len()).is_ok(),
+        messages: Messages::default(),
+        found: RequestBody {
+            members_start: start,
+            ..RequestBody::default()
+        },
     };
     let end = walk.members(start, Place::Root, 1)?;
     if json::skip_space(body, end) != body.len() {
@@ -41,7 +49,20 @@ enum Place {
 struct Walk<'b> {
     body: &'b [u8],
     places: &'static Places,
+    conversation: bool,
+    /// The list that is being walked.
+    messages: Messages,
     found: RequestBody,
+}
+
+/// A message before its closing brace.
+#[derive(Default)]
+struct Draft {
+    role: Option<Speaker>,
+    forgotten: bool,
+    /// Where what is said stands, and where another part would.
+    content: Option<(Range<usize>, usize)>,
+    results_only: bool,
 }
 
 impl Walk<'_> {
@@ -49,6 +70,7 @@ impl Walk<'_> {
     /// behind the closing brace.
     fn members(&mut self, at: usize, place: Place, depth: u32) -> Result<usize, Broken> {
         let mut at = json::skip_space(self.body, at);
+        let mut draft = Draft::default();
         if self.body.get(at) == Some(&b'}') {
             return Ok(at + 1);
         }
@@ -63,7 +85,11 @@ impl Walk<'_> {
                 Place::Root => self.root_member(&name, value_start)?,
                 Place::Message => {
                     let ours = self.is(&name, MESSAGE_FIELD);
-                    (ours, json::skip_value(self.body, value_start, depth)?)
+                    let end = match self.conversation {
+                        true => self.message_member(&mut draft, &name, value_start, depth)?,
+                        false => json::skip_value(self.body, value_start, depth)?,
+                    };
+                    (ours, end)
                 }
                 _ => {
                     let messages = place == Place::ModelObject
@@ -90,6 +116,9 @@ impl Walk<'_> {
                 }
                 Some(b'}') => {
                     cutter.object_ends(&mut self.found.cuts);
+                    if place == Place::Message {
+                        self.message_ends(draft);
+                    }
                     return Ok(at + 1);
                 }
                 _ => return Err(Broken),
@@ -110,6 +139,9 @@ impl Walk<'_> {
                 Some(b'{') => self.members(at + 1, each, depth + 1)?,
                 _ => json::skip_value(self.body, at, depth)?,
             };
+            if self.conversation && each == Place::Message {
+                self.messages.elements += 1;
+            }
             at = json::skip_space(self.body, at);
             match self.body.get(at) {
                 Some(b',') => at += 1,
@@ -124,6 +156,7 @@ impl Walk<'_> {
         let body = self.body;
         let name = name.decode(body);
         let place = self.place_of(&name);
+        self.messages = Messages::default();
         let end = match (place, body.get(at)) {
             (Some(Place::Messages), Some(b'[')) => self.elements(at + 1, Place::Message, 2)?,
             (Some(Place::ModelList), Some(b'[')) => self.elements(at + 1, Place::ModelObject, 2)?,
@@ -141,8 +174,20 @@ impl Walk<'_> {
                 let before = std::mem::replace(&mut self.found.model, stated);
                 self.found.model_repeats.extend(before);
             }
-            "messages" => self.found.has_messages = true,
-            "input" => self.found.has_input = true,
+            "messages" => {
+                self.found.has_messages = true;
+                self.found.messages = std::mem::take(&mut self.messages);
+            }
+            "contents" if place == Some(Place::Messages) => {
+                self.found.messages = std::mem::take(&mut self.messages);
+            }
+            "input" => {
+                self.found.has_input = true;
+                if self.conversation && body.get(at) == Some(&b'"') {
+                    self.messages.push_text(at..end);
+                }
+                self.found.input = std::mem::take(&mut self.messages);
+            }
             "stream" => {
                 self.found.stream = match body.get(at) {
                     Some(b't') => Some(true),
@@ -165,11 +210,114 @@ impl Walk<'_> {
         Ok((false, end))
     }
 
+    /// Looks at one member of a message; returns where it ends.
+    fn message_member(
+        &mut self,
+        draft: &mut Draft,
+        name: &Text,
+        at: usize,
+        depth: u32,
+    ) -> Result<usize, Broken> {
+        let first = self.body.get(at).copied();
+        if self.is(name, self.places.content) && first == Some(b'[') {
+            let (end, parts_end, results_only) = self.parts(at + 1, depth + 1)?;
+            draft.content = Some((at..end, parts_end));
+            draft.results_only = results_only;
+            return Ok(end);
+        }
+        let end = json::skip_value(self.body, at, depth)?;
+        if self.is(name, self.places.content) {
+            draft.content = (first == Some(b'"')).then_some((at..end, end));
+            draft.results_only = false;
+        } else if self.is(name, "role") && first == Some(b'"') {
+            let role = self.string(at)?;
+            draft.role = Some(match role.decode(self.body).as_ref() {
+                "user" => Speaker::User,
+                "assistant" | "model" => Speaker::Model,
+                _ => Speaker::Other,
+            });
+        } else if self.is(name, MESSAGE_FIELD) {
+            let said = self.body.get(at..end).unwrap_or_default();
+            draft.forgotten = matches!(said, b"false" | b"\"false\"");
+        }
+        Ok(end)
+    }
+
+    /// Walks a message's parts from behind their bracket: where they end, where another would stand, and whether they
+    /// do nothing but hand back what tools gave.
+    fn parts(&self, at: usize, depth: u32) -> Result<(usize, usize, bool), Broken> {
+        let body = self.body;
+        let mut at = json::skip_space(body, at);
+        if body.get(at) == Some(&b']') {
+            return Ok((at + 1, at, false));
+        }
+        let mut results_only = true;
+        loop {
+            at = json::skip_space(body, at);
+            let mut result = false;
+            let end = match body.get(at) {
+                Some(b'{') => {
+                    json::each_member(body, at + 1, depth + 1, |name, escaped, value| {
+                        let value = body.get(value).unwrap_or_default();
+                        result |= self.is_tool_result(name, escaped, value);
+                    })?
+                }
+                _ => json::skip_value(body, at, depth)?,
+            };
+            results_only &= result;
+            at = json::skip_space(body, end);
+            match body.get(at) {
+                Some(b',') => at += 1,
+                Some(b']') => return Ok((at + 1, end, results_only)),
+                _ => return Err(Broken),
+            }
+        }
+    }
+
+    fn is_tool_result(&self, name: &[u8], escaped: bool, value: &[u8]) -> bool {
+        let known = |text: &[u8]| {
+            self.places
+                .tool_results
+                .iter()
+                .any(|known| known.as_bytes() == text)
+        };
+        if self.places.tool_results.is_empty() {
+            return false;
+        }
+        match json::decode(name, escaped).as_ref() {
+            "type" => value
+                .strip_prefix(b"\"")
+                .and_then(|value| value.strip_suffix(b"\""))
+                .is_some_and(known),
+            name => known(name.as_bytes()),
+        }
+    }
+
+    /// Keeps a message that says something.
+    fn message_ends(&mut self, draft: Draft) {
+        let Some((content, parts_end)) = draft.content.filter(|_| self.conversation) else {
+            return;
+        };
+        let roleless = match self.places.roleless_is_user {
+            true => Speaker::User,
+            false => Speaker::Other,
+        };
+        let speaker = match draft.role.unwrap_or(roleless) {
+            Speaker::User if draft.results_only => Speaker::Other,
+            speaker => speaker,
+        };
+        if speaker != Speaker::Other {
+            self.messages
+                .push(speaker, !draft.forgotten, content, parts_end);
+        }
+    }
+
     fn place_of(&self, name: &str) -> Option<Place> {
         let Places {
             message_lists,
             model_lists,
             model_objects,
+            ..
         } = self.places;
         if message_lists.contains(&name) {
             Some(Place::Messages)
@@ -213,6 +361,33 @@ impl Walk<'_> {
             )),
             _ => Some(Setting::Value(String::from_utf8_lossy(raw).into_owned())),
         })
+    }
+}
+
+impl Messages {
+    /// A list's one element, if the list is but a string.
+    fn push_text(&mut self, content: Range<usize>) {
+        let end = content.end;
+        self.push(Speaker::User, true, content, end);
+        self.elements = 1;
+    }
+
+    fn push(
+        &mut self,
+        speaker: Speaker,
+        remembered: bool,
+        content: Range<usize>,
+        parts_end: usize,
+    ) {
+        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        self.list.push(Message {
+            speaker,
+            remembered,
+            index: self.elements,
+            start: offset(content.start),
+            end: offset(content.end),
+            parts_end: offset(parts_end),
+        });
     }
 }
 

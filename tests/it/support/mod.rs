@@ -3,6 +3,7 @@
 //! All three use plain threads and their own parser, so that they share no mistake with the code under test.
 
 mod caller;
+pub mod dialogue;
 mod message;
 pub mod operator;
 pub mod program;

@@ -1,0 +1,138 @@
+//! What every answer of an exchange has in common: the context it is made in, the fields that are ours, its writing.
+
+use std::time::Instant;
+
+use super::recall::Recall;
+use super::{Caller, Exchange, Next};
+use crate::config::ErrorFormat;
+use crate::error::Fault;
+use crate::http::{Method, Name, encode};
+use crate::provider::Dialect;
+use crate::provider::answer::Observed;
+use crate::record::Ended;
+use crate::relay::{self, End, Tap};
+use crate::respond::{self, Context};
+use crate::route::{Endpoint, Miss};
+use crate::upstream::Answer;
+
+use super::attempts::Attempt;
+
+impl Exchange<'_> {
+    /// What an answer of the router's own is made in.
+    pub(super) fn context(&self) -> Context<'_> {
+        Context {
+            request_id: &self.record.request_id,
+            dialect: self.dialect,
+            dialect_errors: self.worker.config.errors.format == ErrorFormat::Dialect,
+            close: self.next() != Next::Exchange,
+            head_only: self.method == Method::Head,
+            allowed_origin: self.allowed_origin.as_deref(),
+        }
+    }
+
+    /// What becomes of the connection if all goes well from here.
+    pub(super) fn next(&self) -> Next {
+        if self.read_whole && self.keep_alive && !self.worker.closes_connections() {
+            Next::Exchange
+        } else {
+            Next::Linger
+        }
+    }
+
+    /// A provider's head as the caller gets it, its own fields untouched.
+    pub(super) fn response_head(&mut self, attempt: &Attempt, recall: &Recall) -> Vec<u8> {
+        let Answer { head, bytes, .. } = &*attempt.answer;
+        self.record.status = Some(head.line.status);
+        let id = head
+            .first(Name::XRequestId, bytes)
+            .or_else(|| head.first(Name::RequestId, bytes));
+        self.record.provider_request_id = id.map(|id| String::from_utf8_lossy(id).into_owned());
+        let mut out = Vec::with_capacity(head.end + 512);
+        encode::downstream_response(
+            &mut out,
+            head,
+            bytes,
+            relay::framing_for(attempt.framing, self.version, attempt.cut),
+        );
+        respond::common(&mut out, &self.context());
+        recall.fields(&mut out, &self.record);
+        out.extend_from_slice(b"\r\n");
+        out
+    }
+
+    pub(super) fn tap(&self, answer: &Answer, dialect: Dialect, with_text: bool) -> Tap {
+        let of = |name| answer.head.first(name, &answer.bytes);
+        Tap::new(
+            dialect,
+            of(Name::ContentType).unwrap_or_default(),
+            of(Name::ContentEncoding),
+            with_text,
+        )
+    }
+
+    pub(super) fn observed(&mut self, seen: &mut Observed) {
+        let whole = self.record.ended == Ended::Relayed(End::Complete);
+        seen.estimate(self.record.request_bytes, whole);
+        self.record.usage = seen.usage;
+        let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
+        if failed && self.record.ended == Ended::Relayed(End::Complete) {
+            self.record.ended = Ended::ProviderError;
+        }
+    }
+
+    /// What the provider counted; nothing for an error of its own; unknown where it did not say.
+    pub(super) fn tokens_used(&self) -> Option<u64> {
+        let usage = &self.record.usage;
+        match (usage.input, usage.output) {
+            (None, None) => (self.record.ended == Ended::ProviderError).then_some(0),
+            (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
+        }
+    }
+
+    /// Writes an answer of the router's own.
+    pub(super) async fn answer(&mut self, caller: &mut Caller, answer: Vec<u8>) -> Next {
+        if self.record.ended == Ended::Running {
+            self.record.ended = Ended::Answered;
+            self.record.status = respond::status_of(&answer);
+        }
+        caller
+            .deadline
+            .arm(Instant::now(), self.worker.config.timeouts.body_idle);
+        let (result, _) = caller.writer.write_all(answer).await;
+        caller.deadline.disarm();
+        if result.is_ok() {
+            self.next()
+        } else {
+            Next::Close
+        }
+    }
+}
+
+/// Whether an answer is a stream of events.
+pub(super) fn is_event_stream(answer: &Answer) -> bool {
+    let media_type = answer.head.first(Name::ContentType, &answer.bytes);
+    media_type
+        .is_some_and(|it| it.len() >= 17 && it[..17].eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// The dialect in which errors of this path are best told.
+pub(super) fn dialect_of(endpoint: &Result<Endpoint<'_>, Miss>, path: &str) -> Option<Dialect> {
+    match endpoint {
+        Ok(Endpoint::Proxy(operation)) => Some(operation.dialect),
+        _ if path.contains("/v1beta") => Some(Dialect::Gemini),
+        _ if path.contains("/messages") => Some(Dialect::Anthropic),
+        _ if path.starts_with("/v1") => Some(Dialect::OpenAi),
+        _ => None,
+    }
+}
+
+/// A miss as the caller is told of it.
+pub(super) fn fault_of(miss: Miss, path: &str) -> Fault {
+    match miss {
+        Miss::NotFound { nearest, .. } => Fault::NotFound {
+            path: path.to_owned(),
+            nearest,
+        },
+        Miss::MethodNotAllowed { allow, .. } => Fault::MethodNotAllowed(allow),
+    }
+}

@@ -1,0 +1,226 @@
+//! Before the request leaves: what the vault holds that helps with it, put at the end of the newest user message.
+//!
+//! `exchange` calls `recall` once the order is known. A vault that fails or takes too long leaves the request as it
+//! was. While an agent loops over tool results the same turn gets the same block: it is recalled once and kept. What
+//! happened is told in the answer's head, and `remember` goes on from it once the answer is over.
+
+use std::cell::OnceCell;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::body::Request;
+use super::order::Order;
+use super::settings::Settings;
+use super::{Exchange, Tenant};
+use crate::clock;
+use crate::memory::turns::Recollection;
+use crate::memory::{Query, VaultRef, block};
+use crate::net;
+use crate::provider::body::Turn;
+use crate::record::Record;
+
+/// Of a long message, what it begins and ends with says what it is about.
+const QUERY_BYTES: usize = 4 * 1024;
+
+/// As many memories are told of in the debug header; there may be more.
+const SHOWN_MAX: usize = 50;
+
+/// What memory did for one request.
+pub(super) struct Recall {
+    pub(super) settings: Settings,
+    /// The vault, where the request has to do with it at all.
+    pub(super) vault: Option<VaultRef>,
+    pub(super) turn: Option<Turn>,
+    pub(super) recollection: Option<Arc<Recollection>>,
+    /// When the user's words came.
+    pub(super) at_ms: i64,
+    took: Duration,
+    failed: bool,
+}
+
+/// Recalls, and puts what was recalled into the order.
+pub(super) async fn recall(
+    order: &mut Order<'_>,
+    request: &Request,
+    tenant: &Tenant,
+    exchange: &Exchange<'_>,
+) -> Recall {
+    let mut recall = Recall {
+        settings: order.settings.clone(),
+        vault: None,
+        turn: None,
+        recollection: None,
+        at_ms: 0,
+        took: Duration::ZERO,
+        failed: false,
+    };
+    let wanted = recall.settings.recalls() || recall.settings.remembers();
+    if !wanted || !order.operation.task.converses() {
+        return recall;
+    }
+    let started = Instant::now();
+    recall.at_ms = clock::unix_millis();
+    let vault = tenant.vault();
+    if let Some(turn) = order.body.turn(request.body(), order.operation) {
+        let found = find(&turn, &vault, order, request, tenant, exchange, &mut recall).await;
+        if let Some(block) = &found.block {
+            order.insertion = Some(turn.insertion(block));
+        }
+        recall.turn = Some(turn);
+        recall.recollection = Some(found);
+    }
+    recall.vault = Some(vault);
+    recall.took = started.elapsed();
+    recall
+}
+
+/// What was recalled for this turn before, else what the vault gives now.
+async fn find(
+    turn: &Turn,
+    vault: &VaultRef,
+    order: &Order<'_>,
+    request: &Request,
+    tenant: &Tenant,
+    exchange: &Exchange<'_>,
+    recall: &mut Recall,
+) -> Arc<Recollection> {
+    let turns = &exchange.worker.memory.turns();
+    let session = recall.settings.session.as_deref();
+    let key = turns.key(&tenant.key.vault, session, &turn.text, turn.index);
+    if turn.loops
+        && let Some(known) = turns.get(&key, Instant::now())
+    {
+        return known;
+    }
+    let text = block::cut(&turn.text);
+    let text = shortened(text.trim());
+    let mut found = Recollection::default();
+    if recall.settings.recalls() && !text.is_empty() {
+        let said = OnceCell::new();
+        let body = request.body();
+        let present = |text: &str| {
+            said.get_or_init(|| order.body.said(body, order.operation))
+                .holds(text)
+        };
+        let query = Query {
+            text: &text,
+            session,
+            limit: recall.settings.limit,
+            tokens_max: exchange.worker.config.memory.tokens_max,
+            now_ms: recall.at_ms,
+            present: &present,
+        };
+        let memories = exchange.worker.memory.recall(vault, &query);
+        match net::within(exchange.worker.config.memory.recall_timeout, memories).await {
+            Some(Ok(memories)) => found = Recollection::of(&memories),
+            // The store has told why, or goes on loading; the request goes on without.
+            Some(Err(_)) | None => recall.failed = true,
+        }
+    }
+    turns.put(key, found, Instant::now())
+}
+
+/// Start and end of a long text.
+fn shortened(text: &str) -> String {
+    if text.len() <= 2 * QUERY_BYTES {
+        return text.to_owned();
+    }
+    let head = &text[..text.floor_char_boundary(QUERY_BYTES)];
+    let tail = &text[text.ceil_char_boundary(text.len() - QUERY_BYTES)..];
+    [head, "\n", tail].concat()
+}
+
+impl Recall {
+    /// Whether the answer's text will be stored.
+    pub(super) fn keeps_answer(&self) -> bool {
+        self.vault.is_some() && self.settings.remembers() && self.settings.store_answer
+    }
+
+    /// How many memories went into the request.
+    fn count(&self) -> usize {
+        self.recollection
+            .as_ref()
+            .map_or(0, |found| found.memories.len())
+    }
+
+    /// Their tokens.
+    pub(super) fn tokens(&self) -> u32 {
+        self.recollection.as_ref().map_or(0, |found| found.tokens)
+    }
+
+    /// Appends the fields that tell of it.
+    pub(super) fn fields(&self, out: &mut Vec<u8>, record: &Record) {
+        let millis = |time: Duration| time.as_secs_f64() * 1e3;
+        let mut lines = String::with_capacity(256);
+        // Writing to a string cannot fail.
+        let _ = write!(
+            lines,
+            "x-memory-mode: {}\r\nx-memory-chunks-retrieved: {}\r\nx-memory-tokens-retrieved: {}\r\n",
+            self.settings.mode.as_str(),
+            self.count(),
+            self.tokens()
+        );
+        if let Some(session) = &self.settings.session {
+            let _ = write!(lines, "x-session-id: {session}\r\n");
+        }
+        let _ = write!(
+            lines,
+            "x-mr-overhead-ms: {:.3}\r\nx-mr-memory-ms: {:.3}\r\n",
+            millis(record.overhead.unwrap_or_default()),
+            millis(self.took)
+        );
+        if self.settings.debug {
+            let _ = write!(lines, "x-mr-debug: {}\r\n", self.summary());
+        }
+        out.extend_from_slice(lines.as_bytes());
+    }
+
+    /// For whoever looks for why something was recalled or not: no text, one line, ASCII.
+    fn summary(&self) -> String {
+        let Settings {
+            mode,
+            store,
+            store_answer,
+            limit,
+            session,
+            ..
+        } = &self.settings;
+        let session = session.as_ref().map(|session| format!("\"{session}\""));
+        let turn = self.turn.as_ref();
+        let mut summary = format!(
+            "{{\"mode\":\"{}\",\"session\":{},\"limit\":{limit},\"store\":{store},\"store_response\":{store_answer},\
+             \"query_bytes\":{},\"loop\":{},\"failed\":{},\"memories\":[",
+            mode.as_str(),
+            session.as_deref().unwrap_or("null"),
+            turn.map_or(0, |turn| turn.text.len()),
+            turn.is_some_and(|turn| turn.loops),
+            self.failed,
+        );
+        let memories = self.recollection.iter().flat_map(|found| &found.memories);
+        for (n, (id, window, score)) in memories.take(SHOWN_MAX).enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            let window = window.as_str();
+            let _ = write!(
+                summary,
+                "{comma}{{\"id\":\"{id}\",\"window\":\"{window}\",\"score\":{score:.3}}}"
+            );
+        }
+        summary += "]}";
+        summary
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_asked_for_by_both_ends() {
+        assert_eq!(shortened("short"), "short");
+        let long = format!("a{}z", "é".repeat(10_000));
+        let asked = shortened(&long);
+        assert!(asked.starts_with('a') && asked.ends_with('z'));
+        assert!(asked.len() <= 2 * QUERY_BYTES + 1, "{}", asked.len());
+    }
+}

@@ -1,0 +1,257 @@
+//! The endpoints on a key's own vault: look into it, fill it, empty it, without any provider.
+//!
+//! `exchange` calls `serve` once the key is known; no field of a request names a vault. Writes are answered when they
+//! are durable. Here an error of the store is an error of the request, since there is nothing else to answer with.
+
+mod export;
+mod lines;
+mod shown;
+
+use super::settings::{self, Settings, Sources};
+use super::{Caller, Exchange, Next, Stop, Tenant, body};
+use crate::clock;
+use crate::error::Fault;
+use crate::http::Framing;
+use crate::http::head::{Head, RequestLine};
+use crate::memory::{
+    Browse, Delete, MemoryError, MemoryId, NewMemory, Query, Role, VaultRef, block,
+};
+use crate::provider::body::{RequestBody, scan_for};
+use crate::provider::operation::{Operation, Task};
+use crate::provider::{Dialect, answer};
+use crate::respond;
+use crate::route::VaultTask;
+
+use body::Request;
+
+/// What a JSON endpoint finds beside the members that it knows by name.
+struct Asked {
+    request: Request,
+    body: RequestBody,
+    settings: Settings,
+}
+
+/// `prepare` and `ingest` take the messages of any dialect: what tools gave back is told apart by Anthropic's form,
+/// which no other has.
+const CONVERSATION: Operation<'static> = Operation {
+    dialect: Dialect::Anthropic,
+    task: Task::Messages,
+    version: "/v1",
+    path: "/messages",
+    model: None,
+};
+
+/// Answers a request on the vault.
+pub(super) async fn serve(
+    task: VaultTask<'_>,
+    caller: &mut Caller,
+    head: Head<RequestLine>,
+    framing: Framing,
+    tenant: &Tenant,
+    exchange: &mut Exchange<'_>,
+) -> Result<Next, Stop> {
+    if !exchange.worker.config.memory.enabled {
+        return Err(Fault::MemoryDisabled.into());
+    }
+    let _in_flight = exchange.worker.begin().ok_or(Fault::TooManyInFlight)?;
+    let vault = tenant.vault();
+    let memory = exchange.worker.memory.clone();
+    let asked = match task {
+        VaultTask::Stats => {
+            let stats = memory.stats(&vault).await.map_err(fault_of)?;
+            let body = shown::stats(&tenant.key.id, &stats);
+            return Ok(answer(body, caller, exchange).await);
+        }
+        VaultTask::Export => return export::serve(&vault, caller, exchange).await,
+        _ => receive(task, caller, head, framing, tenant, exchange).await?,
+    };
+    let body = match task {
+        VaultTask::Clear | VaultTask::Delete(_) => delete(task, &asked, &vault, exchange).await?,
+        VaultTask::Upload => upload(&asked, &vault, exchange).await?,
+        VaultTask::Prepare => prepare(&asked, &vault, exchange).await?,
+        VaultTask::Ingest => ingest(&asked, &vault, exchange).await?,
+        VaultTask::Search => search(&asked, &vault, exchange).await?,
+        VaultTask::Warmup | VaultTask::Stats | VaultTask::Export => {
+            let stats = memory.warmup(&vault).await.map_err(fault_of)?;
+            shown::warm(&stats)
+        }
+    };
+    Ok(answer(body, caller, exchange).await)
+}
+
+async fn answer(body: String, caller: &mut Caller, exchange: &mut Exchange<'_>) -> Next {
+    let answer = respond::json(200, body.as_bytes(), &[], &exchange.context());
+    exchange.answer(caller, answer).await
+}
+
+/// Reads the body and the settings. An empty body says nothing; that of an upload is lines and no object.
+async fn receive(
+    task: VaultTask<'_>,
+    caller: &mut Caller,
+    head: Head<RequestLine>,
+    framing: Framing,
+    tenant: &Tenant,
+    exchange: &mut Exchange<'_>,
+) -> Result<Asked, Stop> {
+    let request = body::receive(caller, head, framing, exchange.worker).await?;
+    (exchange.read_whole, exchange.received) = (true, true);
+    exchange.record.request_bytes = request.body().len() as u64;
+    let is_object = task != VaultTask::Upload && !request.body().trim_ascii().is_empty();
+    let body = match is_object {
+        true => {
+            scan_for(request.body(), Dialect::Anthropic, true).map_err(|_| Fault::InvalidJson)?
+        }
+        false => RequestBody::default(),
+    };
+    let sources = Sources {
+        head: &request.head,
+        bytes: &request.bytes,
+        suffix: tenant.mode,
+        config: &exchange.worker.config.memory,
+    };
+    let settings = sources.with(Some(&body.settings))?;
+    Ok(Asked {
+        request,
+        body,
+        settings,
+    })
+}
+
+fn fault_of(_: MemoryError) -> Fault {
+    Fault::MemoryUnavailable
+}
+
+async fn delete(
+    task: VaultTask<'_>,
+    asked: &Asked,
+    vault: &VaultRef,
+    exchange: &Exchange<'_>,
+) -> Result<String, Fault> {
+    let which = match (task, &asked.settings.session) {
+        (VaultTask::Delete(id), _) => Delete::One(MemoryId::parse(id).ok_or(Fault::NoSuchMemory)?),
+        (_, Some(session)) => Delete::Session(session.clone()),
+        (_, None) => Delete::All,
+    };
+    let deleted = exchange.worker.memory.delete(vault, which).await;
+    let deleted = deleted.map_err(fault_of)?;
+    if deleted == 0 && matches!(task, VaultTask::Delete(_)) {
+        return Err(Fault::NoSuchMemory);
+    }
+    Ok(format!("{{\"deleted\":{deleted}}}"))
+}
+
+async fn upload(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Result<String, Fault> {
+    let session = asked.settings.session.as_deref();
+    let memories = lines::read(asked.request.body(), session, clock::unix_millis()).await?;
+    let total = memories.len();
+    let added = exchange.worker.memory.add(vault, memories).await;
+    let added = added.map_err(fault_of)?;
+    Ok(shown::uploaded(session.is_some(), total, &added))
+}
+
+async fn prepare(
+    asked: &Asked,
+    vault: &VaultRef,
+    exchange: &Exchange<'_>,
+) -> Result<String, Fault> {
+    let body = asked.request.body();
+    if !asked.body.has_messages {
+        return Err(Fault::MissingField("messages"));
+    }
+    let Some(turn) = asked.body.turn(body, &CONVERSATION) else {
+        return Ok(shown::prepared(None, &[]));
+    };
+    let said = asked.body.said(body, &CONVERSATION);
+    let text = block::cut(&turn.text);
+    let query = Query {
+        text: &text,
+        session: asked.settings.session.as_deref(),
+        limit: limit(asked)?,
+        tokens_max: exchange.worker.config.memory.tokens_max,
+        now_ms: clock::unix_millis(),
+        present: &|text| said.holds(text),
+    };
+    let memories = exchange.worker.memory.recall(vault, &query).await;
+    let memories = memories.map_err(fault_of)?;
+    Ok(shown::prepared(block::render(&memories), &memories))
+}
+
+async fn search(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Result<String, Fault> {
+    let text = member(asked, "query").ok_or(Fault::MissingField("query"))?;
+    let text: String = sonic_rs::from_str(&text).map_err(|_| Fault::InvalidField("query"))?;
+    let browse = Browse {
+        text: text.trim(),
+        session: asked.settings.session.as_deref(),
+        limit: limit(asked)?,
+        before: None,
+        now_ms: clock::unix_millis(),
+    };
+    let memories = exchange.worker.memory.search(vault, &browse).await;
+    Ok(shown::found(&memories.map_err(fault_of)?))
+}
+
+/// Stores a finished exchange: the newest user message and the response, a text or a provider's answer as it came.
+async fn ingest(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Result<String, Fault> {
+    if !asked.body.has_messages {
+        return Err(Fault::MissingField("messages"));
+    }
+    let now = clock::unix_millis();
+    let session = asked.settings.session.clone();
+    let memory = |text: &str, role, at_ms| {
+        let text = block::cut(text).trim().to_owned();
+        let session = session.clone();
+        (!text.is_empty()).then_some(NewMemory {
+            text,
+            role,
+            at_ms,
+            session,
+        })
+    };
+    let body = asked.request.body();
+    let turn = asked.body.turn(body, &CONVERSATION);
+    let asks = turn
+        .filter(|turn| turn.remembered)
+        .and_then(|turn| memory(&turn.text, Role::User, now));
+    let response = match member(asked, "response") {
+        Some(raw) if raw != "null" => Some(response_text(&raw)?),
+        _ => None,
+    };
+    let answers = response
+        .filter(|_| asked.settings.store_answer)
+        .and_then(|text| memory(&text, Role::Assistant, now + 1));
+    let memories: Vec<NewMemory> = asks
+        .into_iter()
+        .chain(answers)
+        .filter(|_| asked.settings.store)
+        .collect();
+    let added = exchange.worker.memory.add(vault, memories).await;
+    Ok(shown::ingested(&added.map_err(fault_of)?))
+}
+
+fn response_text(raw: &str) -> Result<String, Fault> {
+    if let Ok(text) = sonic_rs::from_str::<String>(raw) {
+        return Ok(text);
+    }
+    let dialects = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];
+    let texts = dialects.into_iter().map(|dialect| {
+        let mut seen = answer::Observed::default();
+        seen.whole(dialect, raw.as_bytes());
+        seen.text
+    });
+    let mut spoken = texts.filter(|text| !text.is_empty());
+    spoken.next().ok_or(Fault::InvalidField("response"))
+}
+
+/// `limit` in the body, else what header and query say.
+fn limit(asked: &Asked) -> Result<usize, Fault> {
+    match member(asked, "limit") {
+        Some(raw) if raw != "null" => settings::number(&raw).ok_or(Fault::InvalidField("limit")),
+        _ => Ok(asked.settings.limit),
+    }
+}
+
+/// The JSON of a top-level member. The body has been checked whole before.
+fn member(asked: &Asked, name: &str) -> Option<String> {
+    let value = sonic_rs::get(asked.request.body(), [name]).ok()?;
+    Some(value.as_raw_str().to_owned())
+}

@@ -1,0 +1,70 @@
+//! A vault as lines of JSON, page by page, so that a large one is never held as a whole.
+
+use std::time::Instant;
+
+use super::{fault_of, shown};
+use crate::exchange::{Caller, Exchange, Next, Stop};
+use crate::http::Version;
+use crate::memory::VaultRef;
+use crate::record::Ended;
+use crate::respond;
+
+/// Memories read and written at once.
+const PAGE: usize = 200;
+
+/// Sends all that there is when it is read.
+pub(super) async fn serve(
+    vault: &VaultRef,
+    caller: &mut Caller,
+    exchange: &mut Exchange<'_>,
+) -> Result<Next, Stop> {
+    let memory = exchange.worker.memory.clone();
+    let chunked = exchange.version == Version::Http11;
+    if !chunked {
+        // A caller of HTTP/1.0 knows by the connection's end that it has everything.
+        exchange.keep_alive = false;
+    }
+    let mut page = memory.export(vault, None, PAGE).await.map_err(fault_of)?;
+    let mut out = respond::stream("application/x-ndjson", chunked, &exchange.context());
+    (exchange.record.status, exchange.record.ended) = (Some(200), Ended::Answered);
+    let body = !exchange.context().head_only;
+    loop {
+        let lines: String = page.iter().map(shown::line).collect();
+        if body && !lines.is_empty() {
+            exchange.record.response_bytes += lines.len() as u64;
+            match chunked {
+                true => {
+                    out.extend_from_slice(format!("{:x}\r\n{lines}\r\n", lines.len()).as_bytes())
+                }
+                false => out.extend_from_slice(lines.as_bytes()),
+            }
+        }
+        let last = page
+            .last()
+            .map(|memory| memory.id)
+            .filter(|_| body && page.len() == PAGE);
+        if last.is_none() && body && chunked {
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+        let worker = exchange.worker;
+        caller
+            .deadline
+            .arm(Instant::now(), worker.config.timeouts.body_idle);
+        let (result, written) = caller.writer.write_all(out).await;
+        caller.deadline.disarm();
+        if result.is_err() {
+            exchange.record.ended = Ended::CallerLeft;
+            return Ok(Next::Close);
+        }
+        let Some(last) = last else {
+            return Ok(exchange.next());
+        };
+        out = written;
+        out.clear();
+        page = match memory.export(vault, Some(last), PAGE).await {
+            Ok(page) => page,
+            // The caller must see that it has not got everything.
+            Err(_) => return Ok(Next::Close),
+        };
+    }
+}

@@ -1,0 +1,156 @@
+//! The lines of an upload: one memory each, all of them good or none taken.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::Fault;
+use crate::exchange::settings::is_session_id;
+use crate::memory::{NewMemory, Role};
+use crate::net;
+use crate::provider::Dialect;
+use crate::provider::body::scan;
+
+/// In one upload.
+pub(super) const LINES_MAX: usize = 10_000;
+
+/// After so many lines other requests of the core get their turn.
+const LINES_AT_ONCE: usize = 200;
+
+/// 9999-12-31T23:59:59.999Z
+const AT_MS_MAX: i64 = 253_402_300_799_999;
+
+/// What a line holds; members of other names are left alone, so that an export can be uploaded as it is.
+#[derive(Deserialize)]
+struct Line {
+    content: Option<String>,
+    role: Option<String>,
+    timestamp: Option<i64>,
+    session_id: Option<String>,
+}
+
+/// Reads all lines. One that names no session is of `session`; one without a time was said now.
+pub(super) async fn read(
+    body: &[u8],
+    session: Option<&str>,
+    now_ms: i64,
+) -> Result<Vec<NewMemory>, Fault> {
+    let mut memories = Vec::new();
+    for (index, bytes) in body.split(|byte| *byte == b'\n').enumerate() {
+        if bytes.trim_ascii().is_empty() {
+            continue;
+        }
+        if memories.len() == LINES_MAX {
+            return Err(Fault::TooManyLines(LINES_MAX));
+        }
+        // The order of an upload is the order of what was said, also within one millisecond.
+        let read = memory(bytes, session, now_ms + memories.len() as i64);
+        memories.push(read.map_err(|what| Fault::InvalidLine(index + 1, what))?);
+        if memories.len() % LINES_AT_ONCE == 0 {
+            net::sleep(Duration::ZERO).await;
+        }
+    }
+    Ok(memories)
+}
+
+fn memory(bytes: &[u8], session: Option<&str>, now_ms: i64) -> Result<NewMemory, &'static str> {
+    // Checked by our own lexer first, which no depth of nesting can overflow.
+    scan(bytes, Dialect::OpenAi).map_err(|_| "not a JSON object")?;
+    let line: Line = sonic_rs::from_slice(bytes).map_err(|_| "a member has the wrong type")?;
+    let content = line.content.ok_or("content is missing")?;
+    let text = content.trim();
+    if text.is_empty() {
+        return Err("content is empty");
+    }
+    let role = match &line.role {
+        Some(role) => Role::parse(role).ok_or("role is no role")?,
+        None => Role::default(),
+    };
+    let at_ms = line.timestamp.unwrap_or(now_ms);
+    if !(0..=AT_MS_MAX).contains(&at_ms) {
+        return Err("timestamp is no time in milliseconds");
+    }
+    let session = line.session_id.as_deref().or(session);
+    if session.is_some_and(|session| !is_session_id(session)) {
+        return Err("session_id is no session id");
+    }
+    Ok(NewMemory {
+        text: text.to_owned(),
+        role,
+        at_ms,
+        session: session.map(str::to_owned),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reads(body: &str, session: Option<&str>) -> Result<Vec<NewMemory>, Fault> {
+        net::run(async { read(body.as_bytes(), session, 1000).await }).unwrap()
+    }
+
+    #[test]
+    fn lines_with_what_they_say_and_what_stands_in_for_it() {
+        let body = "{\"content\":\"a\"}\r\n\n{\"content\":\" b \",\"role\":\"assistant\",\"timestamp\":5,\
+            \"session_id\":\"s2\",\"id\":\"mem_1\",\"x\":[1]}\n{\"content\":\"c\",\"role\":null}";
+        let memory = |text: &str, role, at_ms, session: &str| NewMemory {
+            text: text.into(),
+            role,
+            at_ms,
+            session: Some(session.into()),
+        };
+        assert_eq!(
+            reads(body, Some("s1")).unwrap(),
+            [
+                memory("a", Role::User, 1000, "s1"),
+                memory("b", Role::Assistant, 5, "s2"),
+                memory("c", Role::User, 1002, "s1"),
+            ]
+        );
+        assert_eq!(reads("{\"content\":\"a\"}", None).unwrap()[0].session, None);
+        assert_eq!(reads("\n \n", None).unwrap(), []);
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let deep = format!("{{\"content\":\"a\",\"x\":{}", "[".repeat(100_000));
+        for (line, what) in [
+            ("what", "not a JSON object"),
+            ("[1]", "not a JSON object"),
+            ("{\"content\":\"a\"} {}", "not a JSON object"),
+            (deep.as_str(), "not a JSON object"),
+            ("{}", "content is missing"),
+            ("{\"content\":1}", "a member has the wrong type"),
+            ("{\"content\":\" \"}", "content is empty"),
+            ("{\"content\":\"a\",\"role\":\"\"}", "role is no role"),
+            (
+                "{\"content\":\"a\",\"timestamp\":-1}",
+                "timestamp is no time in milliseconds",
+            ),
+            (
+                "{\"content\":\"a\",\"timestamp\":\"now\"}",
+                "a member has the wrong type",
+            ),
+            (
+                "{\"content\":\"a\",\"session_id\":\"a b\"}",
+                "session_id is no session id",
+            ),
+        ] {
+            let body = format!("{{\"content\":\"good\"}}\n\n{line}\n{{\"content\":\"good\"}}");
+            assert_eq!(
+                reads(&body, None),
+                Err(Fault::InvalidLine(3, what)),
+                "{line:.40}"
+            );
+        }
+    }
+
+    #[test]
+    fn as_many_as_there_may_be() {
+        let body = "{\"content\":\"a\"}\n".repeat(LINES_MAX);
+        assert_eq!(reads(&body, None).unwrap().len(), LINES_MAX);
+        let more = body + "{\"content\":\"a\"}";
+        assert_eq!(reads(&more, None), Err(Fault::TooManyLines(LINES_MAX)));
+    }
+}

@@ -1,0 +1,234 @@
+//! What was recalled for the turns that run now, so that an agent's loop gets the same block again, byte for byte.
+//!
+//! While an agent works on one user message it sends that message again and again with more behind it. What its own
+//! steps left in the vault must not change what was put into the message, or the provider's prompt cache would miss.
+//! Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets its turns.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{MemoryId, Recalled, Window, block};
+
+const SHARDS: usize = 16;
+/// With an ordinary block of 4 KiB, some 4,000 turns at once.
+const BYTES_PER_SHARD: usize = 1024 * 1024;
+/// A turn without a block costs little, and not nothing.
+const BYTES_PER_TURN: usize = 256;
+/// A tool may work for long before its result comes back.
+const AGE_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// What was recalled for one turn.
+#[derive(Debug, Default)]
+pub struct Recollection {
+    /// The block; none if nothing helped.
+    pub block: Option<String>,
+    /// What is in it, without the texts.
+    pub memories: Vec<(MemoryId, Window, f32)>,
+    /// Tokens of the memories.
+    pub tokens: u32,
+    remembered: AtomicBool,
+}
+
+impl Recollection {
+    /// Renders what was recalled.
+    pub fn of(memories: &[Recalled]) -> Self {
+        Self {
+            block: block::render(memories),
+            memories: memories
+                .iter()
+                .map(|memory| (memory.id, memory.window, memory.score))
+                .collect(),
+            tokens: memories.iter().map(|memory| memory.tokens).sum(),
+            remembered: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the user's text is still to be stored; true once.
+    pub fn first_time(&self) -> bool {
+        !self.remembered.swap(true, Ordering::Relaxed)
+    }
+
+    fn bytes(&self) -> usize {
+        BYTES_PER_TURN + self.block.as_ref().map_or(0, String::len) + self.memories.len() * 24
+    }
+}
+
+/// Names a turn. Vault and session are compared whole: nothing but a turn of the same vault is ever found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TurnKey {
+    vault: String,
+    session: Option<String>,
+    text: u64,
+    index: u32,
+}
+
+struct Entry {
+    recollection: Arc<Recollection>,
+    used: Instant,
+}
+
+#[derive(Default)]
+struct Shard {
+    turns: HashMap<TurnKey, Entry>,
+    bytes: usize,
+}
+
+/// The turns.
+pub struct Turns {
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Turns {
+    /// Names the turn of a user's text at this place of a conversation.
+    pub fn key(&self, vault: &str, session: Option<&str>, text: &str, index: u32) -> TurnKey {
+        TurnKey {
+            vault: vault.to_owned(),
+            session: session.map(str::to_owned),
+            text: self.hasher.hash_one(text),
+            index,
+        }
+    }
+
+    /// What was recalled for it.
+    pub fn get(&self, key: &TurnKey, now: Instant) -> Option<Arc<Recollection>> {
+        let mut shard = self.shard(&key.vault);
+        let entry = shard.turns.get_mut(key)?;
+        if now.saturating_duration_since(entry.used) > AGE_MAX {
+            return None;
+        }
+        entry.used = now;
+        Some(entry.recollection.clone())
+    }
+
+    /// Keeps what was recalled for it, in the place of what was before.
+    pub fn put(&self, key: TurnKey, recollection: Recollection, now: Instant) -> Arc<Recollection> {
+        let recollection = Arc::new(recollection);
+        let mut shard = self.shard(&key.vault);
+        shard.bytes += recollection.bytes();
+        let entry = Entry {
+            recollection: recollection.clone(),
+            used: now,
+        };
+        if let Some(before) = shard.turns.insert(key, entry) {
+            shard.bytes -= before.recollection.bytes();
+        }
+        if shard.bytes > BYTES_PER_SHARD {
+            shard.drop_older_half();
+        }
+        recollection
+    }
+
+    /// Nothing of what was recalled from this vault is used again.
+    pub fn forget(&self, vault: &str) {
+        self.shard(vault).retain(|key, _| key.vault != vault);
+    }
+
+    fn shard(&self, vault: &str) -> MutexGuard<'_, Shard> {
+        let shard = &self.shards[self.hasher.hash_one(vault) as usize % SHARDS];
+        // Whatever happened to the one who held it: each change is whole.
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shard {
+    fn retain(&mut self, keep: impl Fn(&TurnKey, &Entry) -> bool) {
+        self.turns.retain(|key, entry| keep(key, entry));
+        self.bytes = self
+            .turns
+            .values()
+            .map(|entry| entry.recollection.bytes())
+            .sum();
+    }
+
+    fn drop_older_half(&mut self) {
+        let mut used: Vec<Instant> = self.turns.values().map(|entry| entry.used).collect();
+        let middle = used.len() / 2;
+        let (_, median, _) = used.select_nth_unstable(middle);
+        let median = *median;
+        self.retain(|_, entry| entry.used > median);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::Role;
+
+    fn recollection(text: &str) -> Recollection {
+        Recollection::of(&[Recalled {
+            id: MemoryId(7),
+            text: text.into(),
+            role: Role::User,
+            at_ms: 0,
+            session: None,
+            score: 1.0,
+            window: Window::Hot,
+            tokens: 3,
+        }])
+    }
+
+    #[test]
+    fn a_turn_is_found_by_all_that_names_it() {
+        let turns = Turns::default();
+        let now = Instant::now();
+        let key = turns.key("v", Some("s"), "hello", 3);
+        turns.put(key.clone(), recollection("fact"), now);
+        let found = turns.get(&key, now).unwrap();
+        assert!(found.block.as_ref().unwrap().contains("fact"));
+        assert_eq!((found.tokens, found.memories.len()), (3, 1));
+        assert!(found.first_time() && !found.first_time());
+        for other in [
+            turns.key("w", Some("s"), "hello", 3),
+            turns.key("v", None, "hello", 3),
+            turns.key("v", Some("s"), "hello!", 3),
+            turns.key("v", Some("s"), "hello", 5),
+        ] {
+            assert!(turns.get(&other, now).is_none(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn turns_end_by_age_and_with_their_vault() {
+        let turns = Turns::default();
+        let now = Instant::now();
+        let (mine, other) = (turns.key("v", None, "a", 0), turns.key("w", None, "a", 0));
+        for key in [&mine, &other] {
+            turns.put(key.clone(), recollection("fact"), now);
+        }
+        assert!(turns.get(&mine, now + AGE_MAX).is_some());
+        assert!(turns.get(&mine, now + 3 * AGE_MAX).is_none());
+        turns.put(mine.clone(), recollection("fact"), now);
+        turns.forget("v");
+        assert!(turns.get(&mine, now).is_none());
+        assert!(turns.get(&other, now).is_some());
+    }
+
+    #[test]
+    fn the_oldest_go_when_there_are_too_many() {
+        let turns = Turns::default();
+        let start = Instant::now();
+        let text = "x".repeat(10_000);
+        let key = |n: u32| turns.key("v", None, "a", n);
+        for n in 0..1000 {
+            let now = start + Duration::from_millis(u64::from(n));
+            turns.put(key(n), recollection(&text), now);
+            assert!(turns.get(&key(n), now).is_some());
+        }
+        assert!(turns.get(&key(0), start).is_none());
+        let bytes: usize = turns.shards.iter().map(|s| s.lock().unwrap().bytes).sum();
+        assert!(bytes <= BYTES_PER_SHARD, "{bytes}");
+    }
+}

@@ -1,0 +1,131 @@
+//! What an answer says in words: of a stream the pieces, of a plain answer all of it at once.
+//!
+//! Only the text of the first choice counts: no reasoning, no tool calls, no images. An event is looked at by name and
+//! by path, so that most of it is never parsed.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, LazyValue, PointerNode, pointer};
+
+use super::super::Dialect;
+
+/// More of an answer is not gathered.
+pub const TEXT_BYTES_MAX: usize = 256 * 1024;
+
+/// Appends the text that one event adds.
+pub(super) fn gather(text: &mut String, dialect: Dialect, name: &[u8], data: &[u8]) {
+    if text.len() >= TEXT_BYTES_MAX {
+        return;
+    }
+    match dialect {
+        Dialect::OpenAi if is_responses(name, data) => {
+            if named(name, data, b"response.output_text.delta") {
+                push(text, string_at(data, &pointer!["delta"]));
+            }
+        }
+        Dialect::OpenAi => {
+            let choice = sonic_rs::get(data, pointer!["choices", 0]);
+            let Some(choice) = choice.ok().filter(is_first) else {
+                return;
+            };
+            let choice = choice.as_raw_str().as_bytes();
+            let said = string_at(choice, &pointer!["delta", "content"]);
+            push(text, said.or_else(|| string_at(choice, &pointer!["text"])));
+        }
+        Dialect::Anthropic => {
+            if named(name, data, b"content_block_delta") {
+                push(text, string_at(data, &pointer!["delta", "text"]));
+            }
+        }
+        Dialect::Gemini => {
+            if let Ok(value) = sonic_rs::from_slice::<sonic_rs::Value>(data) {
+                push(text, gemini_text(&value).map(Cow::Owned));
+            }
+        }
+    }
+}
+
+/// Whether an event is a stream's last word.
+pub(super) fn ends(dialect: Dialect, name: &[u8], data: &[u8]) -> bool {
+    match dialect {
+        Dialect::OpenAi => {
+            data == b"[DONE]"
+                || [&b"response.completed"[..], b"response.incomplete"].contains(&name)
+        }
+        Dialect::Anthropic => named(name, data, b"message_stop"),
+        Dialect::Gemini => memmem::find(data, b"\"finishReason\"").is_some(),
+    }
+}
+
+fn push(text: &mut String, piece: Option<Cow<'_, str>>) {
+    let piece = piece.unwrap_or_default();
+    let room = TEXT_BYTES_MAX.saturating_sub(text.len());
+    text.push_str(&piece[..piece.floor_char_boundary(room)]);
+}
+
+/// The events of responses have names; a provider that leaves the `event:` lines out has them in `type`.
+fn is_responses(name: &[u8], data: &[u8]) -> bool {
+    name.starts_with(b"response.")
+        || name.is_empty() && memmem::find(data, b"\"response.output_text.delta\"").is_some()
+}
+
+fn named(name: &[u8], data: &[u8], expected: &[u8]) -> bool {
+    let stated = || string_at(data, &pointer!["type"]);
+    name == expected
+        || name.is_empty() && stated().is_some_and(|stated| stated.as_bytes() == expected)
+}
+
+/// Where several answers are asked for, each chunk says whose piece it is.
+fn is_first(choice: &LazyValue<'_>) -> bool {
+    let index = choice.get("index").and_then(|index| index.as_u64());
+    index.unwrap_or(0) == 0
+}
+
+fn string_at<'d>(data: &'d [u8], path: &[PointerNode]) -> Option<Cow<'d, str>> {
+    let value = sonic_rs::get(data, path).ok()?;
+    let text = value.as_str()?.to_owned();
+    Some(Cow::Owned(text))
+}
+
+/// The text of a plain answer.
+pub(super) fn of_whole(dialect: Dialect, body: &[u8]) -> Option<String> {
+    let value: sonic_rs::Value = sonic_rs::from_slice(body).ok()?;
+    let mut text = match dialect {
+        Dialect::OpenAi => {
+            let choice = &value["choices"][0];
+            let said = choice["message"]["content"].as_str();
+            match said.or(choice["text"].as_str()) {
+                Some(said) => said.to_owned(),
+                None => {
+                    let items = value["output"].as_array()?.iter();
+                    let messages = items.filter_map(|item| item["content"].as_array());
+                    joined(messages.flat_map(|parts| parts.iter()), "output_text")
+                }
+            }
+        }
+        Dialect::Anthropic => joined(value["content"].as_array()?.iter(), "text"),
+        // Without `alt=sse` a stream is one array of answers.
+        Dialect::Gemini => match value.as_array() {
+            Some(answers) => answers.iter().filter_map(gemini_text).collect(),
+            None => gemini_text(&value)?,
+        },
+    };
+    text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
+    Some(text)
+}
+
+fn joined<'a>(parts: impl Iterator<Item = &'a sonic_rs::Value>, kind: &str) -> String {
+    parts
+        .filter(|part| part["type"].as_str() == Some(kind))
+        .filter_map(|part| part["text"].as_str())
+        .collect()
+}
+
+fn gemini_text(value: &sonic_rs::Value) -> Option<String> {
+    let parts = value["candidates"][0]["content"]["parts"].as_array()?;
+    let spoken = parts
+        .iter()
+        .filter(|part| part["thought"].as_bool() != Some(true));
+    Some(spoken.filter_map(|part| part["text"].as_str()).collect())
+}

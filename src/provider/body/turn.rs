@@ -1,0 +1,246 @@
+//! The newest turn of a conversation: what the user said last, what already stands in the request, and where in the
+//! caller's own bytes a further text would go.
+//!
+//! `exchange` asks once a body is scanned, and only for requests with memory. Nothing but the newest user message is
+//! read whole; of the others the first characters, until one of them matters.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::{Message, Messages, RequestBody, Speaker};
+use crate::provider::json;
+use crate::provider::operation::{Operation, Task};
+
+/// How many characters tell two messages apart well enough to look at the whole of them only where they agree.
+const START_CHARS: usize = 48;
+
+/// From so many elements behind the newest user message on, an agent loops: what it called and what that gave back.
+/// One alone is an answer that the caller began itself.
+const LOOP_ELEMENTS: u32 = 2;
+
+/// The newest user message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Its text, the texts of its parts joined by line breaks; empty if it has none.
+    pub text: String,
+    /// Whether it may be remembered.
+    pub remembered: bool,
+    /// Its place in the conversation.
+    pub index: u32,
+    /// Whether an agent is at work on it: results of tools stand behind it.
+    pub loops: bool,
+    place: Place,
+}
+
+/// Where a further text would go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    /// Into its string, before the closing quote.
+    String(usize),
+    /// Behind its last part, in the form that its dialect has for parts.
+    Parts {
+        at: usize,
+        first: bool,
+        form: &'static str,
+    },
+}
+
+/// What the messages of a request say, as far as it is needed to find a text again.
+pub struct Said<'b> {
+    body: &'b [u8],
+    by_start: HashMap<String, Vec<Message>>,
+}
+
+impl Task {
+    /// Whether it carries a conversation in which something can be recalled.
+    pub fn converses(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions | Self::Responses | Self::Messages | Self::Generate { .. }
+        )
+    }
+}
+
+impl RequestBody {
+    /// The conversation of a request for `task`, and the form of a text part in it.
+    fn conversation(&self, task: Task) -> Option<(&Messages, &'static str)> {
+        const TEXT: &str = "{\"type\":\"text\",\"text\":";
+        const INPUT: &str = "{\"type\":\"input_text\",\"text\":";
+        Some(match task {
+            Task::ChatCompletions if self.has_messages => (&self.messages, TEXT),
+            Task::ChatCompletions | Task::Responses => (&self.input, INPUT),
+            Task::Messages => (&self.messages, TEXT),
+            Task::Generate { .. } => (&self.messages, "{\"text\":"),
+            _ => return None,
+        })
+    }
+
+    /// The newest user message of a body that was scanned for its conversation.
+    pub fn turn(&self, body: &[u8], operation: &Operation<'_>) -> Option<Turn> {
+        let (messages, form) = self.conversation(operation.task)?;
+        let newest = messages
+            .list
+            .iter()
+            .rfind(|message| message.speaker == Speaker::User)?;
+        let content = newest.content();
+        let in_string = body.get(content.start) == Some(&b'"');
+        let place = match in_string {
+            true => Place::String(content.end - 1),
+            false => Place::Parts {
+                at: newest.parts_end as usize,
+                first: json::skip_space(body, content.start + 1) == content.end - 1,
+                form,
+            },
+        };
+        Some(Turn {
+            text: newest.text(body),
+            remembered: newest.remembered,
+            index: newest.index,
+            loops: messages.elements.saturating_sub(newest.index + 1) >= LOOP_ELEMENTS,
+            place,
+        })
+    }
+
+    /// What all messages say.
+    pub fn said<'b>(&self, body: &'b [u8], operation: &Operation<'_>) -> Said<'b> {
+        let mut by_start: HashMap<String, Vec<Message>> = HashMap::new();
+        let messages = self
+            .conversation(operation.task)
+            .map(|(messages, _)| messages.list.as_slice());
+        for message in messages.unwrap_or_default() {
+            by_start
+                .entry(message.start_of_text(body))
+                .or_default()
+                .push(*message);
+        }
+        Said { body, by_start }
+    }
+}
+
+impl Said<'_> {
+    /// Whether a message says just this.
+    pub fn holds(&self, text: &str) -> bool {
+        let text = text.trim();
+        let alike = self.by_start.get(&start_of(text));
+        alike
+            .into_iter()
+            .flatten()
+            .any(|message| message.text(self.body).trim() == text)
+    }
+}
+
+impl Turn {
+    /// Where `text` goes in at the message's end, and the bytes that put it there. Everything before that place stays
+    /// as the caller sent it.
+    pub fn insertion(&self, text: &str) -> (usize, Vec<u8>) {
+        let mut bytes = Vec::with_capacity(text.len() + text.len() / 8 + 64);
+        match self.place {
+            Place::String(at) => {
+                bytes.extend_from_slice(b"\\n\\n");
+                json::escape(&mut bytes, text);
+                (at, bytes)
+            }
+            Place::Parts { at, first, form } => {
+                if !first {
+                    bytes.push(b',');
+                }
+                bytes.extend_from_slice(form.as_bytes());
+                bytes.push(b'"');
+                json::escape(&mut bytes, text);
+                bytes.extend_from_slice(b"\"}");
+                (at, bytes)
+            }
+        }
+    }
+}
+
+impl Message {
+    fn content(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// All that it says in words.
+    fn text(&self, body: &[u8]) -> String {
+        let mut joined = String::new();
+        each_text(body, self.content(), |raw, escaped| {
+            let text = json::decode(raw, escaped);
+            if !joined.is_empty() && !text.is_empty() {
+                joined.push('\n');
+            }
+            joined += &text;
+            true
+        });
+        joined
+    }
+
+    /// How that starts.
+    fn start_of_text(&self, body: &[u8]) -> String {
+        let mut joined = String::new();
+        each_text(body, self.content(), |raw, _| {
+            // Room for white space in front, which does not count.
+            let text = json::decode_start(raw, 2 * START_CHARS);
+            if !joined.is_empty() && !text.is_empty() {
+                joined.push('\n');
+            }
+            joined += &text;
+            joined.trim_start().chars().nth(START_CHARS).is_none()
+        });
+        start_of(&joined)
+    }
+}
+
+fn start_of(text: &str) -> String {
+    let start: String = text.trim_start().chars().take(START_CHARS).collect();
+    start.trim_end().to_owned()
+}
+
+/// Hands the texts of a message's content to `on_text`, as bytes between quotes, until that says enough. The body has
+/// been walked before, so that nothing in it can be broken.
+fn each_text(body: &[u8], content: Range<usize>, mut on_text: impl FnMut(&[u8], bool) -> bool) {
+    let string = |value: Range<usize>| {
+        let raw = body.get(value.start + 1..value.end.saturating_sub(1))?;
+        (body.get(value.start) == Some(&b'"')).then_some((raw, raw.contains(&b'\\')))
+    };
+    if let Some((raw, escaped)) = string(content.clone()) {
+        on_text(raw, escaped);
+        return;
+    }
+    let mut at = json::skip_space(body, content.start + 1);
+    while at + 1 < content.end {
+        let mut text = None;
+        let mut spoken = true;
+        let end = match body.get(at) {
+            Some(b'{') => {
+                json::each_member(body, at + 1, 4, |name, escaped, value| match json::decode(
+                    name, escaped,
+                )
+                .as_ref()
+                {
+                    "text" => text = string(value),
+                    "type" => {
+                        let kind = string(value).map(|(raw, escaped)| json::decode(raw, escaped));
+                        spoken &= kind.is_some_and(|kind| {
+                            matches!(kind.as_ref(), "text" | "input_text" | "output_text")
+                        });
+                    }
+                    "thought" => spoken &= body.get(value.start) != Some(&b't'),
+                    _ => {}
+                })
+            }
+            _ => json::skip_value(body, at, 4).inspect(|end| text = string(at..*end)),
+        };
+        let Ok(end) = end else { return };
+        if let Some((raw, escaped)) = text.filter(|_| spoken)
+            && !on_text(raw, escaped)
+        {
+            return;
+        }
+        at = json::skip_space(body, end);
+        if body.get(at) == Some(&b',') {
+            at = json::skip_space(body, at + 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

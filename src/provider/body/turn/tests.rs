@@ -1,0 +1,174 @@
+use super::super::scan_for;
+use super::*;
+use crate::provider::Dialect;
+
+fn operation(task: Task) -> Operation<'static> {
+    let dialect = match task {
+        Task::Messages => Dialect::Anthropic,
+        Task::Generate { .. } => Dialect::Gemini,
+        _ => Dialect::OpenAi,
+    };
+    Operation {
+        dialect,
+        task,
+        version: "/v1",
+        path: "/x",
+        model: None,
+    }
+}
+
+const CHAT: Task = Task::ChatCompletions;
+const RESPONSES: Task = Task::Responses;
+const MESSAGES: Task = Task::Messages;
+const GENERATE: Task = Task::Generate { stream: false };
+
+fn turn(body: &str, task: Task) -> Option<Turn> {
+    let operation = operation(task);
+    scan_for(body.as_bytes(), operation.dialect, true)
+        .unwrap_or_else(|error| panic!("{body}: {error:?}"))
+        .turn(body.as_bytes(), &operation)
+}
+
+/// The body with `text` put in, all edits made.
+fn with(body: &str, task: Task, text: &str) -> String {
+    let operation = operation(task);
+    let found = scan_for(body.as_bytes(), operation.dialect, true).unwrap();
+    let mut splices = found.edits(body.as_bytes(), "").unwrap();
+    let turn = found.turn(body.as_bytes(), &operation).unwrap();
+    let (at, bytes) = turn.insertion(text);
+    splices.insert(at, bytes).unwrap();
+    String::from_utf8(splices.apply(body.as_bytes())).unwrap()
+}
+
+#[test]
+fn the_newest_user_message_of_every_dialect_and_shape() {
+    #[rustfmt::skip] // Rows read by themselves: body, text, index, loops.
+    let rows = [
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"}]}"#, "a", 0, false),
+        (CHAT, r#"{"messages":[{"content":"caf\u00e9\n","role":"user"}]}"#, "café\n", 0, false),
+        (CHAT, r#"{"messages":[{"role":"system","content":"s"},{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":"c"}]}"#, "c", 3, false),
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{}]},{"role":"tool","content":"r"}]}"#, "a", 0, true),
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"{"}]}"#, "a", 0, false),
+        (CHAT, r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"data:x"}},{"text":"b","type":"text"}]}]}"#, "a\nb", 0, false),
+        (CHAT, r#"{"messages":[{"role":"user","content":["a","b"]}]}"#, "a\nb", 0, false),
+        (CHAT, r#"{"messages":[{"role":"user","content":[]}]}"#, "", 0, false),
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"}],"messages":[{"role":"user","content":"b"}]}"#, "b", 0, false),
+        (CHAT, r#"{"input":"a"}"#, "a", 0, false),
+        (CHAT, r#"{"input":"a","messages":[{"role":"user","content":"b"}]}"#, "b", 0, false),
+        (RESPONSES, r#"{"input":"a"}"#, "a", 0, false),
+        (RESPONSES, r#"{"input":"a","messages":[{"role":"user","content":"b"}]}"#, "a", 0, false),
+        (RESPONSES, r#"{"input":[{"type":"message","role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_image","image_url":"x"}]},{"type":"reasoning","summary":[]},{"type":"function_call","name":"f"},{"type":"function_call_output","output":"o"}]}"#, "a", 0, true),
+        (RESPONSES, r#"{"input":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"output_text","text":"b"}]}]}"#, "a", 0, false),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}]}"#, "a", 0, false),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"user text"}]}]}"#, "a", 0, true),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"user","content":[{"type":"tool_result","content":"x"},{"type":"text","text":"b"}]}]}"#, "b", 2, false),
+        (GENERATE, r#"{"contents":[{"parts":[{"text":"a"}]}]}"#, "a", 0, false),
+        (GENERATE, r#"{"contents":[{"role":"user","parts":[{"text":"a"},{"inlineData":{"data":"x"}}]},{"role":"model","parts":[{"functionCall":{}}]},{"role":"user","parts":[{"functionResponse":{"name":"f"}}]}]}"#, "a", 0, true),
+        (GENERATE, r#"{"contents":[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[{"functionCall":{}}]},{"role":"function","parts":[{"function_response":{}}]}]}"#, "a", 0, true),
+    ];
+    for (task, body, text, index, loops) in rows {
+        let found = turn(body, task).unwrap_or_else(|| panic!("{body}"));
+        assert_eq!(
+            (found.text.as_str(), found.index, found.loops),
+            (text, index, loops),
+            "{body}"
+        );
+        assert!(found.remembered);
+    }
+    for (task, body) in [
+        (CHAT, r#"{"messages":[]}"#),
+        (CHAT, r#"{"messages":[{"role":"system","content":"s"}]}"#),
+        (CHAT, r#"{"messages":"x"}"#),
+        (CHAT, r#"{"messages":[1,"a",{}]}"#),
+        (MESSAGES, r#"{"messages":[{"content":"a"}]}"#),
+        (
+            RESPONSES,
+            r#"{"input":[{"type":"function_call_output","output":"o"}]}"#,
+        ),
+        (Task::Embeddings, r#"{"input":"a"}"#),
+        (
+            Task::CountTokens,
+            r#"{"messages":[{"role":"user","content":"a"}]}"#,
+        ),
+        (
+            Task::GeminiCountTokens,
+            r#"{"contents":[{"parts":[{"text":"a"}]}]}"#,
+        ),
+    ] {
+        assert_eq!(turn(body, task), None, "{body}");
+    }
+}
+
+#[test]
+fn a_message_can_ask_not_to_be_remembered() {
+    for (said, remembered) in [
+        ("false", false),
+        ("\"false\"", false),
+        ("true", true),
+        ("null", true),
+        ("0", true),
+    ] {
+        let body = format!(r#"{{"messages":[{{"memory":{said},"role":"user","content":"a"}}]}}"#);
+        assert_eq!(turn(&body, CHAT).unwrap().remembered, remembered, "{said}");
+    }
+}
+
+#[test]
+fn a_text_goes_in_at_the_end_and_nothing_else_changes() {
+    #[rustfmt::skip] // Pairs read by rows.
+    let rows = [
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"}],"x":1.0}"#,
+            r#"{"messages":[{"role":"user","content":"a\n\n\"B\"\n\\"}],"x":1.0}"#),
+        (CHAT, r#"{"messages":[{"role":"user","content":"","memory":true} ]}"#,
+            r#"{"messages":[{"role":"user","content":"\n\n\"B\"\n\\"} ]}"#),
+        (CHAT, r#"{"messages":[{"role":"user","content":[ {"type":"text","text":"a"} ] }]}"#,
+            r#"{"messages":[{"role":"user","content":[ {"type":"text","text":"a"},{"type":"text","text":"\"B\"\n\\"} ] }]}"#),
+        (CHAT, r#"{"messages":[{"memory":1,"role":"user","content":[ ]}]}"#,
+            r#"{"messages":[{"role":"user","content":[ {"type":"text","text":"\"B\"\n\\"}]}]}"#),
+        (CHAT, r#"{"input":[{"role":"user","content":[{"type":"input_text","text":"a"}]}]}"#,
+            r#"{"input":[{"role":"user","content":[{"type":"input_text","text":"a"},{"type":"input_text","text":"\"B\"\n\\"}]}]}"#),
+        (RESPONSES, r#"{"input":"a","memory":"on"}"#, r#"{"input":"a\n\n\"B\"\n\\"}"#),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}]}"#,
+            r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}},{"type":"text","text":"\"B\"\n\\"}]}]}"#),
+        (GENERATE, r#"{"contents":[{"parts":[{"text":"a"},{"inlineData":{}}],"role":"user"}]}"#,
+            r#"{"contents":[{"parts":[{"text":"a"},{"inlineData":{}},{"text":"\"B\"\n\\"}],"role":"user"}]}"#),
+    ];
+    for (task, body, expected) in rows {
+        assert_eq!(with(body, task, "\"B\"\n\\"), expected);
+    }
+}
+
+#[test]
+fn texts_that_stand_in_the_request_are_found_again() {
+    let long = "x".repeat(100);
+    let body = format!(
+        r#"{{"messages":[{{"role":"user","content":" A\ud83d\ude42\n"}},{{"role":"assistant","content":"{long}y"}},
+            {{"role":"system","content":"secret"}},
+            {{"role":"user","content":[{{"type":"text","text":"one"}},{{"type":"text","text":"two"}}]}}]}}"#
+    );
+    let operation = operation(CHAT);
+    let found = scan_for(body.as_bytes(), Dialect::OpenAi, true).unwrap();
+    let said = found.said(body.as_bytes(), &operation);
+    for (text, holds) in [
+        ("A🙂", true),
+        ("A🙂 ", true),
+        ("A", false),
+        (&format!("{long}y"), true),
+        (&format!("{long}z"), false),
+        ("one\ntwo", true),
+        ("one", false),
+        ("secret", false),
+        ("", false),
+    ] {
+        assert_eq!(said.holds(text), holds, "{text}");
+    }
+}
+
+#[test]
+fn without_a_conversation_asked_for_none_is_kept() {
+    let body = br#"{"messages":[{"role":"user","content":"a"}],"input":"b"}"#;
+    let found = scan_for(body, Dialect::OpenAi, false).unwrap();
+    assert_eq!(found.turn(body, &operation(CHAT)), None);
+    assert_eq!(found.messages, Messages::default());
+    assert_eq!(found.input, Messages::default());
+}
