@@ -1,0 +1,144 @@
+// What lies above a page: dialogs, questions, menus. <dialog> keeps the focus inside and gives it back.
+
+import { add, el, newId } from "./dom.js";
+import { busy, button } from "./parts.js";
+
+/**
+ * Opens a dialog. `form(close)` returns `{ body, actions }`. Resolves with what `close` was given; undefined when it
+ * was dismissed. With `firm` it closes only by its own buttons.
+ */
+export function dialog(title, form, { kind = "", firm = false } = {}) {
+  return new Promise((resolve) => {
+    const id = newId("dialog");
+    let given;
+    const close = (value) => {
+      given = value;
+      box.close();
+    };
+    const { body, actions = [], onsubmit } = form(close);
+    const box = el(
+      "dialog",
+      { class: kind, "aria-labelledby": id },
+      el(
+        "form",
+        { method: "dialog", novalidate: true },
+        el("div", { class: "dialog-head" }, el("h2", { id }, title), firm ? null : button("Close", { icon: "close", kind: "quiet", hideLabel: true, onclick: () => close() })),
+        el("div", { class: "dialog-body" }, body),
+        actions.length ? el("div", { class: "dialog-end" }, actions) : null,
+      ),
+    );
+    box.querySelector("form").addEventListener("submit", (event) => {
+      event.preventDefault();
+      const control = box.querySelector("button[type=submit]");
+      if (onsubmit && control) busy(control, onsubmit);
+    });
+    box.addEventListener("cancel", (event) => firm && event.preventDefault());
+    // A press on the backdrop is a press on the dialog itself.
+    box.addEventListener("mousedown", (event) => event.target === box && !firm && close());
+    box.addEventListener("close", () => {
+      box.remove();
+      resolve(given);
+    });
+    document.body.append(box);
+    box.showModal();
+    box.querySelector(".dialog-body :is(input, select, textarea):not([type=hidden])")?.focus();
+  });
+}
+
+/** Asks before something that cannot be undone. With `word`, it has to be typed. `work` runs while the button is busy. */
+export function confirm(title, text, { yes, word, danger = true, work, extra }) {
+  return dialog(title, (close) => {
+    const typed = word && el("input", { type: "text", autocomplete: "off", spellcheck: "false", id: newId("word") });
+    const go = button(yes, { kind: `primary${danger ? " danger" : ""}`, type: "submit", disabled: Boolean(word) });
+    typed?.addEventListener("input", () => { go.disabled = typed.value.trim() !== word; });
+    return {
+      body: [
+        el("p", {}, text),
+        extra,
+        word && el("div", { class: "field" }, el("label", { for: typed.id }, "Type ", el("code", {}, word), " to confirm"), typed),
+      ],
+      actions: [button("Cancel", { onclick: () => close(false) }), go],
+      onsubmit: async () => {
+        if (go.disabled) return;
+        await work?.();
+        close(true);
+      },
+    };
+  });
+}
+
+/** A button that opens a menu. `items`: `{ label, icon, danger, onclick, href }`, or null for a line. */
+export function menu(label, items) {
+  const id = newId("menu");
+  const list = el("div", { class: "menu", popover: "auto", id, role: "menu", "aria-label": label });
+  const opener = button(label, { icon: "more", kind: "quiet small", hideLabel: true, "aria-haspopup": "menu", "aria-expanded": "false", popovertarget: id });
+  for (const item of items) {
+    if (item === null) {
+      add(list, el("hr"));
+    } else if (item) {
+      const made = button(item.label, { icon: item.icon, kind: item.danger ? "danger" : "", role: "menuitem", tabindex: "-1" });
+      made.addEventListener("click", () => {
+        list.hidePopover();
+        item.onclick();
+      });
+      add(list, made);
+    }
+  }
+  list.addEventListener("toggle", (event) => {
+    const open = event.newState === "open";
+    opener.setAttribute("aria-expanded", String(open));
+    if (open) {
+      place(list, opener);
+      list.querySelector("[role=menuitem]").focus();
+    }
+  });
+  list.addEventListener("keydown", (event) => {
+    const all = [...list.querySelectorAll("[role=menuitem]")];
+    const at = all.indexOf(document.activeElement);
+    const to = { ArrowDown: at + 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
+    if (to !== undefined) {
+      event.preventDefault();
+      all[(to + all.length) % all.length].focus();
+    } else if (event.key === "Tab") {
+      list.hidePopover();
+    }
+  });
+  return el("span", {}, opener, list);
+}
+
+/** Below its opener, right edges in line; above it where there is no room. */
+function place(list, opener) {
+  const from = opener.getBoundingClientRect();
+  const size = list.getBoundingClientRect();
+  const below = from.bottom + 4 + size.height < window.innerHeight;
+  list.style.top = `${below ? from.bottom + 4 : Math.max(8, from.top - 4 - size.height)}px`;
+  list.style.left = `${Math.max(8, from.right - size.width)}px`;
+}
+
+/** Tabs: `entries` are [label, content()] pairs. */
+export function tabs(label, entries) {
+  const place = el("div", { role: "tabpanel", id: newId("tab"), tabindex: "0" });
+  const buttons = entries.map(([name], at) => el(
+    "button",
+    { type: "button", role: "tab", id: newId("tab"), "aria-controls": place.id, onclick: () => pick(at) },
+    name,
+  ));
+  const pick = (at) => {
+    buttons.forEach((one, index) => {
+      one.setAttribute("aria-selected", String(index === at));
+      one.tabIndex = index === at ? 0 : -1;
+    });
+    place.setAttribute("aria-labelledby", buttons[at].id);
+    place.replaceChildren(entries[at][1]());
+  };
+  const list = el("div", { class: "tabs", role: "tablist", "aria-label": label }, buttons);
+  list.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    const to = (buttons.indexOf(document.activeElement) + step + buttons.length) % buttons.length;
+    pick(to);
+    buttons[to].focus();
+  });
+  pick(0);
+  return el("div", { class: "stack tight" }, list, place);
+}

@@ -1,0 +1,180 @@
+// The dialogs for one memory key: create, edit, rotate, the token that is shown once, and code that uses it.
+
+import { get, patch, path, post } from "../api.js";
+import { el } from "../dom.js";
+import * as format from "../format.js";
+import { dialog, tabs } from "../overlay.js";
+import { button, codeBox, complain, field, input, notice, select, setOptions, tick, toast } from "../parts.js";
+import { snippets } from "../snippets.js";
+
+const DAY = 86_400;
+const LIFETIMES = [["", "Never"], [String(DAY), "In a day"], [String(7 * DAY), "In 7 days"], [String(30 * DAY), "In 30 days"], [String(90 * DAY), "In 90 days"], [String(365 * DAY), "In a year"], ["date", "On a date…"]];
+const GRACES = [["0", "At once"], ["600", "In 10 minutes"], ["3600", "In an hour"], [String(DAY), "In a day"], [String(7 * DAY), "In a week"]];
+
+export async function createKey() {
+  const made = await dialog("Create a memory key", (close) => {
+    const form = keyForm();
+    return {
+      body: form.body,
+      actions: [button("Cancel", { onclick: () => close() }), button("Create key", { kind: "primary", type: "submit" })],
+      onsubmit: async () => {
+        const wanted = form.read();
+        if (wanted) close(await post("/keys", wanted));
+      },
+    };
+  });
+  if (made) await showToken(made, "Your new memory key");
+  return made;
+}
+
+export function editKey(key) {
+  return dialog(`Edit ${key.name || key.id}`, (close) => {
+    const form = keyForm(key);
+    return {
+      body: form.body,
+      actions: [button("Cancel", { onclick: () => close() }), button("Save", { kind: "primary", type: "submit" })],
+      onsubmit: async () => {
+        const wanted = form.read();
+        if (!wanted) return;
+        await patch(path(["keys", key.id]), wanted);
+        toast("Saved. Every core uses it within two seconds.");
+        close(true);
+      },
+    };
+  });
+}
+
+export async function rotateKey(key) {
+  const made = await dialog(`Rotate the token of ${key.name || key.id}`, (close) => {
+    const grace = select(GRACES, "3600");
+    return {
+      body: [
+        el("p", {}, "A new token for the same key: memories, limits and usage stay."),
+        field("The old token stops working", grace, { note: `…${key.last4} goes on working until then.` }),
+      ],
+      actions: [button("Cancel", { onclick: () => close() }), button("Rotate", { kind: "primary", type: "submit" })],
+      onsubmit: async () => close(await post(path(["keys", key.id, "rotate"]), { grace_s: Number(grace.value) })),
+    };
+  });
+  if (made) await showToken(made, "The new token");
+  return made;
+}
+
+/** The only time that a token is seen. */
+async function showToken(key, title) {
+  const address = await routerAddress();
+  return dialog(title, (close) => ({
+    body: [
+      notice("warn", "alert", "Copy it now. It is shown this once: the router keeps only a keyed hash of it."),
+      codeBox(key.token, "token"),
+      el("div", { class: "stack tight" }, el("h3", {}, "Use it"), codeTabs(address, key.token, firstModel(key))),
+    ],
+    actions: [button("I have copied it", { kind: "primary", onclick: () => close(true) })],
+  }), { kind: "wide", firm: true });
+}
+
+export async function showSnippets(key) {
+  const address = await routerAddress();
+  return dialog(`Use ${key.name || key.id}`, (close) => ({
+    body: [
+      el("p", { class: "soft" }, "Put the token of this key (ends in ", el("code", {}, key.last4), ") where the snippets say ", el("code", {}, "mk_your_memory_key"), "."),
+      codeTabs(address, "mk_your_memory_key", firstModel(key)),
+    ],
+    actions: [button("Done", { kind: "primary", onclick: () => close() })],
+  }), { kind: "wide" });
+}
+
+function codeTabs(address, token, model) {
+  return tabs("Code for", snippets(address, token, model).map(([name, text]) => [name, () => codeBox(text)]));
+}
+
+/** A model that the key names whole, without a pattern. */
+function firstModel(key) {
+  return key.models?.find((pattern) => !pattern.includes("*"));
+}
+
+async function routerAddress() {
+  try {
+    return (await get("/overview")).data_url ?? "http://127.0.0.1:8080";
+  } catch {
+    return "http://127.0.0.1:8080";
+  }
+}
+
+/** The fields of a key, empty or as a key has them; `read` gives what to send, or null after it said what is wrong. */
+function keyForm(key) {
+  const limits = key?.limits ?? {};
+  const name = input({ value: key?.name ?? "", maxlength: "100", placeholder: "my-app" });
+  const account = input({ value: key?.account ?? "default", list: "accounts" });
+  const accounts = el("datalist", { id: "accounts" });
+  const models = input({ value: (key?.models ?? []).join(", "), placeholder: "openai/*, claude*" });
+  const lifetime = select(key?.expires_at ? [["keep", `As it is: ${format.moment(key.expires_at)}`], ...LIFETIMES] : LIFETIMES, key?.expires_at ? "keep" : "");
+  const date = input({ type: "date" });
+  const number = (value) => input({ inputmode: "numeric", value: value ?? "", placeholder: "no limit" });
+  const numbers = { rpm: number(limits.rpm), tpm: number(limits.tpm), concurrent: number(limits.concurrent), budget_tokens: number(limits.budget_tokens) };
+  const period = select([["day", "a day"], ["month", "a month"]], limits.budget_period ?? "day");
+  const manage = tick("May manage keys", { checked: key?.manage_keys, note: "It can mint, list and revoke keys of its account through /v1/keys." });
+  const token = input({ type: "password", autocomplete: "off", placeholder: "mk_…" });
+  const dateField = field("Date", date, { whole: true });
+  dateField.hidden = true;
+  lifetime.addEventListener("change", () => { dateField.hidden = lifetime.value !== "date"; });
+  if (!key) get("/accounts").then(({ accounts: all }) => setOptions(accounts, all.map((one) => one.account)), () => {});
+
+  const body = [
+    el(
+      "div",
+      { class: "fields" },
+      field("Name", name, { whole: !key, note: key ? undefined : "For people: an application or a user." }),
+      key ? null : el("div", {}, field("Account", account, { note: "Whose provider keys it uses." }), accounts),
+      field("Expires", lifetime),
+      dateField,
+      field("Models", models, { whole: true, note: "Patterns with *, separated by commas. Empty: every model." }),
+    ),
+    el("fieldset", { class: "stack tight" }, el("legend", { class: "label" }, "Limits"), el(
+      "div",
+      { class: "fields three" },
+      field("Requests per minute", numbers.rpm),
+      field("Tokens per minute", numbers.tpm),
+      field("Requests at once", numbers.concurrent, { kind: "filler" }),
+      field("Token budget", numbers.budget_tokens, { kind: "double" }),
+      field("Budget is for", period),
+    )),
+    manage.element,
+    key ? null : el("details", {}, el("summary", { class: "soft" }, "Import an existing token"), field("Token", token, { note: "Instead of a new one. It must start with mk_ or mk-." })),
+  ];
+
+  const read = () => {
+    const set = {};
+    for (const [limit, control] of Object.entries(numbers)) {
+      const text = control.value.replace(/[\s,_]/g, "");
+      if (!text) continue;
+      if (!/^\d+$/.test(text) || Number(text) < 1) {
+        complain(control, "A whole number above 0, or nothing.");
+        return null;
+      }
+      complain(control, "");
+      set[limit] = Number(text);
+    }
+    if (set.budget_tokens) set.budget_period = period.value;
+    const wanted = { name: name.value.trim(), limits: set, manage_keys: manage.control.checked, models: models.value.split(/[,\s]+/).filter(Boolean) };
+    if (lifetime.value === "date") {
+      // The end of that day.
+      const end = new Date(`${date.value}T23:59:59`);
+      if (!(end > Date.now())) {
+        complain(date, "A day that is not over.");
+        return null;
+      }
+      wanted.expires_at = end.toISOString().replace(/\.\d+Z/, "Z");
+    } else if (lifetime.value === "" && key) {
+      wanted.expires_at = null;
+    } else if (lifetime.value && lifetime.value !== "keep") {
+      wanted.expires_in_s = Number(lifetime.value);
+    }
+    if (!key) {
+      wanted.account = account.value.trim() || "default";
+      if (token.value.trim()) wanted.token = token.value.trim();
+    }
+    return wanted;
+  };
+  return { body, read };
+}

@@ -1,0 +1,135 @@
+// Memory keys: listed, filtered, and for each what can be done with it.
+
+import { get, path, patch, remove } from "../api.js";
+import { el } from "../dom.js";
+import * as format from "../format.js";
+import { confirm, menu } from "../overlay.js";
+import { badge, button, choice, empty, pageHead, searchField, show, start, table, toast } from "../parts.js";
+import { createKey, editKey, rotateKey, showSnippets } from "./key_dialogs.js";
+
+const STATES = [["all", "All"], ["active", "Active"], ["revoked", "Revoked"], ["expired", "Expired"]];
+const KINDS = { active: "good", revoked: "bad", expired: "warn" };
+
+export function page({ query, signal, go }) {
+  const state = { keys: [], next: null, text: query.get("query") ?? "", state: "all" };
+  const place = el("div");
+  const load = () => show(place, async () => {
+    const answer = await get(path(["keys"], { query: state.text }), signal);
+    state.keys = answer.keys;
+    state.next = answer.next;
+    return list();
+  });
+  const more = async () => {
+    const answer = await get(path(["keys"], { query: state.text, cursor: state.next }), signal);
+    state.keys.push(...answer.keys);
+    state.next = answer.next;
+    place.replaceChildren(list());
+  };
+  const create = async () => {
+    await createKey();
+    load();
+  };
+  const list = () => {
+    const keys = state.keys.filter((key) => state.state === "all" || key.state === state.state);
+    if (!state.keys.length && !state.text) {
+      return empty("keys", "No memory keys yet", "A memory key tells the router who is calling: one for each application or user, each with its own memory and limits.", button("Create key", { icon: "plus", kind: "primary", onclick: start(create) }));
+    }
+    if (!keys.length) return empty("search", "No key matches", "Try another word, or show keys of every state.");
+    return el(
+      "div",
+      {},
+      keyTable(keys, (key) => actions(key, load, go)),
+      state.next && el("div", { class: "panel-body" }, button("Show more", { onclick: more })),
+    );
+  };
+  const tools = el(
+    "div",
+    { class: "panel-head" },
+    searchField("Name, id or last four", (text) => {
+      state.text = text;
+      load();
+    }, state.text),
+    choice("State", STATES, state.state, (value) => {
+      state.state = value;
+      if (state.keys.length) place.replaceChildren(list());
+    }),
+  );
+  load();
+  return [
+    pageHead("API Keys", {
+      about: "Each key has a memory and a meter of its own, and stands where an SDK puts its API key.",
+      tools: [button("Create key", { icon: "plus", kind: "primary", onclick: start(create) })],
+    }),
+    el("section", { class: "panel", "aria-label": "Keys" }, tools, place),
+  ];
+}
+
+function keyTable(keys, menuOf) {
+  const manyAccounts = new Set(keys.map((key) => key.account)).size > 1 || keys.some((key) => key.account !== "default");
+  const columns = [
+    { name: "Name", head: true, cell: (key) => [key.name || el("span", { class: "faint" }, "without a name"), el("span", { class: "sub mono" }, key.id)] },
+    { name: "State", cell: (key) => [badge(key.state, KINDS[key.state], true), key.manage_keys && badge("manages keys", "accent")] },
+    manyAccounts && { name: "Account", cell: (key) => key.account },
+    { name: "Token", cell: (key) => [el("code", { class: "nowrap" }, `…${key.last4}`), graces(key)] },
+    { name: "Limits", cell: limits },
+    { name: "Created", cell: (key) => el("span", { title: format.moment(key.created_at), class: "nowrap" }, format.ago(key.created_at)) },
+    { name: "Expires", cell: (key) => el("span", { title: key.expires_at ? format.moment(key.expires_at) : undefined, class: "nowrap" }, key.expires_at ? format.ago(key.expires_at) : "Never") },
+    { name: "Actions", hideName: true, kind: "actions number", cell: menuOf },
+  ];
+  return table("Memory keys", columns.filter(Boolean), keys);
+}
+
+/** Former tokens that still work after a rotation. */
+function graces(key) {
+  const old = (key.tokens ?? []).filter((token) => token.valid_until && new Date(token.valid_until) > Date.now());
+  return old.map((token) => el("span", { class: "sub" }, `…${token.last4} for ${format.duration((new Date(token.valid_until) - Date.now()) / 1000)} more`));
+}
+
+function limits({ limits: set, models }) {
+  const words = [
+    set?.rpm && `${format.short(set.rpm)} req/min`,
+    set?.tpm && `${format.short(set.tpm)} tok/min`,
+    set?.concurrent && `${format.whole(set.concurrent)} at once`,
+    set?.budget_tokens && `${format.short(set.budget_tokens)} tok/${set.budget_period ?? "day"}`,
+  ].filter(Boolean);
+  const names = models?.length ? models.join(", ") : "";
+  if (!words.length && !names) return el("span", { class: "faint" }, "None");
+  return [words.join(" · "), names && el("span", { class: "sub mono" }, names)];
+}
+
+function actions(key, load, go) {
+  const named = key.name || key.id;
+  const change = (state) => async () => {
+    await patch(path(["keys", key.id]), { state });
+    toast(state === "active" ? `${named} is active again` : `${named} is revoked`);
+    load();
+  };
+  const after = (work) => start(async () => {
+    if (await work()) load();
+  });
+  return menu(`Actions for ${named}`, [
+    { label: "Code snippets", icon: "copy", onclick: start(() => showSnippets(key)) },
+    { label: "Try in playground", icon: "playground", onclick: () => go("playground", { key: key.id }) },
+    { label: "Memories", icon: "memory", onclick: () => go("memory", { key: key.id }) },
+    { label: "Usage", icon: "usage", onclick: () => go("usage", { key: key.id }) },
+    null,
+    { label: "Edit", icon: "settings", onclick: after(() => editKey(key)) },
+    { label: "Rotate token", icon: "reload", onclick: after(() => rotateKey(key)) },
+    key.state === "revoked"
+      ? { label: "Enable", icon: "check", onclick: start(change("active")) }
+      : { label: "Revoke", icon: "stop", danger: true, onclick: () => confirm(`Revoke ${named}?`, "Every call with this key is refused from now on, on every core within two seconds. Its memories stay, and it can be enabled again.", { yes: "Revoke", work: change("revoked") }) },
+    {
+      label: "Delete",
+      icon: "trash",
+      danger: true,
+      onclick: after(() => confirm(`Delete ${named}?`, "The key and the means to read its memories are gone for good. This cannot be undone. Usage that was counted stays.", {
+        yes: "Delete for good",
+        word: key.name || key.last4,
+        work: async () => {
+          await remove(path(["keys", key.id], { forever: "true" }));
+          toast(`${named} is deleted`);
+        },
+      })),
+    },
+  ]);
+}

@@ -1,0 +1,214 @@
+// What a key remembers: searched, looked through by session, deleted, taken out and brought in.
+
+import { ask, get, lines, path, refusal, remove, save } from "../api.js";
+import { el, replace } from "../dom.js";
+import * as format from "../format.js";
+import { confirm, dialog } from "../overlay.js";
+import { badge, button, complain, empty, failure, field, loading, pageHead, searchField, select, setOptions, show, start, toast } from "../parts.js";
+
+const PAGE = 50;
+const WINDOWS = { hot: "Hot, up to 4 hours", working: "Working, up to 3 days", long_term: "Long-term, up to 90 days", archive: "Archive" };
+
+export function page({ query, signal, go }) {
+  const place = el("div", { class: "stack" }, loading());
+  get("/keys", signal).then(
+    ({ keys }) => {
+      if (!keys.length) {
+        replace(place, el("div", { class: "panel" }, empty("memory", "No memory keys yet", "Memories belong to a key. Create one first.", button("Go to API Keys", { onclick: () => go("keys") }))));
+        return;
+      }
+      const chosen = keys.find((key) => key.id === query.get("key")) ?? keys[0];
+      replace(place, browser(keys, chosen, query.get("session") ?? "", signal));
+    },
+    (error) => error.name !== "AbortError" && replace(place, failure(error)),
+  );
+  return [pageHead("Memory", { about: "Every key has a vault of its own. What is deleted here is gone from answers at once." }), place];
+}
+
+function browser(keys, first, session, signal) {
+  const state = { key: first.id, text: "", session, next: null };
+  const list = el("div");
+  const stats = el("div", { class: "tiles" });
+  const sessions = select([["", "All sessions"]], "", { "aria-label": "Session" });
+  const pick = select(keys.map((key) => [key.id, `${key.name || "without a name"} · …${key.last4}`]), first.id, { "aria-label": "Memory key" });
+  const vault = () => ["keys", state.key, "memories"];
+
+  const fetchPage = (cursor) => get(path(vault(), { query: state.text, session: state.session, limit: PAGE, cursor }), signal);
+  const load = () => show(list, async () => {
+    const found = await fetchPage();
+    showStats(stats, found.stats);
+    if (!found.memories.length) {
+      return state.text || state.session
+        ? empty("search", "Nothing matches", "Search works on words: try another one, or look in every session.")
+        : empty("memory", "Nothing remembered yet", "The newest user message and the answer are remembered after each exchange with this key.");
+    }
+    const entries = el("ol", { class: "entries" });
+    const end = el("div");
+    append(entries, end, found);
+    return [entries, end];
+  });
+  const append = (entries, end, found) => {
+    const best = Math.max(...found.memories.map((memory) => memory.score));
+    entries.append(...found.memories.map((memory) => entry(memory, state.text ? best : 0, async () => {
+      await remove(path([...vault(), memory.id]));
+      toast("Deleted");
+      load();
+      loadSessions();
+    })));
+    replace(end, found.next && el("div", { class: "panel-body" }, button("Show more", { onclick: async () => append(entries, end, await fetchPage(found.next)) })));
+  };
+  const loadSessions = () => get(path(["keys", state.key, "sessions"]), signal).then(
+    ({ sessions: all }) => setOptions(sessions, [["", "All sessions"], ...all.map((one) => [one.session_id, `${one.session_id} (${format.whole(one.memories)})`])], state.session),
+    // Without a list of them, only the one that was asked for can be chosen.
+    () => setOptions(sessions, [["", "All sessions"], ...(state.session ? [[state.session, state.session]] : [])], state.session),
+  );
+  pick.addEventListener("change", () => {
+    Object.assign(state, { key: pick.value, session: "" });
+    load();
+    loadSessions();
+  });
+  sessions.addEventListener("change", () => {
+    state.session = sessions.value;
+    load();
+  });
+  const name = () => pick.selectedOptions[0].textContent;
+  const deleteAll = async () => {
+    const what = state.session ? `the session ${state.session}` : "all memories";
+    const done = await confirm(`Delete ${what}?`, `${name()}. They are gone from answers at once and from the files after compaction. This cannot be undone.`, {
+      yes: "Delete",
+      word: "delete",
+      work: async () => {
+        const { deleted } = await remove(path(vault(), { session: state.session }));
+        toast(`${format.count(deleted, "memory", "memories")} deleted`);
+      },
+    });
+    if (!done) return;
+    state.session = "";
+    load();
+    loadSessions();
+  };
+  const exportAll = async () => {
+    const answer = await ask("GET", path([...vault(), "export"]));
+    if (!answer.ok) throw await refusal(answer);
+    await save(answer, `memories-${state.key}.jsonl`);
+  };
+  const importInto = async () => {
+    if (!await importFile(state.key, name())) return;
+    load();
+    loadSessions();
+  };
+  load();
+  loadSessions();
+  return [
+    el(
+      "div",
+      { class: "row wide" },
+      el("span", { class: "inline-field grow" }, el("span", { class: "label", "aria-hidden": "true" }, "Key"), pick),
+      el(
+        "span",
+        { class: "row tail" },
+        button("Export", { icon: "download", onclick: exportAll }),
+        button("Import", { icon: "upload", onclick: start(importInto) }),
+        button("Delete all", { icon: "trash", kind: "danger", onclick: start(deleteAll) }),
+      ),
+    ),
+    stats,
+    el(
+      "section",
+      { class: "panel", "aria-label": "Memories" },
+      el("div", { class: "panel-head" }, searchField("Search memories", (text) => {
+        state.text = text;
+        load();
+      }), el("span", { class: "inline-field" }, sessions)),
+      list,
+    ),
+  ];
+}
+
+function showStats(place, stats) {
+  const tile = (label, figure, note) => el("div", { class: "panel tile" }, el("div", { class: "label" }, label), el("div", { class: "figure" }, figure), el("div", { class: "note" }, note));
+  replace(
+    place,
+    tile("Memories", format.short(stats.memories), format.bytes(stats.bytes)),
+    tile("Tokens", format.short(stats.total_tokens), "in all of them"),
+    tile("Sessions", format.whole(stats.sessions), "beside the core"),
+    tile("Newest", stats.newest ? format.ago(stats.newest) : "–", stats.oldest ? `oldest ${format.ago(stats.oldest)}` : "nothing yet"),
+  );
+}
+
+function entry(memory, best, drop) {
+  const date = memory.timestamp;
+  return el(
+    "li",
+    { class: "memory" },
+    el(
+      "div",
+      { class: "row" },
+      badge(memory.role, memory.role === "user" ? "accent" : ""),
+      el("span", { class: "badge", title: WINDOWS[memory.window] }, (memory.window ?? "").replace("_", "-")),
+      memory.session_id && el("span", { class: "badge mono" }, memory.session_id),
+      el("span", { class: "faint small", title: format.moment(date) }, `${format.moment(date)}, ${format.count(memory.tokens, "token")}`),
+      best > 0 && el("span", { class: "faint small" }, `match ${Math.round((100 * memory.score) / best)} %`),
+    ),
+    button("Delete this memory", {
+      icon: "trash",
+      kind: "small quiet",
+      hideLabel: true,
+      onclick: start(() => confirm("Delete this memory?", "It is gone from answers at once. This cannot be undone.", { yes: "Delete", work: drop, extra: el("blockquote", { class: "quote" }, memory.content.slice(0, 300)) })),
+    }),
+    el("p", { class: "text" }, memory.content),
+  );
+}
+
+/** Sends a JSONL file and shows how far the router is. */
+function importFile(key, name) {
+  return dialog("Import memories", (close) => {
+    const file = el("input", { type: "file", accept: ".jsonl,.ndjson,.txt,application/x-ndjson" });
+    const bar = el("progress", { "aria-label": "Imported", max: "1", hidden: true });
+    const said = el("p", { role: "status", class: "soft" });
+    const go = button("Import", { kind: "primary", type: "submit" });
+    return {
+      body: [
+        el("p", {}, "Into the vault of ", el("strong", {}, name), ". One JSON object a line: ", el("code", {}, '{"content", "role"?, "timestamp"?, "session_id"?}'), ", as an export is."),
+        field("JSONL file", file, { note: "At most 10,000 lines. A text that is there already is not stored twice." }),
+        bar,
+        said,
+      ],
+      actions: [button("Close", { onclick: () => close(go.disabled) }), go],
+      onsubmit: async () => {
+        if (!file.files.length) {
+          complain(file, "Choose a file first.");
+          return;
+        }
+        complain(file, "");
+        bar.hidden = false;
+        bar.removeAttribute("value");
+        said.textContent = "Sending…";
+        try {
+          const answer = await ask("POST", path(["keys", key, "memories", "import"]), { body: file.files[0] });
+          if (!answer.ok) throw await refusal(answer);
+          for await (const line of lines(answer)) follow(JSON.parse(line), bar, said);
+          go.disabled = true;
+        } catch (error) {
+          bar.hidden = true;
+          said.textContent = "";
+          complain(file, [error.message, error.hint].filter(Boolean).join(". "));
+        }
+      },
+    };
+  });
+}
+
+function follow(step, bar, said) {
+  if (step.status === "failed") throw new Error(step.error);
+  if (step.stats) {
+    bar.max = 1;
+    bar.value = 1;
+    const { stored, duplicates, failed } = step.stats;
+    said.textContent = `Done: ${format.whole(stored)} stored, ${format.whole(duplicates)} known already${failed ? `, ${format.whole(failed)} failed` : ""}.`;
+  } else {
+    bar.max = step.total;
+    bar.value = step.processed;
+    said.textContent = `${format.whole(step.processed)} of ${format.whole(step.total)}`;
+  }
+}

@@ -1,0 +1,280 @@
+// A conversation through the router as a key of one's choice, with what memory added and how long each part took.
+
+import { ask, get, lines, path, post, refusal } from "../api.js";
+import { DIALECTS, errorText } from "../dialects.js";
+import { share } from "../chart.js";
+import { add, el, icon, replace } from "../dom.js";
+import * as format from "../format.js";
+import { badge, button, choice, empty, facts, field, input, pageHead, select, setOptions, tick, toast } from "../parts.js";
+
+const MODES = [["on", "On"], ["read", "Read"], ["write", "Write"], ["off", "Off"]];
+const SESSION = /^[A-Za-z0-9._:@-]{1,128}$/;
+
+/** Kept while other pages are looked at; gone with the log-in. */
+let kept = null;
+window.addEventListener("loggedout", () => {
+  kept?.running?.abort();
+  kept = null;
+});
+
+export function page({ query, signal }) {
+  kept ??= build();
+  kept.refresh(query.get("key"), signal);
+  return [pageHead("Playground", { tools: [button("New conversation", { icon: "plus", onclick: kept.clear })] }), kept.element];
+}
+
+function build() {
+  const state = { mode: "on", turns: [], running: null };
+  const controls = {
+    key: select([], "", { name: "key" }),
+    dialect: select(Object.entries(DIALECTS).map(([id, { name }]) => [id, name]), "openai"),
+    model: input({ name: "model", list: "models", placeholder: "gpt-4o, demo/echo, …" }),
+    session: input({ name: "session", placeholder: "core vault" }),
+    limit: input({ inputmode: "numeric", placeholder: "30" }),
+    system: el("textarea", { rows: "3" }),
+    stream: tick("Stream the answer", { checked: true }),
+    earlier: tick("Send earlier turns too", { checked: true, note: "Without them you see what memory alone brings back." }),
+    message: el("textarea", { rows: "2", name: "message", placeholder: "Say something", "aria-label": "Message" }),
+  };
+  const models = el("datalist", { id: "models" });
+  const log = el("div", { class: "log", role: "log", "aria-label": "Conversation", tabindex: "0" });
+  const send = button("Send", { icon: "send", kind: "primary", type: "submit" });
+  const stop = button("Stop", { icon: "stop", hidden: true, onclick: () => state.running?.abort() });
+  const form = el("form", { class: "composer" }, controls.message, el("div", { class: "row ends" }, el("span", { class: "faint small" }, "Enter sends, Shift+Enter breaks the line"), el("span", { class: "row" }, stop, send)));
+
+  const clear = () => {
+    state.running?.abort();
+    state.turns = [];
+    replace(log, empty("playground", "Try a key", "Your message goes the whole way an application's would: limits, memory, provider, usage."));
+  };
+  const submit = async () => {
+    const text = controls.message.value.trim();
+    if (!text || state.running) return;
+    const wanted = request(state, controls, text);
+    if (!wanted) return;
+    if (!state.turns.length) replace(log);
+    controls.message.value = "";
+    state.running = new AbortController();
+    send.hidden = true;
+    stop.hidden = false;
+    try {
+      await exchange(state, wanted, text, log);
+    } finally {
+      state.running = null;
+      send.hidden = false;
+      stop.hidden = true;
+      controls.message.focus();
+    }
+  };
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    submit();
+  });
+  controls.message.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      submit();
+    }
+  });
+
+  const loadModels = async () => {
+    const known = await get(path(["models"], { key: controls.key.value })).then((all) => all.data.map((model) => model.id), () => []);
+    setOptions(models, known);
+    if (!controls.model.value && known.length) controls.model.value = known.find((id) => id.startsWith("demo/")) ?? known[0];
+  };
+  controls.key.addEventListener("change", loadModels);
+  controls.model.addEventListener("change", () => {
+    const name = controls.model.value;
+    if (/(^|\/)claude/.test(name)) controls.dialect.value = "anthropic";
+    else if (/(^|\/)gemini/.test(name)) controls.dialect.value = "google";
+  });
+
+  const refresh = async (wanted, signal) => {
+    try {
+      const { keys } = await get("/keys", signal);
+      const chosen = wanted ?? controls.key.value;
+      setOptions(controls.key, keys.map((key) => [key.id, `${key.name || "without a name"} · …${key.last4}${key.state === "active" ? "" : ` (${key.state})`}`]));
+      controls.key.value = keys.some((key) => key.id === chosen) ? chosen : (keys.find((key) => key.state === "active")?.id ?? keys[0]?.id ?? "");
+      await loadModels();
+    } catch (error) {
+      if (error.name !== "AbortError") toast(error.message, { bad: true, more: error.hint });
+    }
+  };
+
+  clear();
+  const wide = window.matchMedia("(min-width: 1081px)").matches;
+  const element = el(
+    "div",
+    { class: "playground" },
+    el(
+      "details",
+      { class: "panel setup", open: wide },
+      el("summary", { class: "panel-head" }, el("h2", {}, "Request"), icon("chevron")),
+      el(
+        "div",
+        { class: "panel-body stack" },
+        field("Memory key", controls.key),
+        el("div", {}, field("Model", controls.model), models),
+        field("Dialect", controls.dialect),
+        el("div", { class: "field" }, el("span", { class: "label", "aria-hidden": "true" }, "Memory"), choice("Memory", MODES, state.mode, (mode) => { state.mode = mode; })),
+        el("div", { class: "fields" }, field("Session", controls.session), field("Memories at most", controls.limit)),
+        field("System text", controls.system),
+        controls.stream.element,
+        controls.earlier.element,
+      ),
+    ),
+    el("section", { class: "panel talk", "aria-label": "Conversation" }, log, form),
+  );
+  return { element, clear, refresh, get running() { return state.running; } };
+}
+
+/** What to send, or null after saying what is missing. */
+function request(state, controls, text) {
+  const model = controls.model.value.trim();
+  const session = controls.session.value.trim();
+  const limit = controls.limit.value.trim();
+  const wrong = !controls.key.value ? "Create a memory key first."
+    : !model ? "Name a model first."
+      : session && !SESSION.test(session) ? "A session is 1 to 128 of A-Z a-z 0-9 . _ : @ -"
+        : limit && !/^\d{1,4}$/.test(limit) ? "Memories at most is a number from 0 to 1000." : "";
+  if (wrong) {
+    toast(wrong, { bad: true });
+    return null;
+  }
+  const dialect = DIALECTS[controls.dialect.value];
+  const turns = [...(controls.earlier.control.checked ? state.turns : []), { role: "user", text }];
+  const asked = { model, system: controls.system.value.trim(), turns, stream: controls.stream.control.checked };
+  const headers = {
+    "X-Memory-Mode": state.mode,
+    "X-Debug": "true",
+    ...(session && { "X-Session-ID": session }),
+    ...(limit && { "X-Memory-Context-Limit": limit }),
+    ...dialect.headers,
+  };
+  return { dialect, stream: asked.stream, mode: state.mode, limit, call: { key_id: controls.key.value, path: dialect.path(asked), body: dialect.body(asked), headers } };
+}
+
+async function exchange(state, wanted, text, log) {
+  const answer = el("p", { class: "text" });
+  const about = el("div", { class: "about" }, el("span", { class: "faint small" }, "Waiting for the first byte…"));
+  const turn = el("article", { class: "turn", "aria-label": "Answer", "aria-busy": "true" }, answer, about);
+  add(log, el("article", { class: "turn mine", "aria-label": "You" }, el("p", { class: "text" }, text)), turn);
+  log.scrollTop = log.scrollHeight;
+
+  const recalled = wanted.mode === "on" || wanted.mode === "read" ? prepare(wanted, text) : Promise.resolve([]);
+  const started = performance.now();
+  const seen = { text: "", error: "", first: null, response: null };
+  try {
+    seen.response = await ask("POST", "/playground", { body: wanted.call, signal: state.running.signal });
+    if (seen.response.headers.get("x-mr-playground") === "refused") throw await refusal(seen.response);
+    await read(seen, wanted, started, (part) => {
+      const below = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+      answer.append(part);
+      if (below) log.scrollTop = log.scrollHeight;
+    });
+  } catch (error) {
+    seen.error = error.name === "AbortError" ? "Stopped" : [error.message, error.hint].filter(Boolean).join(" – ");
+  }
+  const total = performance.now() - started;
+  turn.removeAttribute("aria-busy");
+  if (seen.error) add(turn, el("p", { class: "said-wrong", role: "alert" }, icon("alert"), seen.error));
+  if (!seen.text && !seen.error) answer.append(el("span", { class: "faint" }, "An answer without text"));
+  replace(about, summary(seen, total), details(seen, wanted, await recalled));
+  turn.append(about);
+  if (seen.text) state.turns.push({ role: "user", text }, { role: "assistant", text: seen.text });
+  log.scrollTop = log.scrollHeight;
+}
+
+/** What memory would recall for this message: asked beside the request, and answered by the router alone. */
+async function prepare({ call, limit }, text) {
+  const { "X-Session-ID": session } = call.headers;
+  const body = { messages: [{ role: "user", content: text }], ...(limit && { limit: Number(limit) }) };
+  try {
+    const said = await post("/playground", { key_id: call.key_id, path: "/v1/memory/prepare", body, headers: session ? { "X-Session-ID": session } : {} });
+    return said.memories ?? [];
+  } catch {
+    // The answer's own headers still say how many there were.
+    return [];
+  }
+}
+
+async function read(seen, { dialect, stream }, started, show) {
+  const { response } = seen;
+  const got = (part) => {
+    if (!part) return;
+    seen.first ??= performance.now() - started;
+    seen.text += part;
+    show(part);
+  };
+  const streamed = stream && (response.headers.get("content-type") ?? "").startsWith("text/event-stream");
+  if (!streamed) {
+    const raw = await response.text();
+    let answer = null;
+    try {
+      answer = JSON.parse(raw);
+    } catch {
+      seen.error = raw.slice(0, 500) || `Status ${response.status}`;
+      return;
+    }
+    seen.error = errorText(answer);
+    got(dialect.text(answer));
+    return;
+  }
+  for await (const line of lines(response)) {
+    const data = line.startsWith("data:") ? line.slice(5).trim() : "";
+    if (!data || data === "[DONE]") continue;
+    const event = JSON.parse(data);
+    seen.error ||= errorText(event);
+    got(dialect.delta(event));
+  }
+}
+
+function summary({ response, first }, total) {
+  if (!response) return null;
+  const header = (name) => response.headers.get(name);
+  const number = (name) => (header(name) === null ? null : Number(header(name)));
+  const parts = [
+    first !== null && ["First text", format.milliseconds(first)],
+    ["Whole answer", format.milliseconds(total)],
+    header("x-mr-overhead-ms") !== null && ["Router", format.milliseconds(number("x-mr-overhead-ms"))],
+    header("x-mr-memory-ms") !== null && ["Memory", format.milliseconds(number("x-mr-memory-ms"))],
+    header("x-memory-tokens-retrieved") !== null && ["Recalled tokens", format.whole(number("x-memory-tokens-retrieved"))],
+  ].filter(Boolean);
+  return el(
+    "ul",
+    { class: "legend" },
+    el("li", {}, badge(String(response.status), response.ok ? "good" : "bad")),
+    parts.map(([name, value]) => el("li", {}, name, el("strong", {}, value))),
+  );
+}
+
+function details({ response }, wanted, memories) {
+  if (!response) return null;
+  const count = response.headers.get("x-memory-chunks-retrieved");
+  const best = Math.max(...memories.map((memory) => memory.score), 1e-9);
+  const why = memories.map((memory) => el(
+    "li",
+    { class: "recalled" },
+    el(
+      "div",
+      { class: "row" },
+      badge(memory.role),
+      badge((memory.window ?? "").replace("_", "-")),
+      memory.session_id && el("span", { class: "badge mono" }, memory.session_id),
+      el("span", { class: "faint small" }, `${format.ago(memory.timestamp)}, score ${Number(memory.score).toFixed(2)}`),
+    ),
+    share(memory.score / best),
+    el("p", { class: "text" }, memory.content),
+  ));
+  const fold = (title, content) => el("details", {}, el("summary", {}, title), content);
+  return el(
+    "div",
+    { class: "folds" },
+    fold(
+      `Recalled memories (${count ?? memories.length})`,
+      why.length ? el("ol", { class: "stack tight" }, why) : el("p", { class: "faint small" }, wanted.mode === "off" || wanted.mode === "write" ? "This memory mode recalls nothing." : "Nothing in the vault helps with this message."),
+    ),
+    fold("Response headers", facts([...response.headers].map(([name, value]) => [el("code", {}, name), el("code", {}, value)]), "left")),
+    fold("Request as sent", el("pre", { tabindex: "0" }, JSON.stringify(wanted.call, null, 2))),
+  );
+}
