@@ -8,9 +8,6 @@
 mod language;
 mod script;
 
-#[cfg(test)]
-mod tests;
-
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
 
 use language::{Ballot, Functions, Language, known};
@@ -336,3 +333,6 @@ impl Scan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

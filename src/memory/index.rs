@@ -6,9 +6,6 @@
 
 mod postings;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -399,3 +396,6 @@ impl Hasher for TermHasher {
         self.0 = term;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,13 +6,12 @@
 //! room for how near they are. The k best come out exactly, but most memories are never looked at: what cannot be
 //! among them is passed over by what is known of its L and its session's S.
 
+mod best;
 mod scratch;
-
-#[cfg(test)]
-mod tests;
 
 use super::analyse::Analysed;
 use super::index::{Index, NONE, Posting};
+use best::Found;
 use scratch::Scratch;
 
 const K1: f32 = 0.9;
@@ -21,14 +20,9 @@ const B: f32 = 0.4;
 const FROM_BEFORE: f32 = 0.5;
 const FROM_AFTER: f32 = 0.35;
 const FROM_FAR: f32 = 0.2;
-/// N is at most this often the largest L around.
-const WINDOW_SUM: f32 = 1.0 + FROM_BEFORE + FROM_AFTER + 2.0 * FROM_FAR;
-const SESSION_WEIGHT: f32 = 0.3;
 const FEEDBACK_ROWS: usize = 5;
 const FEEDBACK_TERMS: usize = 10;
 const FEEDBACK_WEIGHT: f32 = 0.1;
-/// Of a vector's nearness against N, both spread over 0 to 1.
-const DENSE_WEIGHT: f32 = 0.4;
 /// A longer query is taken by those of its terms that say most.
 const QUERY_TERMS_MAX: usize = 32;
 
@@ -98,23 +92,6 @@ pub(super) fn ranked(
         };
         found.into_iter().map(|found| search.hit(found)).collect()
     })
-}
-
-/// Above all others a better score, then a later row.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Found {
-    score: f32,
-    matched: f32,
-    row: u32,
-}
-
-impl Found {
-    fn order(&self, other: &Found) -> std::cmp::Ordering {
-        other
-            .score
-            .total_cmp(&self.score)
-            .then(other.row.cmp(&self.row))
-    }
 }
 
 /// How rare a term that stands in `df` of `count` is.
@@ -254,107 +231,6 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn session_share(&self, scratch: &Scratch, row: u32, most: f32) -> f32 {
-        let session = self
-            .index
-            .rows
-            .sessions
-            .get(row as usize)
-            .copied()
-            .unwrap_or(NONE);
-        SESSION_WEIGHT * scratch.session(session) / most
-    }
-
-    /// The `limit` best, best first.
-    fn best(&self, scratch: &mut Scratch, limit: usize) -> Vec<Found> {
-        scratch.forget_gathered();
-        let most_l = scratch.largest_row();
-        let most_s = scratch.largest_session();
-        if most_l <= 0.0 || most_s <= 0.0 {
-            return Vec::new();
-        }
-        // The largest N stands within two of an L that is at least this.
-        self.gather_where(scratch, |_, l| l >= most_l / WINDOW_SUM);
-        let most_n = scratch
-            .gathered
-            .iter()
-            .fold(0.0_f32, |most, (_, n)| most.max(*n));
-        let score = |scratch: &Scratch, (row, n): (u32, f32)| Found {
-            score: n / most_n + self.session_share(scratch, row, most_s),
-            matched: n / most_n,
-            row,
-        };
-        let mut found: Vec<Found> = Vec::with_capacity(scratch.gathered.len().max(limit));
-        found.extend(scratch.gathered.iter().map(|row| score(scratch, *row)));
-        let floor = keep_best(&mut found, limit);
-        // Whatever else is among the best has enough of an L around it to make up for what its session lacks. While
-        // there are fewer than asked for, all that match are.
-        let reach = WINDOW_SUM / most_n;
-        let seen = scratch.gathered.len();
-        self.gather_where(scratch, |session, l| {
-            let share = SESSION_WEIGHT * session / most_s;
-            // A rounding's breadth in favour of looking.
-            l * reach + share >= floor - 1e-4
-        });
-        found.extend(
-            scratch.gathered[seen..]
-                .iter()
-                .map(|row| score(scratch, *row)),
-        );
-        let floor = keep_best(&mut found, limit);
-        // Rows without a match around them have their session's share alone.
-        if floor < SESSION_WEIGHT {
-            self.add_silent(scratch, &mut found, floor, most_s);
-        }
-        found.sort_unstable_by(Found::order);
-        found.truncate(limit);
-        found
-    }
-
-    /// Gathers around the touched rows that `wanted` says, by their session's S and their L.
-    fn gather_where(&self, scratch: &mut Scratch, wanted: impl Fn(f32, f32) -> bool) {
-        let touched = std::mem::take(&mut scratch.touched);
-        let sessions = &self.index.rows.sessions;
-        for row in &touched {
-            let session = sessions.get(*row as usize).copied().unwrap_or(NONE);
-            if wanted(scratch.session(session), scratch.row(*row)) {
-                self.gather(scratch, *row);
-            }
-        }
-        scratch.touched = touched;
-    }
-
-    fn add_silent(&self, scratch: &mut Scratch, found: &mut Vec<Found>, floor: f32, most_s: f32) {
-        let sessions = scratch.touched_sessions.iter().copied();
-        let shares =
-            sessions.map(|session| (session, SESSION_WEIGHT * scratch.session(session) / most_s));
-        let worth: Vec<(u32, f32)> = shares.filter(|(_, share)| *share >= floor).collect();
-        for (session, share) in worth {
-            let mut row = self
-                .index
-                .sessions
-                .get(session as usize)
-                .map_or(NONE, |session| session.last);
-            while row != NONE {
-                if scratch.is_new(row) {
-                    scratch.gathered.push((row, 0.0));
-                    found.push(Found {
-                        score: share,
-                        matched: 0.0,
-                        row,
-                    });
-                }
-                row = self
-                    .index
-                    .rows
-                    .before
-                    .get(row as usize)
-                    .copied()
-                    .unwrap_or(NONE);
-            }
-        }
-    }
-
     /// Terms that say most about what was found first, with their weights.
     fn feedback(&self, first: &[Found], query: &[(u32, f32)]) -> Vec<(u32, f32)> {
         let mut weights: Vec<(u32, f32)> = Vec::new();
@@ -378,56 +254,6 @@ impl<'a> Search<'a> {
             .collect()
     }
 
-    /// The `limit` best where every row in scope has a nearness to the query.
-    fn blended(
-        &self,
-        scratch: &mut Scratch,
-        nearness: impl Fn(u32) -> Option<f32>,
-        limit: usize,
-    ) -> Vec<Found> {
-        let sessions = self.index.rows.sessions.iter().enumerate();
-        let in_scope =
-            sessions.filter(|(_, session)| **session != NONE && self.in_scope(**session));
-        let all: Vec<(u32, f32, Option<f32>)> = in_scope
-            .map(|(row, _)| {
-                (
-                    row as u32,
-                    self.neighbourly(scratch, row as u32),
-                    nearness(row as u32),
-                )
-            })
-            .collect();
-        let spread = |values: &mut dyn Iterator<Item = f32>| {
-            let (least, most) = values.fold((f32::MAX, f32::MIN), |(least, most), value| {
-                (least.min(value), most.max(value))
-            });
-            move |value: f32| {
-                if most > least {
-                    (value - least) / (most - least)
-                } else {
-                    0.0
-                }
-            }
-        };
-        let n_share = spread(&mut all.iter().map(|row| row.1));
-        let near_share = spread(&mut all.iter().filter_map(|row| row.2));
-        let most_s = scratch.largest_session().max(f32::MIN_POSITIVE);
-        let mut found: Vec<Found> = Vec::with_capacity(all.len());
-        for (row, n, near) in all {
-            let near = DENSE_WEIGHT * near.map_or(0.0, &near_share);
-            let matched = (1.0 - DENSE_WEIGHT) * n_share(n) + near;
-            let score = matched + self.session_share(scratch, row, most_s);
-            found.push(Found {
-                score,
-                matched,
-                row,
-            });
-        }
-        keep_best(&mut found, limit);
-        found.sort_unstable_by(Found::order);
-        found
-    }
-
     fn hit(&self, found: Found) -> Hit {
         let rows = &self.index.rows;
         let at = found.row as usize;
@@ -448,16 +274,5 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Drops all but the `limit` best; returns the least of their scores, below every score while there are fewer.
-fn keep_best(found: &mut Vec<Found>, limit: usize) -> f32 {
-    if found.len() < limit {
-        return f32::MIN;
-    }
-    if found.len() > limit {
-        found.select_nth_unstable_by(limit - 1, Found::order);
-        found.truncate(limit);
-    }
-    found
-        .iter()
-        .fold(f32::MAX, |least, found| least.min(found.score))
-}
+#[cfg(test)]
+mod tests;

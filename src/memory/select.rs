@@ -5,34 +5,26 @@
 //! are first that session's. A fifth of the places is kept for the best of the last days where they are not among the
 //! best anyway. The order is by relevance.
 
-#[cfg(test)]
-mod tests;
+mod repeats;
+mod said;
 
 use std::borrow::Cow;
 
-use super::analyse::{Analysed, analyse};
+use super::analyse::analyse;
 use super::index::Index;
-use super::rank::{Hit, idf, ranked};
+use super::rank::{Hit, ranked};
 use super::words::{Query, Window};
+use repeats::Terms;
+use said::{Said, is_small_talk};
 
 /// Hits looked at for each place, and at least.
 const HITS_PER_PLACE: usize = 3;
 const HITS_MIN: usize = 64;
 /// Of the best one's score; what has less, and too little of the query's own words, is only next to what matches.
 const SCORE_SHARE_MIN: f32 = 0.2;
-/// Of what the query's rarest terms say together, how much one of the best is to have.
-const SAID_SHARE_MIN: f32 = 0.15;
-const SAID_TERMS: usize = 5;
-/// In a smaller vault terms are rare by chance.
-const SAID_COUNT_MIN: f32 = 1000.0;
 const LOOKED_AT: usize = 5;
 /// One place in so many is kept for the last days.
 const RECENT_ONE_IN: usize = 5;
-/// Of the terms of the longer of two, how many the shorter has where one adds little to the other; of long ones more.
-const REPEATS_SHARE: f32 = 0.8;
-const REPEATS_SHARE_LONG: f32 = 0.95;
-const LONG_TERMS: usize = 40;
-const REPEATS_TERMS_MIN: usize = 3;
 /// A long message is read at both of its ends: the question stands at one of them.
 const QUERY_END_BYTES: usize = 2048;
 /// A shorter text may stand in the query by chance.
@@ -109,174 +101,6 @@ fn both_ends(text: &str) -> Cow<'_, str> {
     Cow::Owned([head, " ", tail].concat())
 }
 
-/// What people say without asking for anything.
-const SMALL_TALK: &[&str] = &[
-    "hi",
-    "hello",
-    "hey",
-    "hiya",
-    "yo",
-    "morning",
-    "afternoon",
-    "evening",
-    "night",
-    "good",
-    "great",
-    "nice",
-    "cool",
-    "ok",
-    "okay",
-    "k",
-    "yes",
-    "yeah",
-    "yep",
-    "no",
-    "nope",
-    "sure",
-    "thanks",
-    "thank",
-    "thx",
-    "ty",
-    "you",
-    "please",
-    "bye",
-    "goodbye",
-    "there",
-    "how",
-    "are",
-    "is",
-    "it",
-    "going",
-    "what",
-    "up",
-    "sup",
-    "so",
-    "much",
-    "very",
-    "a",
-    "lot",
-    "and",
-    "well",
-    "fine",
-    "welcome",
-    "test",
-    "testing",
-    "ping",
-    "hallo",
-    "guten",
-    "tag",
-    "morgen",
-    "abend",
-    "danke",
-    "bitte",
-    "ja",
-    "nein",
-    "tschüss",
-    "servus",
-    "bonjour",
-    "bonsoir",
-    "salut",
-    "merci",
-    "oui",
-    "non",
-    "hola",
-    "buenos",
-    "buenas",
-    "días",
-    "dias",
-    "tardes",
-    "noches",
-    "gracias",
-    "sí",
-    "si",
-    "adiós",
-    "ciao",
-    "buongiorno",
-    "grazie",
-    "olá",
-    "ola",
-    "oi",
-    "obrigado",
-    "obrigada",
-    "bom",
-    "dia",
-    "hoi",
-    "dank",
-    "je",
-    "wel",
-    "hej",
-    "tack",
-    "tak",
-    "takk",
-    "привет",
-    "здравствуйте",
-    "спасибо",
-    "да",
-    "нет",
-    "merhaba",
-    "teşekkürler",
-    "你好",
-    "您好",
-    "谢谢",
-    "こんにちは",
-    "ありがとう",
-    "안녕하세요",
-    "감사합니다",
-    "مرحبا",
-    "شكرا",
-    "שלום",
-    "תודה",
-    "नमस्ते",
-    "धन्यवाद",
-    "สวัสดี",
-    "ขอบคุณ",
-];
-
-fn is_small_talk(text: &str) -> bool {
-    // Longer than all that is small.
-    if text.len() > 64 {
-        return false;
-    }
-    let mut words = text.split(|c: char| {
-        c.is_whitespace() || c.is_ascii_punctuation() || "¡¿！。、，؟".contains(c)
-    });
-    words.all(|word| word.is_empty() || SMALL_TALK.contains(&&*word.to_lowercase()))
-}
-
-/// What a query is about: its terms' numbers, each with how rare it is.
-struct Said {
-    terms: Vec<(u32, f32)>,
-    enough: f32,
-}
-
-impl Said {
-    fn of(index: &Index, asked: &Analysed) -> Said {
-        let count = (index.len() as f32).max(SAID_COUNT_MIN);
-        let rarity = |rows: usize| idf(count, rows.max(1) as f32);
-        let mut terms = Vec::with_capacity(asked.terms.len());
-        let mut rarities = Vec::with_capacity(asked.terms.len());
-        for (term, _) in &asked.terms {
-            let number = index.number_of(*term);
-            let rarity = rarity(number.map_or(0, |number| index.rows_with(number)));
-            terms.extend(number.map(|number| (number, rarity)));
-            rarities.push(rarity);
-        }
-        rarities.sort_unstable_by(|a, b| b.total_cmp(a));
-        let most = rarities.iter().take(SAID_TERMS).sum::<f32>();
-        Said {
-            terms,
-            enough: SAID_SHARE_MIN * most,
-        }
-    }
-
-    /// Whether a memory's own words say enough of it.
-    fn enough_in(&self, index: &Index, hit: &Hit) -> bool {
-        let own = index.terms_of(hit.row);
-        let said = own.filter_map(|(number, _)| self.terms.iter().find(|term| term.0 == number));
-        said.map(|term| term.1).sum::<f32>() >= self.enough
-    }
-}
-
 struct Choice<'a, 'q, T> {
     index: &'a Index,
     query: &'a Query<'q>,
@@ -288,42 +112,6 @@ struct Taken<T> {
     hit: Hit,
     text: T,
     terms: Terms,
-}
-
-/// A row's terms, with a mark for each in one word: rows that share few marks share few terms.
-struct Terms {
-    numbers: Vec<u32>,
-    marks: u64,
-}
-
-impl Terms {
-    fn of(index: &Index, row: u32) -> Terms {
-        let mut numbers: Vec<u32> = index.terms_of(row).map(|(number, _)| number).collect();
-        numbers.sort_unstable();
-        let mark = |number: &u32| 1_u64 << (number.wrapping_mul(0x9e37_79b1) >> 26);
-        let marks = numbers.iter().map(mark).fold(0, |marks, mark| marks | mark);
-        Terms { numbers, marks }
-    }
-
-    /// Whether one has all that the other has, and that is nearly all that it has.
-    fn repeats(&self, other: &Terms) -> bool {
-        let (short, long) = match self.numbers.len() <= other.numbers.len() {
-            true => (self, other),
-            false => (other, self),
-        };
-        let share = if long.numbers.len() >= LONG_TERMS {
-            REPEATS_SHARE_LONG
-        } else {
-            REPEATS_SHARE
-        };
-        short.numbers.len() >= REPEATS_TERMS_MIN
-            && short.marks & !long.marks == 0
-            && short.numbers.len() as f32 >= share * long.numbers.len() as f32
-            && short
-                .numbers
-                .iter()
-                .all(|number| long.numbers.binary_search(number).is_ok())
-    }
 }
 
 impl<T: AsRef<str>> Choice<'_, '_, T> {
@@ -470,3 +258,6 @@ fn is_present(query: &Query<'_>, text: &str) -> bool {
     let inside = (INSIDE_BYTES_MIN..asked.len()).contains(&text.len());
     same || inside && both_ends(asked).contains(text) || (query.present)(text)
 }
+
+#[cfg(test)]
+mod tests;

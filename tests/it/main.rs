@@ -26,6 +26,7 @@ mod memory;
 mod overview;
 mod pool;
 mod process;
+mod recall;
 mod relatives;
 mod restart;
 mod routing;
