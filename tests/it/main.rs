@@ -23,6 +23,7 @@ mod key_limits;
 mod limits;
 mod local;
 mod memory;
+mod metrics;
 mod overview;
 mod pool;
 mod process;
