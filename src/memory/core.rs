@@ -273,6 +273,7 @@ impl Core {
                 continue;
             }
             let waiters = std::mem::take(&mut coming.waiters);
+            self.recount(&hot, hot.read().ram_bytes());
             // Counts as just used, or it could be the first to go.
             let _ = self.used(&hot, vault);
             *slot = Slot::Hot(hot.clone());
@@ -282,7 +283,6 @@ impl Core {
             }
             break;
         }
-        self.recount(&hot, hot.read().ram_bytes());
     }
 
     /// Adds memories to a hot vault, and with `also` to the log.

@@ -22,8 +22,6 @@ use super::words::{
 
 /// What an allocation costs beside its bytes, and a table per entry beside key and value.
 const OVERHEAD: usize = 16;
-/// How many memories come or go before RAM is counted anew; in a large vault, a sixteenth of it.
-const RECOUNT_LEAST: usize = 16;
 
 /// A memory ready to be added: analysed, encoded, and hashed for the look-up of its twin.
 pub(super) struct Ready {
@@ -358,8 +356,8 @@ impl Vault {
 
     /// RAM that it takes, about, if it has grown or shrunk by enough for a new count.
     pub(super) fn recounted(&mut self) -> Option<usize> {
-        let slack = RECOUNT_LEAST.max(self.counted_at / 16);
-        if self.kept.len().abs_diff(self.counted_at) < slack {
+        // A large vault takes long to count, and is not much larger for one memory more.
+        if self.kept.len().abs_diff(self.counted_at) <= self.counted_at / 16 {
             return None;
         }
         self.counted_at = self.kept.len();
@@ -369,6 +367,7 @@ impl Vault {
     /// RAM that it takes, about.
     pub(super) fn ram_bytes(&self) -> usize {
         size_of::<Hot>()
+            + size_of::<Sealer>()
             + self.index.bytes()
             + self.text_bytes
             + self.kept.len() * OVERHEAD
