@@ -88,6 +88,20 @@ pub enum Fault {
     MemoryDisabled,
     /// The vault cannot be read or written now.
     MemoryUnavailable,
+    /// A query parameter that cannot be read, and what it is to be.
+    InvalidParameter(&'static str, &'static str),
+    /// A key that is not made as it is asked for; the text says why.
+    InvalidKey(String),
+    /// No key of this id in the account.
+    NoSuchKey,
+    /// The key may not do this.
+    NoCapability(&'static str),
+    /// Keys cannot be changed now.
+    KeysUnavailable,
+    /// What was used cannot be read now.
+    UsageUnavailable,
+    /// Too many wrong keys came from one address; the wait until there is room for one more.
+    TooManyFailures(Duration),
     /// The key's patterns do not allow this model.
     ModelNotAllowed {
         /// As the caller wrote it.
@@ -147,23 +161,29 @@ impl Fault {
             | Self::InvalidSessionId
             | Self::InvalidField(_)
             | Self::InvalidLine(..)
+            | Self::InvalidParameter(..)
+            | Self::InvalidKey(_)
             | Self::MissingField(_)
             | Self::BrokenCoding => 400,
             Self::NoMemoryKey | Self::UnknownMemoryKey => 401,
-            Self::ModelNotAllowed { .. } => 403,
-            Self::NotFound { .. } | Self::NoSuchMemory | Self::MemoryDisabled => 404,
+            Self::ModelNotAllowed { .. } | Self::NoCapability(_) => 403,
+            Self::NotFound { .. } | Self::NoSuchKey | Self::NoSuchMemory | Self::MemoryDisabled => {
+                404
+            }
             Self::MethodNotAllowed(_) => 405,
             Self::BodyTooLarge(_) | Self::TooManyLines(_) => 413,
             Self::TargetTooLong(_) => 414,
             Self::UnsupportedCoding => 415,
             Self::Expectation => 417,
-            Self::LimitReached { .. } => 429,
+            Self::LimitReached { .. } | Self::TooManyFailures(_) => 429,
             Self::HeadTooLarge(_) | Self::TooManyFields(_) => 431,
             Self::Unreachable(_) => 502,
             Self::TooManyConnections
             | Self::TooManyInFlight
             | Self::Draining
-            | Self::MemoryUnavailable => 503,
+            | Self::MemoryUnavailable
+            | Self::KeysUnavailable
+            | Self::UsageUnavailable => 503,
             Self::TimedOut(..) => 504,
         }
     }
@@ -175,7 +195,9 @@ impl Fault {
             Self::TooManyConnections
             | Self::TooManyInFlight
             | Self::Draining
-            | Self::MemoryUnavailable => FaultSide::Router,
+            | Self::MemoryUnavailable
+            | Self::KeysUnavailable
+            | Self::UsageUnavailable => FaultSide::Router,
             _ => FaultSide::Caller,
         }
     }
@@ -214,6 +236,13 @@ impl Fault {
             Self::NoSuchMemory => "Memory not found".into(),
             Self::MemoryDisabled => "Memory is switched off".into(),
             Self::MemoryUnavailable => "Memory is unavailable".into(),
+            Self::InvalidParameter(name, _) => format!("Invalid parameter: {name}"),
+            Self::InvalidKey(_) => "Invalid key".into(),
+            Self::NoSuchKey => "Key not found".into(),
+            Self::NoCapability(what) => format!("This memory key may not do this: {what}"),
+            Self::KeysUnavailable => "Keys cannot be changed now".into(),
+            Self::UsageUnavailable => "Usage is unavailable".into(),
+            Self::TooManyFailures(_) => "Too many invalid memory keys".into(),
             Self::ModelNotAllowed { model, .. } => {
                 format!("Model not allowed for this memory key: {model}")
             }
@@ -244,6 +273,12 @@ impl Fault {
             }
             Self::ProviderNotConfigured(provider) => {
                 format!("Set base_url under [providers.{provider}]")
+            }
+            Self::InvalidParameter(_, wanted) => (*wanted).into(),
+            Self::InvalidKey(why) => why.clone(),
+            Self::NoCapability(what) => format!("Only keys made with the capability {what}"),
+            Self::TooManyFailures(_) => {
+                "Too many wrong keys came from this address (limits.auth_failures)".into()
             }
             Self::ModelNotAllowed { allowed, .. } => format!("Allowed: {}", allowed.join(", ")),
             Self::LimitReached {
@@ -283,7 +318,7 @@ impl Fault {
     /// When a retry may help, where time heals it.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::LimitReached { resets_in, .. } => {
+            Self::LimitReached { resets_in, .. } | Self::TooManyFailures(resets_in) => {
                 Some(Duration::from_secs(whole_seconds(*resets_in)))
             }
             _ => (self.side() == FaultSide::Router).then_some(Duration::from_secs(1)),

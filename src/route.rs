@@ -23,8 +23,50 @@ pub enum Endpoint<'a> {
     Models,
     /// Below `/v1/memory`
     Vault(VaultTask<'a>),
+    /// About the calling key: what it has used, and the keys of its account.
+    Account(AccountTask<'a>),
     /// A provider's to answer.
     Proxy(Operation<'a>),
+}
+
+/// What a key can ask about itself and its account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountTask<'a> {
+    /// `GET /v1/account/usage`
+    Usage,
+    /// `GET /v1/me/stats`
+    Stats,
+    /// `GET /v1/keys`
+    ListKeys,
+    /// `POST /v1/keys`
+    MintKey,
+    /// `DELETE /v1/keys/{id}`
+    RevokeKey(&'a str),
+}
+
+impl<'a> AccountTask<'a> {
+    /// By the path behind `/v1`, with the methods that it takes.
+    fn of(method: &str, rest: &'a str) -> Option<(Self, &'static str)> {
+        Some(match rest {
+            "/account/usage" => (Self::Usage, GET),
+            "/me/stats" => (Self::Stats, GET),
+            "/keys" if method == POST => (Self::MintKey, GET_OR_POST),
+            "/keys" => (Self::ListKeys, GET_OR_POST),
+            _ => {
+                let id = rest.strip_prefix("/keys/")?;
+                (!id.is_empty() && !id.contains('/')).then_some((Self::RevokeKey(id), DELETE))?
+            }
+        })
+    }
+
+    fn template(self) -> &'static str {
+        match self {
+            Self::Usage => "/v1/account/usage",
+            Self::Stats => "/v1/me/stats",
+            Self::ListKeys | Self::MintKey => "/v1/keys",
+            Self::RevokeKey(_) => "/v1/keys/{id}",
+        }
+    }
 }
 
 /// What is asked of a key's own vault.
@@ -93,6 +135,7 @@ impl Endpoint<'_> {
             Self::Ready => "/ready",
             Self::Models => "/v1/models",
             Self::Vault(task) => task.template(),
+            Self::Account(task) => task.template(),
             Self::Proxy(operation) => operation.task.template(),
         }
     }
@@ -118,7 +161,7 @@ pub enum Miss {
 }
 
 /// What endpoints are called when a caller missed them.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 31] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
@@ -132,6 +175,10 @@ const NAMES: [&str; 27] = [
     "/v1/messages",
     "/v1/messages/count_tokens",
     "/v1/models",
+    "/v1/account/usage",
+    "/v1/me/stats",
+    "/v1/keys",
+    "/v1/keys/{id}",
     "/v1/memory",
     "/v1/memory/stats",
     "/v1/memory/upload",
@@ -154,6 +201,7 @@ const COMPARED_BYTES_MAX: usize = 64;
 
 const GET: &str = "GET, HEAD";
 const POST: &str = "POST";
+const GET_OR_POST: &str = "GET, HEAD, POST";
 const DELETE: &str = "DELETE";
 
 /// Finds the endpoint of a request. `path` is without query.
@@ -173,6 +221,9 @@ pub fn endpoint<'a>(method: &str, path: &'a str) -> Result<Endpoint<'a>, Miss> {
     }
     if let Some((task, methods)) = rest.strip_prefix("/memory").and_then(VaultTask::of) {
         return allow(method, methods, true, Endpoint::Vault(task));
+    }
+    if let Some((task, methods)) = AccountTask::of(method, rest) {
+        return allow(method, methods, true, Endpoint::Account(task));
     }
     let operation = Operation::gemini(version.unwrap_or("/v1beta"), rest)
         .or_else(|| by_name(version.unwrap_or("/v1"), rest));

@@ -43,6 +43,8 @@ pub struct Shared {
     pub handed_over: AtomicBool,
     /// What limited keys have used.
     pub key_limits: KeyLimits,
+    /// Changes of the sealed file that callers' requests wait for.
+    pub key_edits: Arc<AtomicUsize>,
     /// What each core has counted.
     pub metrics: Metrics,
 }

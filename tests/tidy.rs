@@ -32,14 +32,14 @@ const IMPORTS: &[(&str, &str)] = &[
     ("plan", "config net provider upstream"),
     ("metrics", "error record"),
     ("worker", "config http keys limits memory metrics net plan secret upstream usage"),
-    ("exchange", "auth clock config error http keys memory metrics net plan provider record relay respond route secret upstream worker"),
+    ("exchange", "audit auth clock config error http keys memory metrics net plan provider record relay respond route secret upstream usage worker"),
     ("connection", "exchange http net worker"),
     ("server", "config connection error exchange keys memory metrics net plan upstream usage worker"),
     ("audit", "clock"),
     ("log", "config record"),
     ("admin", "audit clock config connection error http keys log memory metrics net provider secret server upstream usage worker"),
     ("demo", "clock http net"),
-    ("cli", "admin audit clock config demo http keys log net secret server"),
+    ("cli", "admin audit clock config demo http keys log net secret server usage"),
 ];
 
 /// Crates and the file or folder that may name them; for one of them, the two tables that all cores share.

@@ -12,6 +12,7 @@ mod keys;
 mod providers;
 mod serve;
 mod snapshot;
+mod usage;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -67,6 +68,8 @@ enum Command {
     /// Check, re-key and move the sealed file
     #[command(subcommand)]
     Snapshot(snapshot::SnapshotCommand),
+    /// Show what keys have used: requests, tokens, cost, latency
+    Usage(usage::UsageCommand),
 }
 
 /// Why a command did not do what it was asked.
@@ -192,6 +195,7 @@ fn dispatch(line: CommandLine) -> Result<(), Failure> {
         Some(Command::Keys(command)) => keys::run(command, &global),
         Some(Command::Providers(command)) => providers::run(command, &global),
         Some(Command::Snapshot(command)) => snapshot::run(command, &global),
+        Some(Command::Usage(command)) => usage::run(&command, &global),
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn answer(
         (Endpoint::Health, _) => "{\"status\": \"ok\"}".to_owned(),
         (Endpoint::Ready, _) => ready(exchange)?,
         (Endpoint::Models, Some(tenant)) => models(tenant, exchange),
-        (Endpoint::Models | Endpoint::Vault(_) | Endpoint::Proxy(_), _) => {
+        (Endpoint::Models | Endpoint::Vault(_) | Endpoint::Account(_) | Endpoint::Proxy(_), _) => {
             return Err(Fault::NoMemoryKey);
         }
         (Endpoint::Root, _) => format!(

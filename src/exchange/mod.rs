@@ -4,6 +4,7 @@
 //! becomes of the connection. The stages it calls are straight: each takes what the one before it gave, and returns it
 //! or a `Stop`. All answers of the router's own go through `Exchange::answer`.
 
+mod account;
 mod answers;
 mod attempts;
 mod body;
@@ -162,6 +163,9 @@ impl<'w> Exchange<'w> {
             (Endpoint::Vault(task), Some(tenant)) => {
                 return vault::serve(task, caller, head, framing, tenant, self).await;
             }
+            (Endpoint::Account(task), Some(tenant)) => {
+                return account::serve(task, caller, head, framing, tenant, self).await;
+            }
             (endpoint, tenant) => {
                 let answer = local::answer(&endpoint, tenant.as_ref(), self);
                 return Ok(self.answer(caller, answer?).await);
@@ -297,7 +301,9 @@ impl<'w> Exchange<'w> {
 fn needs_key(endpoint: &Result<Endpoint<'_>, Miss>) -> bool {
     match endpoint {
         Ok(Endpoint::Root | Endpoint::Health | Endpoint::Ready) => false,
-        Ok(Endpoint::Models | Endpoint::Vault(_) | Endpoint::Proxy(_)) => true,
+        Ok(Endpoint::Models | Endpoint::Vault(_) | Endpoint::Account(_) | Endpoint::Proxy(_)) => {
+            true
+        }
         Err(
             Miss::NotFound { authenticated, .. } | Miss::MethodNotAllowed { authenticated, .. },
         ) => *authenticated,

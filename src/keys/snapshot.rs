@@ -263,6 +263,18 @@ pub fn model_allowed(key: &KeyRecord, provider: &str, model: &str) -> bool {
             })
 }
 
+/// Whether everything that `asked` allows is allowed by `own`.
+pub(super) fn pattern_covers(own: &str, asked: &str) -> bool {
+    match (own.split_once('/'), asked.split_once('/')) {
+        (Some((vendor, name)), Some((asked_vendor, asked_name))) => {
+            covers(vendor, asked_vendor) && covers(name, asked_name)
+        }
+        (Some((vendor, name)), None) => covers(vendor, "*") && covers(name, asked),
+        (None, Some((_, asked_name))) => covers(own, asked_name),
+        (None, None) => covers(own, asked),
+    }
+}
+
 /// `*` is any text, case aside.
 fn covers(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());

@@ -186,8 +186,8 @@ fn unknown_paths_are_told_what_is_near() {
         "/v1beta/x",
         "/v1/memory/other",
         "/v1/memory/mem_1/x",
-        "/v1/account/usage",
-        "/v1/keys",
+        "/v1/account/usages",
+        "/v1/keys/a/b",
     ] {
         assert!(not_found(path).0, "{path}");
     }

@@ -9,6 +9,7 @@
 
 mod support;
 
+mod account;
 mod admin;
 mod broken;
 mod bytes;
@@ -40,4 +41,5 @@ mod streaming;
 mod tenants;
 mod timing;
 mod tls;
+mod usage;
 mod vault;

@@ -1,0 +1,318 @@
+//! What a key can ask about itself: its usage and its standing; and, if it may, the keys of its account.
+//!
+//! `exchange` calls `serve` once the key is known. Sums come from the usage store's own thread, and the sealed file is
+//! changed on a thread made for that: nothing here waits on the worker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_channel::oneshot;
+use serde::Serialize;
+
+use super::{Caller, Exchange, Next, Stop, Tenant, body};
+use crate::audit::{self, Who};
+use crate::clock::{self, DAY_SECONDS};
+use crate::error::Fault;
+use crate::http::Framing;
+use crate::http::head::{Head, RequestLine};
+use crate::keys::{self, EditError, Editor, KeyForm, KeyState, KeyWish, UnixSeconds};
+use crate::respond;
+use crate::route::AccountTask;
+use crate::usage::{By, Figures, Line, Query, Report};
+
+/// The span that is told of where none is asked for.
+const DEFAULT_DAYS: i64 = 30;
+/// Changes of the sealed file that are under way or wait for its lock; each has a thread.
+const EDITS_MAX: usize = 8;
+
+/// Answers a request about the key.
+pub(super) async fn serve(
+    task: AccountTask<'_>,
+    caller: &mut Caller,
+    head: Head<RequestLine>,
+    framing: Framing,
+    tenant: &Tenant,
+    exchange: &mut Exchange<'_>,
+) -> Result<Next, Stop> {
+    let manages = !matches!(task, AccountTask::Usage | AccountTask::Stats);
+    if manages && !tenant.key.manage_keys {
+        return Err(Fault::NoCapability("manage_keys").into());
+    }
+    let (status, body) = match task {
+        AccountTask::Usage => {
+            let query = head.query(caller.reader.bytes()).unwrap_or_default();
+            (200, usage(query, tenant, exchange).await?)
+        }
+        AccountTask::Stats => (200, stats(tenant, exchange).await?),
+        AccountTask::ListKeys => (200, list(tenant)?),
+        AccountTask::RevokeKey(id) => (200, revoke(id, tenant, exchange).await?),
+        AccountTask::MintKey => {
+            let request = body::receive(caller, head, framing, exchange.worker).await?;
+            (exchange.read_whole, exchange.received) = (true, true);
+            (201, mint(request.body(), tenant, exchange).await?)
+        }
+    };
+    let answer = respond::json(status, body.as_bytes(), &[], &exchange.context());
+    Ok(exchange.answer(caller, answer).await)
+}
+
+#[derive(Serialize)]
+struct Usage<'a> {
+    key: &'a str,
+    period: Span,
+    summary: Figures,
+    daily: Vec<Line>,
+    by_model: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Span {
+    start: String,
+    end: String,
+}
+
+/// `GET /v1/account/usage`: whole days, both of them included.
+async fn usage(query: &str, tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault> {
+    let today = clock::day_start(clock::unix_seconds());
+    let end = date(query, "end")?.unwrap_or(today);
+    let start = date(query, "start")?.unwrap_or(end - (DEFAULT_DAYS - 1) * DAY_SECONDS);
+    if start > end {
+        return Err(Fault::InvalidParameter("start", "It is behind the end"));
+    }
+    let ask = |by: &[By]| Query {
+        key: Some(tenant.key.id.clone()),
+        since: start,
+        until: end + DAY_SECONDS,
+        by: by.to_vec(),
+    };
+    let daily = answered(ask(&[By::Day]), exchange).await?;
+    let by_model = answered(ask(&[By::Provider, By::Model]), exchange).await?;
+    json(&Usage {
+        key: &tenant.key.id,
+        period: Span {
+            start: day(start),
+            end: day(end),
+        },
+        summary: daily.total,
+        daily: daily.lines,
+        by_model: by_model.lines,
+    })
+}
+
+#[derive(Serialize)]
+struct Stats<'a> {
+    #[serde(flatten)]
+    key: KeyForm<'a>,
+    today: Figures,
+    month: Figures,
+}
+
+/// `GET /v1/me/stats`: the key as it stands, and what it has used of its day and month.
+async fn stats(tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault> {
+    let now = clock::unix_seconds();
+    let since = |since| Query {
+        key: Some(tenant.key.id.clone()),
+        since,
+        until: now + 1,
+        by: Vec::new(),
+    };
+    json(&Stats {
+        key: KeyForm::new(&tenant.key, None, now),
+        today: answered(since(clock::day_start(now)), exchange)
+            .await?
+            .total,
+        month: answered(since(clock::month_start(now)), exchange)
+            .await?
+            .total,
+    })
+}
+
+async fn answered(query: Query, exchange: &Exchange<'_>) -> Result<Report, Fault> {
+    let asked = exchange.worker.usage.store().ask(query).await;
+    asked.map_err(|error| {
+        tracing::warn!(%error, "a question about usage has no answer");
+        Fault::UsageUnavailable
+    })
+}
+
+#[derive(Serialize)]
+struct List<'a> {
+    keys: Vec<KeyForm<'a>>,
+}
+
+fn list(tenant: &Tenant) -> Result<String, Fault> {
+    let now = clock::unix_seconds();
+    let records = tenant.snapshot.records().iter();
+    let own = records.filter(|record| record.account == tenant.key.account);
+    let keys = own.map(|record| KeyForm::new(record, None, now)).collect();
+    json(&List { keys })
+}
+
+async fn mint(body: &[u8], tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault> {
+    let wish: KeyWish = match body.trim_ascii() {
+        b"" => KeyWish::default(),
+        body => sonic_rs::from_slice(body).map_err(|error| {
+            // The first line says what; the others draw it.
+            let what = error.to_string();
+            Fault::InvalidKey(what.lines().next().unwrap_or_default().to_owned())
+        })?,
+    };
+    let now = clock::unix_seconds();
+    let new = wish.granted(&tenant.key, now).map_err(Fault::InvalidKey)?;
+    let minted = edit(tenant, exchange, "key made", move |editor| {
+        let (record, token) = editor.add_key(new)?;
+        Ok((record.id.clone(), (record, token)))
+    });
+    let (record, token) = minted.await?;
+    json(&KeyForm::new(&record, Some(&token), now))
+}
+
+async fn revoke(id: &str, tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault> {
+    let (id, account) = (id.to_owned(), tenant.key.account.clone());
+    let revoked = edit(tenant, exchange, "key revoked", move |editor| {
+        if editor.key(&id)?.account != account {
+            return Err(EditError::NotFound(id));
+        }
+        Ok((id.clone(), editor.set_state(&id, KeyState::Revoked)?))
+    });
+    let record = revoked.await?;
+    json(&KeyForm::new(&record, None, clock::unix_seconds()))
+}
+
+/// Changes the sealed file on a thread of its own and waits until this process has the change in use. `change` also
+/// says which key it was about.
+async fn edit<T: Send + 'static>(
+    tenant: &Tenant,
+    exchange: &Exchange<'_>,
+    what: &'static str,
+    change: impl FnOnce(&mut Editor<'_>) -> Result<(String, T), EditError> + Send + 'static,
+) -> Result<T, Fault> {
+    let place = Place::take(&exchange.worker.shared.key_edits).ok_or(Fault::KeysUnavailable)?;
+    let store = exchange.worker.keys.clone();
+    let dir = exchange.worker.config.dir.clone();
+    let who = Who::Key(tenant.key.id.clone());
+    let (reply, answer) = oneshot::channel();
+    let work = move || {
+        let changed = keys::edit(store.files(), change);
+        if let Ok((id, _)) = &changed {
+            audit::append(&dir, &who, what, &[("key", id)]);
+            store.reload();
+        }
+        // Whoever asked may have left; the change stays.
+        let _ = reply.send(changed.map(|(_, result)| result));
+        drop(place);
+    };
+    let started = std::thread::Builder::new()
+        .name("key-edit".into())
+        .spawn(work);
+    let changed = match started {
+        Ok(_) => answer.await.ok(),
+        Err(_) => None,
+    };
+    changed
+        .ok_or(Fault::KeysUnavailable)?
+        .map_err(|error| match error {
+            EditError::NotFound(_) => Fault::NoSuchKey,
+            EditError::Invalid(why) => Fault::InvalidKey(why),
+            error => {
+                tracing::error!(%error, "keys could not be changed");
+                Fault::KeysUnavailable
+            }
+        })
+}
+
+/// One of the threads that may change the sealed file.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(count: &Arc<AtomicUsize>) -> Option<Self> {
+        let room = |taken| (taken < EDITS_MAX).then_some(taken + 1);
+        let taken = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room);
+        taken.is_ok().then(|| Self(count.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Result<String, Fault> {
+    sonic_rs::to_string(value).map_err(|_| Fault::UsageUnavailable)
+}
+
+fn day(time: UnixSeconds) -> String {
+    clock::rfc3339(time).chars().take(10).collect()
+}
+
+/// A date of the query, as the first second of its day.
+fn date(query: &str, name: &'static str) -> Result<Option<UnixSeconds>, Fault> {
+    let given = query.split('&').find_map(|pair| {
+        let (found, value) = pair.split_once('=')?;
+        (found == name).then_some(value)
+    });
+    let Some(text) = given.filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = Fault::InvalidParameter(name, "A date like 2026-01-31");
+    let bytes = text.as_bytes();
+    // A time of the day behind it is a whole day's all the same.
+    let is_date = bytes.len() >= 10
+        && (bytes.len() == 10 || bytes[10] == b'T')
+        && bytes[..10].iter().enumerate().all(|(at, byte)| match at {
+            4 | 7 => *byte == b'-',
+            _ => byte.is_ascii_digit(),
+        });
+    let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
+    let parsed = (number(0..4), number(5..7), number(8..10));
+    let (true, (Some(year @ 1970..), Some(month @ 1..=12), Some(of_month @ 1..=31))) =
+        (is_date, parsed)
+    else {
+        return Err(wrong);
+    };
+    let days = clock::days_to(year, month, of_month);
+    // The 31st of a month that has none would be the next one's.
+    if clock::year_and_month(days) != (year, month) {
+        return Err(wrong);
+    }
+    Ok(Some(days * DAY_SECONDS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for (query, expected) in [
+            ("", Ok(None)),
+            ("end=2026-01-01", Ok(None)),
+            ("start=", Ok(None)),
+            ("x=1&start=1970-01-02", Ok(Some(86_400))),
+            ("start=2024-02-29T12:00:00Z", Ok(Some(1_709_164_800))),
+        ] {
+            assert_eq!(date(query, "start"), expected, "{query}");
+        }
+        for wrong in [
+            "yesterday",
+            "2023-02-29",
+            "2026-13-01",
+            "2026-00-10",
+            "2026-01-00",
+            "1969-12-31",
+            "2026-1-1",
+            "2026/01/01",
+            "2026-01-01x",
+            "20260101",
+            "-026-01-01",
+            "2026-01-31é",
+        ] {
+            let found = date(&format!("start={wrong}"), "start");
+            assert!(
+                matches!(found, Err(Fault::InvalidParameter("start", _))),
+                "{wrong}"
+            );
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! A key and its limits in JSON: as they are shown, and as a new one is asked for.
+
+use serde::{Deserialize, Serialize};
+
+use super::contents::{KeyRecord, KeyState, Limits, Period};
+use super::snapshot::pattern_covers;
+use super::{NewKey, UnixSeconds};
+use crate::clock::rfc3339;
+use crate::secret::Secret;
+
+/// A key as it is shown; its token only by the answer that makes it.
+#[derive(Serialize)]
+pub struct KeyForm<'a> {
+    id: &'a str,
+    name: &'a str,
+    account: &'a str,
+    last4: &'a str,
+    created_at: String,
+    expires_at: Option<String>,
+    state: &'static str,
+    models: &'a [String],
+    manage_keys: bool,
+    limits: LimitsForm,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+}
+
+/// Limits as they are shown and asked for.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LimitsForm {
+    rpm: Option<u32>,
+    tpm: Option<u64>,
+    concurrent: Option<u32>,
+    budget_tokens: Option<u64>,
+    budget_period: Option<Span>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Span {
+    Day,
+    Month,
+}
+
+/// A key that another one asks for.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyWish {
+    name: String,
+    expires_in_s: Option<u64>,
+    models: Vec<String>,
+    limits: LimitsForm,
+    manage_keys: bool,
+}
+
+impl<'a> KeyForm<'a> {
+    /// Shows a record.
+    pub fn new(record: &'a KeyRecord, token: Option<&'a Secret>, now: UnixSeconds) -> Self {
+        let state = match record.state {
+            KeyState::Revoked => "revoked",
+            KeyState::Active if record.expires_at.is_some_and(|end| end <= now) => "expired",
+            KeyState::Active => "active",
+        };
+        Self {
+            id: &record.id,
+            name: &record.name,
+            account: &record.account,
+            last4: record.tokens.first().map_or("", |token| &token.last4),
+            created_at: rfc3339(record.created_at),
+            expires_at: record.expires_at.map(rfc3339),
+            state,
+            models: &record.models,
+            manage_keys: record.manage_keys,
+            limits: LimitsForm::new(&record.limits),
+            token: token.and_then(|token| std::str::from_utf8(token.expose()).ok()),
+        }
+    }
+}
+
+impl LimitsForm {
+    /// Shows limits.
+    pub(super) fn new(limits: &Limits) -> Self {
+        Self {
+            rpm: limits.requests_per_minute,
+            tpm: limits.tokens_per_minute,
+            concurrent: limits.concurrent,
+            budget_tokens: limits.token_budget.map(|(tokens, _)| tokens),
+            budget_period: limits.token_budget.map(|(_, period)| match period {
+                Period::Day => Span::Day,
+                Period::Month => Span::Month,
+            }),
+        }
+    }
+
+    fn into_limits(self) -> Result<Limits, String> {
+        let asked = [
+            self.rpm.map(u64::from),
+            self.tpm,
+            self.concurrent.map(u64::from),
+            self.budget_tokens,
+        ];
+        if asked.contains(&Some(0)) {
+            return Err("limits: a limit is at least 1; leave it out for none".into());
+        }
+        let token_budget = match (self.budget_tokens, self.budget_period) {
+            (None, None) => None,
+            (Some(tokens), Some(Span::Day)) => Some((tokens, Period::Day)),
+            (Some(tokens), Some(Span::Month)) => Some((tokens, Period::Month)),
+            _ => {
+                return Err(
+                    "limits: budget_tokens and budget_period (day or month) go together".into(),
+                );
+            }
+        };
+        Ok(Limits {
+            requests_per_minute: self.rpm,
+            tokens_per_minute: self.tpm,
+            concurrent: self.concurrent,
+            token_budget,
+        })
+    }
+}
+
+impl KeyWish {
+    /// What `minter` gets when it asks for this: a key of its own account that may nothing which it may not itself. What
+    /// the wish leaves open is as the minter has it.
+    pub fn granted(self, minter: &KeyRecord, now: UnixSeconds) -> Result<NewKey, String> {
+        let limits = self.limits.into_limits()?;
+        let own = &minter.limits;
+        let limits = Limits {
+            requests_per_minute: least("rpm", limits.requests_per_minute, own.requests_per_minute)?,
+            tokens_per_minute: least("tpm", limits.tokens_per_minute, own.tokens_per_minute)?,
+            concurrent: least("concurrent", limits.concurrent, own.concurrent)?,
+            token_budget: match (limits.token_budget, own.token_budget) {
+                (wish, None) => wish,
+                (None, own) => own,
+                (Some(wish), Some(own)) if wish.1 == own.1 && wish.0 <= own.0 => Some(wish),
+                _ => return Err("limits: the budget is more than this key has itself".into()),
+            },
+        };
+        if self.models.iter().any(|pattern| pattern.trim().is_empty()) {
+            return Err("models: an empty pattern".into());
+        }
+        let uncovered = |pattern: &&String| {
+            !minter.models.is_empty()
+                && !minter.models.iter().any(|own| pattern_covers(own, pattern))
+        };
+        if let Some(pattern) = self.models.iter().find(uncovered) {
+            return Err(format!("models: this key may not use {pattern} itself"));
+        }
+        if self.manage_keys && !minter.manage_keys {
+            return Err("manage_keys: this key does not have it itself".into());
+        }
+        let wished = self
+            .expires_in_s
+            .map(|seconds| now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)));
+        Ok(NewKey {
+            name: self.name,
+            account: minter.account.clone(),
+            // A key that ends takes those that it made with it, at the latest.
+            expires_at: match (wished, minter.expires_at) {
+                (Some(wished), Some(own)) => Some(wished.min(own)),
+                (wished, own) => wished.or(own),
+            },
+            models: match self.models.is_empty() {
+                true => minter.models.clone(),
+                false => self.models,
+            },
+            limits,
+            manage_keys: self.manage_keys,
+            token: None,
+        })
+    }
+}
+
+fn least<T: Copy + Ord>(name: &str, wish: Option<T>, own: Option<T>) -> Result<Option<T>, String> {
+    match (wish, own) {
+        (Some(wish), Some(own)) if wish > own => {
+            Err(format!("limits: {name} is more than this key has itself"))
+        }
+        (wish, own) => Ok(wish.or(own)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contents::tests::sample;
+    use super::*;
+
+    fn granted(minter: &KeyRecord, wish: &str) -> Result<NewKey, String> {
+        let wish: KeyWish = sonic_rs::from_str(wish).map_err(|error| error.to_string())?;
+        wish.granted(minter, 1_000)
+    }
+
+    #[test]
+    fn a_key_can_give_what_it_has_and_no_more() {
+        let mut minter = sample().keys[0].clone();
+        minter.limits = Limits {
+            requests_per_minute: Some(10),
+            token_budget: Some((100, Period::Day)),
+            ..Limits::default()
+        };
+        minter.models = vec!["openai/*".into(), "gpt-4*".into()];
+        minter.expires_at = Some(5_000);
+        let plain = granted(&minter, "{}").unwrap();
+        assert_eq!(
+            (plain.limits, &plain.models, plain.expires_at),
+            (minter.limits, &minter.models, Some(5_000))
+        );
+        assert_eq!(
+            (plain.account.as_str(), plain.manage_keys),
+            ("default", false)
+        );
+        let less = r#"{"name":"n","limits":{"rpm":5,"tpm":7,"budget_tokens":50,"budget_period":"day"},
+            "models":["openai/gpt-*","gpt-4","groq/gpt-4o*"],"expires_in_s":60,"manage_keys":true}"#;
+        let less = granted(&minter, less).unwrap();
+        assert_eq!(less.limits.requests_per_minute, Some(5));
+        assert_eq!(
+            (less.limits.tokens_per_minute, less.expires_at),
+            (Some(7), Some(1_060))
+        );
+        assert!(less.manage_keys);
+        for (wish, word) in [
+            (r#"{"limits":{"rpm":11}}"#, "rpm"),
+            (r#"{"limits":{"rpm":0}}"#, "at least 1"),
+            (
+                r#"{"limits":{"budget_tokens":101,"budget_period":"day"}}"#,
+                "budget",
+            ),
+            (
+                r#"{"limits":{"budget_tokens":10,"budget_period":"month"}}"#,
+                "budget",
+            ),
+            (r#"{"limits":{"budget_tokens":10}}"#, "together"),
+            (r#"{"models":["claude*"]}"#, "models"),
+            (r#"{"models":["gpt-*"]}"#, "models"),
+            (r#"{"models":["*"]}"#, "models"),
+            (r#"{"models":["*/gpt-*"]}"#, "models"),
+            (r#"{"models":[" "]}"#, "models"),
+            (r#"{"account":"other"}"#, "account"),
+            (r#"{"token":"mk_mine"}"#, "token"),
+        ] {
+            let error = granted(&minter, wish).err().unwrap();
+            assert!(error.contains(word), "{wish}: {error}");
+        }
+        minter.manage_keys = false;
+        assert!(granted(&minter, r#"{"manage_keys":true}"#).is_err());
+    }
+}
