@@ -124,8 +124,11 @@ fn numbers(figures: &Figures) -> [String; NUMBERS.len()] {
     ]
 }
 
+/// What a line is about, and its numbers.
+type Row = (Vec<String>, [String; NUMBERS.len()]);
+
 fn table(report: &Report, by: &[Word]) -> String {
-    let mut rows = vec![(
+    let mut rows: Vec<Row> = vec![(
         by.iter()
             .map(|word| word.title().to_owned())
             .collect::<Vec<_>>(),
@@ -140,9 +143,7 @@ fn table(report: &Report, by: &[Word]) -> String {
         "TOTAL".clone_into(first);
     }
     rows.push((total, numbers(&report.total)));
-    let wide = |column: &dyn Fn(&(Vec<String>, [String; NUMBERS.len()])) -> usize| {
-        rows.iter().map(column).max().unwrap_or(0)
-    };
+    let wide = |column: &dyn Fn(&Row) -> usize| rows.iter().map(column).max().unwrap_or(0);
     let names: Vec<usize> = (0..by.len())
         .map(|at| wide(&|row| row.0[at].chars().count()))
         .collect();

@@ -10,8 +10,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use redb::{
-    Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction,
-    ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction,
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadOnlyTable,
+    ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
+    WriteTransaction,
 };
 
 use super::counts::Counts;
@@ -82,7 +83,7 @@ impl Ledger {
             .create(true)
             .mode(0o600)
             .open(path);
-        private.map_err(redb::DatabaseError::from)?;
+        private.map_err(DatabaseError::from)?;
         let database = builder().create(path)?;
         let write = begin(&database)?;
         write.open_table(HOURS)?;
@@ -168,7 +169,14 @@ pub(super) fn read_foreign(path: &Path) -> Result<Option<Reading>> {
     if !path.exists() {
         return Ok(None);
     }
-    let database: ReadOnlyDatabase = builder().open_read_only(path)?;
+    let database = match builder().open_read_only(path) {
+        // Left behind by a killed process, and nobody has opened it since: that takes a moment of writing.
+        Err(DatabaseError::RepairAborted) => {
+            drop(builder().open(path)?);
+            builder().open_read_only(path)?
+        }
+        opened => opened?,
+    };
     let mut reading = Reading::new(&database.begin_read()?)?;
     reading.foreign = Some(database);
     Ok(Some(reading))

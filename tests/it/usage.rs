@@ -231,7 +231,7 @@ fn every_route_and_every_end_is_counted() {
         ("/v1/completions", r#"{"model":"gpt-4o","prompt":"x"}"#),
         (
             "/v1/moderations",
-            r#"{"model":"omni-moderation-latest","input":"x"}"#,
+            r#"{"model":"openai/omni-moderation-latest","input":"x"}"#,
         ),
         ("/v1beta/models/gemini-2.5-pro:generateContent", "{}"),
         ("/v1/chat/completions", r#"{"model":"gpt-4o"}"#),
