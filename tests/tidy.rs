@@ -37,7 +37,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("connection", "exchange http net worker"),
     ("server", "config connection error exchange keys memory metrics net plan upstream usage worker"),
     ("log", "config record"),
-    ("admin", "audit clock config connection error http keys log memory metrics net provider secret server upstream usage worker"),
+    ("admin", "audit clock config connection error exchange http keys log memory metrics net provider secret server upstream usage worker"),
     ("demo", "clock http net"),
     ("cli", "admin audit clock config demo http keys log net secret server usage"),
 ];

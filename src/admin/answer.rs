@@ -3,6 +3,7 @@
 use futures_channel::mpsc::{Receiver, Sender, channel};
 use serde::Serialize;
 
+use crate::error::Fault;
 use crate::keys::EditError;
 use crate::net::{Reader, Writer};
 
@@ -163,6 +164,16 @@ impl From<EditError> for Denial {
             | EditError::Random => 500,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<Fault> for Denial {
+    fn from(fault: Fault) -> Self {
+        let denial = Self::new(fault.status(), fault.error());
+        match fault.hint() {
+            Some(hint) => denial.hint(hint),
+            None => denial,
+        }
     }
 }
 

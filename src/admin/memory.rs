@@ -13,8 +13,10 @@ use super::desk::Desk;
 use super::request::Request;
 use crate::audit::{self, Who};
 use crate::clock::{rfc3339, unix_millis};
+use crate::exchange;
 use crate::memory::{
-    Browse, Delete, Exported, MemoryError, MemoryId, MemoryStore, Recalled, VaultRef, VaultStats,
+    Browse, Delete, Exported, MemoryError, MemoryId, MemoryStore, NewMemory, Recalled, VaultRef,
+    VaultStats,
 };
 use crate::net;
 
@@ -290,4 +292,111 @@ async fn write_pages(
             Err(_) => return drop(pieces.send(Err(Broken)).await),
         };
     }
+}
+
+/// Memories stored at once, between two words about how far it is.
+const IMPORTED_AT_ONCE: usize = 500;
+
+#[derive(Serialize)]
+struct Progress {
+    processed: usize,
+    total: usize,
+}
+
+#[derive(Serialize)]
+struct Imported {
+    status: &'static str,
+    stats: Counts,
+}
+
+#[derive(Default, Serialize)]
+struct Counts {
+    total: u64,
+    processed: u64,
+    stored: u64,
+    duplicates: u64,
+    failed: u64,
+}
+
+#[derive(Serialize)]
+struct NotImported {
+    status: &'static str,
+    error: String,
+    processed: usize,
+}
+
+/// `POST /keys/{id}/memories/import`: all lines are read before the first is stored; then it tells how far it is.
+pub(super) async fn import(
+    desk: &Desk,
+    request: &Request,
+    id: &str,
+    who: Who,
+) -> Result<Reply, Denial> {
+    let vault = vault(desk, id)?;
+    let session = request.parameter("session");
+    let memories = exchange::read_lines(&request.body, session, unix_millis()).await?;
+    let about = vec![
+        ("key", id.to_owned()),
+        ("lines", memories.len().to_string()),
+    ];
+    write_down(desk, who, "memories imported", about).await?;
+    let (pieces, reader) = Pieces::new();
+    net::spawn(store_pages(
+        desk.control.memory().clone(),
+        vault,
+        memories,
+        pieces,
+    ));
+    let answer = Answer::of(200, JSON_LINES, Vec::new());
+    Ok(Reply::Pieces(answer, reader))
+}
+
+async fn store_pages(
+    store: MemoryStore,
+    vault: VaultRef,
+    memories: Vec<NewMemory>,
+    mut pieces: Pieces,
+) {
+    let line = |value: Result<Vec<u8>, _>| {
+        let mut line: Vec<u8> = value.unwrap_or_default();
+        line.push(b'\n');
+        Ok(line)
+    };
+    let total = memories.len();
+    let mut counts = Counts {
+        total: total as u64,
+        ..Counts::default()
+    };
+    let mut left = memories.into_iter().peekable();
+    let mut processed = 0;
+    while left.peek().is_some() {
+        let page: Vec<NewMemory> = left.by_ref().take(IMPORTED_AT_ONCE).collect();
+        let count = page.len();
+        match store.add(&vault, page).await {
+            Ok(added) => {
+                counts.stored += added.stored;
+                counts.duplicates += added.duplicates;
+            }
+            Err(error) => {
+                let failed = NotImported {
+                    status: "failed",
+                    error: error.to_string(),
+                    processed,
+                };
+                // Whether anybody hears it or not, there is nothing left to do.
+                let _ = pieces.send(line(sonic_rs::to_vec(&failed))).await;
+                return;
+            }
+        }
+        processed += count;
+        counts.processed = processed as u64;
+        let progress = Progress { processed, total };
+        // An import goes on when whoever began it has left: half of one would be worse.
+        let _ = pieces.send(line(sonic_rs::to_vec(&progress))).await;
+    }
+    let done = Imported {
+        status: "complete",
+        stats: counts,
+    };
+    let _ = pieces.send(line(sonic_rs::to_vec(&done))).await;
 }

@@ -104,6 +104,9 @@ async fn api(
             memory::delete(desk, request, id, None, who).await?
         }
         (["keys", id, "memories", "export"], Method::Get) => return memory::export(desk, id).await,
+        (["keys", id, "memories", "import"], Method::Post) => {
+            return memory::import(desk, request, id, who).await;
+        }
         (["keys", id, "memories", one], Method::Delete) => {
             memory::delete(desk, request, id, Some(one), who).await?
         }
@@ -146,6 +149,7 @@ fn methods(segments: &[&str]) -> Option<&'static str> {
         ["keys", _, "rotate"] => "POST",
         ["keys", _, "memories"] => "GET, HEAD, DELETE",
         ["keys", _, "memories", "export"] => "GET, HEAD",
+        ["keys", _, "memories", "import"] => "POST",
         ["keys", _, "memories", _] => "DELETE",
         ["keys", _, "sessions"] => "GET, HEAD",
         ["accounts", _, "providers"] => "GET, HEAD",

@@ -7,6 +7,8 @@ mod export;
 mod lines;
 mod shown;
 
+pub use lines::read as read_lines;
+
 use super::settings::{self, Settings, Sources};
 use super::{Caller, Exchange, Next, Stop, Tenant, body};
 use crate::clock;

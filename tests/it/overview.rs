@@ -318,6 +318,28 @@ fn a_vault_is_looked_through_exported_and_emptied() {
     assert_eq!(first["content"], "fact number 0 about zebras");
     assert_eq!(first["session_id"], "s1");
 
+    let import = format!("{root}/import");
+    let lines = format!("{}{{\"content\":\"new\"}}\n", export.text());
+    let imported = ask(&router, "POST", &import, &lines);
+    assert_eq!((imported.status, imported.complete), (200, true));
+    let said: Vec<Value> = imported
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(
+        (&said[0]["processed"], &said[0]["total"]),
+        (&json!(500), &json!(1201))
+    );
+    let stats = &said.last().unwrap()["stats"];
+    assert_eq!(
+        (&stats["stored"], &stats["duplicates"]),
+        (&json!(1), &json!(1200))
+    );
+    let refused = ask(&router, "POST", &import, "{\"content\":\"a\"}\nnope");
+    assert_eq!(refused.status, 400);
+    assert!(refused.text().contains('2'), "{}", refused.text());
+
     let id = found["memories"][0]["id"].as_str().unwrap();
     let one = format!("{root}/{id}");
     assert_eq!(good(ask(&router, "DELETE", &one, ""), 200)["deleted"], 1);
@@ -329,7 +351,7 @@ fn a_vault_is_looked_through_exported_and_emptied() {
         )["deleted"],
         400
     );
-    assert_eq!(good(ask(&router, "DELETE", &root, ""), 200)["deleted"], 799);
+    assert_eq!(good(ask(&router, "DELETE", &root, ""), 200)["deleted"], 800);
     let empty = good(ask(&router, "GET", &root, ""), 200);
     assert_eq!(empty["stats"]["memories"], 0);
     for (target, status) in [

@@ -30,7 +30,7 @@ struct Line {
 }
 
 /// Reads all lines. One that names no session is of `session`; one without a time was said now.
-pub(super) async fn read(
+pub async fn read(
     body: &[u8],
     session: Option<&str>,
     now_ms: i64,
