@@ -38,7 +38,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("server", "config connection error exchange keys memory metrics net plan upstream usage worker"),
     ("log", "config record"),
     ("admin", "audit clock config connection error exchange http keys log memory metrics net provider secret server upstream usage worker"),
-    ("demo", "clock http net"),
+    ("demo", "clock http memory net"),
     ("cli", "admin audit clock config demo http keys log net secret server usage"),
 ];
 

@@ -6,6 +6,7 @@
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, Value, json};
 
 use super::{anthropic, gemini, openai};
+use crate::memory::block;
 
 /// The one model.
 pub const MODEL: &str = "echo";
@@ -104,12 +105,23 @@ pub(super) fn not_found(path: &str) -> Reply {
     )
 }
 
-/// What it says to the newest user message.
+/// What it says to the newest user message: what users said before, as far as the router recalled it, then the message
+/// itself. Its own answers it leaves out, or each would hold all that were before it.
 pub(super) fn echo(said: &str) -> String {
-    if said.is_empty() {
-        "You said nothing.".into()
-    } else {
-        format!("You said: {said}")
+    let recalled = block::contents(said).into_iter();
+    let remembered: Vec<String> = recalled
+        .filter(|(role, _)| role == "user")
+        .map(|(_, text)| text)
+        .collect();
+    let said = block::cut(said);
+    let said = said.trim();
+    let echo = match said {
+        "" => "You said nothing.".into(),
+        said => format!("You said: {said}"),
+    };
+    match remembered.as_slice() {
+        [] => echo,
+        texts => format!("I remember: {}\n{echo}", texts.join(" | ")),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The built-in provider for trying out: a real HTTP/1.1 origin on a loopback port, in the process, on its own thread.
 //!
-//! It answers as OpenAI, Anthropic and Google do, plain and streamed, by echoing the newest user message, so that a
-//! first request takes the whole way through the router without any provider account. `cli` starts it before the
-//! workers, and only where the configuration enables it. Not for production, and it says so in its answers' ids.
+//! It answers as OpenAI, Anthropic and Google do, plain and streamed, by echoing the newest user message and what was
+//! recalled for it, so that a first request takes the whole way through the router without any provider account. `cli`
+//! starts it before the workers, and only where the configuration enables it. Not for production, and it says so in
+//! its answers' ids.
 
 mod answer;
 mod anthropic;

@@ -60,8 +60,8 @@ pub fn cut(text: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
-/// The first memories of each block in `text`, for those who show what was recalled.
-pub fn texts(text: &str) -> Vec<String> {
+/// What stands in the blocks of a text, as role and text, for those who show what was recalled.
+pub fn contents(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some(start) = rest.find(OPEN) {
@@ -69,10 +69,12 @@ pub fn texts(text: &str) -> Vec<String> {
         let Some(end) = behind.find(CLOSE) else {
             break;
         };
-        let lines = behind[..end].lines();
-        let text = |line| sonic_rs::get(line, ["text"]).ok();
-        let quoted = lines.filter_map(text);
-        found.extend(quoted.filter_map(|text| sonic_rs::from_str(text.as_raw_str()).ok()));
+        let member = |line: &str, name: &str| {
+            let value = sonic_rs::get(line, [name]).ok()?;
+            sonic_rs::from_str::<String>(value.as_raw_str()).ok()
+        };
+        let lines = behind[..end].lines().filter(|line| line.starts_with('{'));
+        found.extend(lines.filter_map(|line| Some((member(line, "role")?, member(line, "text")?))));
         rest = &behind[end..];
     }
     found
@@ -170,7 +172,7 @@ mod tests {
             assert_eq!(read["text"], text);
             assert_eq!(read["role"], "<system>");
             assert_eq!(read.as_object().unwrap().len(), 3);
-            assert_eq!(texts(&block), [text]);
+            assert_eq!(contents(&block), [("<system>".into(), text.into())]);
         }
     }
 

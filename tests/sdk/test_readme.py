@@ -1,5 +1,6 @@
 """The README's commands, run in its order on a fresh clone."""
 
+import json
 import os
 import re
 import shutil
@@ -39,7 +40,15 @@ def clone(tmp_path_factory):
 
 
 def test_every_command_is_known():
-    expected = ["cargo run --release -- serve", "providers set openai", "scripts/test", "memoryrouter keys create", "scripts/replace-snapshot"]
+    expected = [
+        "cargo run --release -- serve",
+        "demo/echo",
+        "providers set openai",
+        "scripts/test",
+        "/v1/memory/export",
+        "memoryrouter keys create --name my-app",
+        "scripts/replace-snapshot",
+    ]
     assert len(BLOCKS) == len(expected)
     for block, line in zip(BLOCKS, expected):
         assert line in block
@@ -67,9 +76,11 @@ def test_the_commands_work_as_they_stand(clone):
         assert answer.returncode == 0 and "Hello" in answer.stdout, answer
         assert printed.count(key) == 2, "once by itself, once in the line to try"
 
+        remembered(run, key)
+
         stored = run(commands_of("providers set openai"))
         assert stored.returncode == 0, stored
-        commands = run(commands_of("memoryrouter keys create"))
+        commands = run(commands_of("memoryrouter keys create --name my-app"))
         assert commands.returncode == 0, commands
         assert "my-app" in commands.stdout and "openai" in commands.stdout
         moved = run(commands_of("scripts/replace-snapshot"))
@@ -86,6 +97,27 @@ def test_the_commands_work_as_they_stand(clone):
     finally:
         serve.send_signal(signal.SIGTERM)
         assert serve.wait(timeout=70) == 0
+
+
+def remembered(run, key):
+    """Told in the second line, known in the third, unknown to another key in the fourth; and the vault's own commands."""
+    told = run(commands_of("demo/echo").replace("mk_your_memory_key", key))
+    assert told.returncode == 0, told
+    hello, fact, mine, other = (json.loads(line) for line in told.stdout.replace("}{", "}\n{").splitlines())
+    assert hello["choices"][0]["message"]["content"] == "You said: Hello"
+    assert fact["choices"][0]["message"]["content"].endswith("You said: My dog is called Rex")
+    asked = "You said: What is my dog called?"
+    said = mine["content"][0]["text"]
+    assert said.startswith("I remember: ") and "My dog is called Rex" in said and said.endswith(asked), said
+    assert other["content"][0]["text"] == asked
+
+    vault = run(commands_of("/v1/memory/export").replace("mk_your_memory_key", key))
+    assert vault.returncode == 0, vault
+    uploaded, found, deleted, stats = (json.loads(line) for line in vault.stdout.replace("}{", "}\n{").splitlines())
+    assert uploaded["stats"]["duplicates"] == uploaded["stats"]["total"] > 3
+    assert "My dog is called Rex" in [memory["content"] for memory in found["memories"]]
+    assert deleted["deleted"] == uploaded["stats"]["total"]
+    assert stats["memories"] == 0
 
 
 def test_the_second_command_is_what_it_says():

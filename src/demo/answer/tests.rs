@@ -1,4 +1,5 @@
 use super::*;
+use crate::memory::{MemoryId, Recalled, Role, Window};
 use crate::provider::Dialect;
 use crate::provider::answer::Observed;
 use crate::relay::SseScanner;
@@ -132,4 +133,29 @@ fn what_it_has_not() {
     ] {
         assert_eq!(ask(path, body).status, status, "{path}");
     }
+}
+
+#[test]
+fn it_tells_what_it_was_reminded_of() {
+    let memory = |text: &str, role| Recalled {
+        id: MemoryId(1),
+        text: text.into(),
+        role,
+        at_ms: 0,
+        session: None,
+        score: 1.0,
+        window: Window::Hot,
+        tokens: 1,
+    };
+    let block = block::render(&[
+        memory("My dog is called \"Rex\".", Role::User),
+        memory("You said: My dog is called \"Rex\".", Role::Assistant),
+        memory("I live in <Zürich>.", Role::User),
+    ]);
+    let said = format!("What is my dog called?\n\n{}", block.unwrap());
+    assert_eq!(
+        echo(&said),
+        "I remember: My dog is called \"Rex\". | I live in <Zürich>.\nYou said: What is my dog called?"
+    );
+    assert_eq!(echo(""), "You said nothing.");
 }
