@@ -293,7 +293,13 @@ impl Scan {
     }
 
     fn finish(mut self) -> Analysed {
-        let latin = self.ballot.winner();
+        let mut latin = self.ballot.winner();
+        // One function word alone tells no language: "dog" is one in Danish.
+        if let [word] = self.words.as_slice()
+            && word.functions.in_language(latin)
+        {
+            latin = Language::ENGLISH;
+        }
         for word in &self.words {
             let letters = self
                 .letters

@@ -329,3 +329,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_word_alone_is_no_other_languages_function_word() {
+    // Of Danish, Italian, German.
+    for text in ["dog", "come", "die"] {
+        assert!(!analyse(text).terms.is_empty(), "{text}");
+    }
+    let shared = |a: &str, b: &str| {
+        let (a, b) = (analyse(a), analyse(b));
+        a.terms
+            .iter()
+            .any(|term| b.terms.iter().any(|other| other.0 == term.0))
+    };
+    assert!(shared("dog", "My dog is called Rex"));
+    assert!(shared("die", "Plants die without water in the end"));
+}
