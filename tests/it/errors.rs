@@ -163,10 +163,6 @@ fn paths_and_methods_that_are_not_there() {
         (health.status, health.field("allow")),
         (405, Some("GET, HEAD"))
     );
-    // Usage and keys come with a later version.
-    for path in ["/v1/account/usage", "/v1/me/stats", "/v1/keys"] {
-        assert_eq!(router.ask("GET", path, &auth).status, 404, "{path}");
-    }
 }
 
 #[test]
