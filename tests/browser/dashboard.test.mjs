@@ -1,9 +1,11 @@
 // The story of a key, told with a mouse and a keyboard: made, used, remembered, counted, revoked.
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
+import { promisify } from "node:util";
 import { eventually, launch, logIn, openPage, visit } from "./browser.mjs";
 import { GOOD_PROVIDER_KEY, startRouter } from "./router.mjs";
 
@@ -66,6 +68,7 @@ test("a key is made, its token shown once, with code that names it", async () =>
   await page.getByText("Copy it now").waitFor();
   token = (await page.locator(".token code").textContent()).trim();
   assert.match(token, /^mk_[0-9A-Za-z]{49}$/);
+  const curl = await page.getByRole("tabpanel").textContent();
   for (const name of ["curl", "OpenAI, Python", "OpenAI, Node", "Anthropic, Python", "Google, Python"]) {
     await page.getByRole("tab", { name }).click();
     const code = await page.getByRole("tabpanel").textContent();
@@ -77,6 +80,9 @@ test("a key is made, its token shown once, with code that names it", async () =>
   await page.getByRole("rowheader", { name: /story/ }).waitFor();
   assert.ok(!(await page.content()).includes(token));
   await eventually("the key's first answer", async () => (await ask(token, hello)).ok);
+  // The command that was shown works as it stands.
+  const { stdout } = await promisify(execFile)("sh", ["-c", curl.replace(/Copy$/, "")]);
+  assert.equal(JSON.parse(stdout).choices[0].message.role, "assistant");
 });
 
 test("a provider key is added, tested and used", async () => {
@@ -133,14 +139,14 @@ test("it is found in memory, taken out, deleted and brought in again", async () 
   await visit(page, "Memory");
   await page.getByLabel("Memory key").selectOption({ label: `story · …${token.slice(-4)}` });
   await page.getByLabel("Search memories").fill("liquorice");
-  const found = page.getByText("I like liquorice <img src=x onerror=alert(1)> very much", { exact: true });
+  const found = page.locator(".memory .text").getByText("I like liquorice <img src=x onerror=alert(1)> very much", { exact: true });
   await found.waitFor();
   assert.equal(await page.locator("main img").count(), 0, "stored text must stay text");
   const [download] = await Promise.all([page.waitForEvent("download"), page.getByRole("button", { name: "Export" }).click()]);
   const exported = await readFile(await download.path(), "utf8");
   assert.ok(exported.split("\n").some((line) => line && JSON.parse(line).content.startsWith("I like liquorice")));
 
-  const entry = page.getByRole("listitem").filter({ has: found });
+  const entry = page.locator("li.memory").filter({ hasText: "I like liquorice <img src=x onerror=alert(1)> very much" }).filter({ hasText: "user" });
   await entry.getByRole("button", { name: "Delete this memory" }).click();
   await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
   await found.waitFor({ state: "detached" });

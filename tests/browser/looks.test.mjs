@@ -86,7 +86,7 @@ for (const [width, height] of SIZES) {
       await page.getByText("/v1/chat/completions").first().waitFor();
       await shot("overview");
       await visit(page, "API Keys");
-      await page.getByText("support-bot").waitFor();
+      await page.getByRole("rowheader", { name: "support-bot" }).waitFor();
       await shot("keys");
       await page.getByRole("button", { name: "Create key" }).click();
       await page.getByRole("dialog").waitFor();
@@ -102,6 +102,9 @@ for (const [width, height] of SIZES) {
       await page.getByText("My cat Miso eats salmon only.").first().waitFor();
       await shot("memory");
       await visit(page, "Playground");
+      // Folded where it is narrow.
+      if (width < 1081) await page.getByRole("heading", { name: "Request" }).click();
+      await page.getByLabel("Memory key").selectOption(await page.getByRole("option", { name: /support-bot/ }).getAttribute("value"));
       await page.getByLabel("Message").fill("What does my cat eat?");
       await page.keyboard.press("Enter");
       await page.getByText(/^Recalled memories/).click();

@@ -4,6 +4,7 @@ import { add, el, replace, svg } from "./dom.js";
 
 /** A line with its area, without axes, as wide as its place. */
 export function sparkline(values, { series = "c1", label, height = 40, top } = {}) {
+  if (values.length === 1) return sparkline([values[0], values[0]], { series, label, height, top });
   const most = Math.max(top ?? 0, ...values, 1e-9);
   const width = Math.max(values.length - 1, 1);
   const points = values.map((value, at) => `${at},${(height - 1 - (value / most) * (height - 5)).toFixed(2)}`);

@@ -1,11 +1,24 @@
 // Code that works as it stands, for the router's address and a key just made.
 
-const MODELS = { openai: "gpt-4o", anthropic: "claude-sonnet-4-5", google: "gemini-2.5-flash" };
+/** For each SDK: what its models are called, and one of them. */
+const MODELS = {
+  openai: [/^(openai\/)?gpt-/, "gpt-4o"],
+  anthropic: [/^(anthropic\/)?claude/, "claude-sonnet-4-5"],
+  google: [/^(google\/)?gemini/, "gemini-2.5-flash"],
+};
 
-/** [name, text] pairs: how an application uses a key. `model` is one that the key can use, where that is known. */
-export function snippets(url, token, model) {
+/** One that fits the SDK, else any that the key can use (the demo's speaks all dialects), else a well-known one. */
+function choose(sdk, models) {
+  const [pattern, usual] = MODELS[sdk];
+  const fitting = models.filter((model) => pattern.test(model));
+  if (fitting.some((model) => model.endsWith(usual)) || !models.length) return usual;
+  return fitting[0] ?? models.find((model) => model.startsWith("demo/")) ?? usual;
+}
+
+/** [name, text] pairs: how an application uses a key. `models` are those that the key can use, where that is known. */
+export function snippets(url, token, models = []) {
   const base = url.replace(/\/$/, "");
-  const chat = model ?? MODELS.openai;
+  const chat = choose("openai", models);
   return [
     ["curl", `curl -sS ${base}/v1/chat/completions \\
   -H "Authorization: Bearer ${token}" -H "Content-Type: application/json" \\
@@ -30,7 +43,7 @@ console.log(answer.choices[0].message.content);`],
 
 client = Anthropic(base_url="${base}", api_key="${token}")
 answer = client.messages.create(
-    model="${model ?? MODELS.anthropic}",
+    model="${choose("anthropic", models)}",
     max_tokens=1000,
     messages=[{"role": "user", "content": "Hello"}],
 )
@@ -39,7 +52,7 @@ print(answer.content[0].text)`],
 
 client = genai.Client(api_key="${token}", http_options={"base_url": "${base}"})
 answer = client.models.generate_content(
-    model="${model ?? MODELS.google}",
+    model="${choose("google", models)}",
     contents="Hello",
 )
 print(answer.text)`],

@@ -62,35 +62,35 @@ export async function rotateKey(key) {
 
 /** The only time that a token is seen. */
 async function showToken(key, title) {
-  const address = await routerAddress();
+  const [address, models] = await Promise.all([routerAddress(), modelsOf(key)]);
   return dialog(title, (close) => ({
     body: [
       notice("warn", "alert", "Copy it now. It is shown this once: the router keeps only a keyed hash of it."),
       codeBox(key.token, "token"),
-      el("div", { class: "stack tight" }, el("h3", {}, "Use it"), codeTabs(address, key.token, firstModel(key))),
+      el("div", { class: "stack tight" }, el("h3", {}, "Use it"), codeTabs(address, key.token, models)),
     ],
     actions: [button("I have copied it", { kind: "primary", onclick: () => close(true) })],
   }), { kind: "wide", firm: true });
 }
 
 export async function showSnippets(key) {
-  const address = await routerAddress();
+  const [address, models] = await Promise.all([routerAddress(), modelsOf(key)]);
   return dialog(`Use ${key.name || key.id}`, (close) => ({
     body: [
       el("p", { class: "soft" }, "Put the token of this key (ends in ", el("code", {}, key.last4), ") where the snippets say ", el("code", {}, "mk_your_memory_key"), "."),
-      codeTabs(address, "mk_your_memory_key", firstModel(key)),
+      codeTabs(address, "mk_your_memory_key", models),
     ],
     actions: [button("Done", { kind: "primary", onclick: () => close() })],
   }), { kind: "wide" });
 }
 
-function codeTabs(address, token, model) {
-  return tabs("Code for", snippets(address, token, model).map(([name, text]) => [name, () => codeBox(text)]));
+function codeTabs(address, token, models) {
+  return tabs("Code for", snippets(address, token, models).map(([name, text]) => [name, () => codeBox(text)]));
 }
 
-/** A model that the key names whole, without a pattern. */
-function firstModel(key) {
-  return key.models?.find((pattern) => !pattern.includes("*"));
+/** What the key can use now; nothing where that cannot be said. */
+function modelsOf(key) {
+  return get(path(["models"], { key: key.id })).then(({ data }) => data.map((model) => model.id), () => []);
 }
 
 async function routerAddress() {

@@ -111,7 +111,7 @@ function tile(label, figure, unit, note, chart) {
 }
 
 function tiles({ requests_per_second: rate, latency_ms: latency, counts, series }, history) {
-  const recent = (values) => (values ?? []).slice(-120);
+  const recent = (values = []) => [...Array(Math.max(0, 120 - values.length)).fill(0), ...values.slice(-120)];
   const [wait, waitUnit] = format.milliseconds(latency.first_byte.p95).split(" ");
   const [own, ownUnit] = format.milliseconds(latency.router.p95).split(" ");
   return [

@@ -1,6 +1,6 @@
 // A conversation through the router as a key of one's choice, with what memory added and how long each part took.
 
-import { ask, get, lines, path, post, refusal } from "../api.js";
+import { ask, get, lines, path, refusal } from "../api.js";
 import { DIALECTS, errorText } from "../dialects.js";
 import { share } from "../chart.js";
 import { add, el, icon, replace } from "../dom.js";
@@ -42,6 +42,10 @@ function build() {
   const stop = button("Stop", { icon: "stop", hidden: true, onclick: () => state.running?.abort() });
   const form = el("form", { class: "composer" }, controls.message, el("div", { class: "row ends" }, el("span", { class: "faint small" }, "Enter sends, Shift+Enter breaks the line"), el("span", { class: "row" }, stop, send)));
 
+  // What is set, where the panel is folded.
+  const gist = el("span", { class: "faint small" });
+  const tell = () => replace(gist, [controls.key.selectedOptions[0]?.textContent.split(" · ")[0], controls.model.value].filter(Boolean).join(", "));
+
   const clear = () => {
     state.running?.abort();
     state.turns = [];
@@ -81,9 +85,11 @@ function build() {
     const known = await get(path(["models"], { key: controls.key.value })).then((all) => all.data.map((model) => model.id), () => []);
     setOptions(models, known);
     if (!controls.model.value && known.length) controls.model.value = known.find((id) => id.startsWith("demo/")) ?? known[0];
+    tell();
   };
   controls.key.addEventListener("change", loadModels);
   controls.model.addEventListener("change", () => {
+    tell();
     const name = controls.model.value;
     if (/(^|\/)claude/.test(name)) controls.dialect.value = "anthropic";
     else if (/(^|\/)gemini/.test(name)) controls.dialect.value = "google";
@@ -109,7 +115,7 @@ function build() {
     el(
       "details",
       { class: "panel setup", open: wide },
-      el("summary", { class: "panel-head" }, el("h2", {}, "Request"), icon("chevron")),
+      el("summary", { class: "panel-head" }, el("h2", {}, "Request"), el("span", { class: "row" }, gist, icon("chevron"))),
       el(
         "div",
         { class: "panel-body stack" },
@@ -151,7 +157,7 @@ function request(state, controls, text) {
     ...(limit && { "X-Memory-Context-Limit": limit }),
     ...dialect.headers,
   };
-  return { dialect, stream: asked.stream, mode: state.mode, limit, call: { key_id: controls.key.value, path: dialect.path(asked), body: dialect.body(asked), headers } };
+  return { dialect, stream: asked.stream, mode: state.mode, call: { key_id: controls.key.value, path: dialect.path(asked), body: dialect.body(asked), headers } };
 }
 
 async function exchange(state, wanted, text, log) {
@@ -161,7 +167,6 @@ async function exchange(state, wanted, text, log) {
   add(log, el("article", { class: "turn mine", "aria-label": "You" }, el("p", { class: "text" }, text)), turn);
   log.scrollTop = log.scrollHeight;
 
-  const recalled = wanted.mode === "on" || wanted.mode === "read" ? prepare(wanted, text) : Promise.resolve([]);
   const started = performance.now();
   const seen = { text: "", error: "", first: null, response: null };
   try {
@@ -179,23 +184,28 @@ async function exchange(state, wanted, text, log) {
   turn.removeAttribute("aria-busy");
   if (seen.error) add(turn, el("p", { class: "said-wrong", role: "alert" }, icon("alert"), seen.error));
   if (!seen.text && !seen.error) answer.append(el("span", { class: "faint" }, "An answer without text"));
-  replace(about, summary(seen, total), details(seen, wanted, await recalled));
+  replace(about, summary(seen, total), details(seen, wanted, await recalled(wanted, seen, text)));
   turn.append(about);
   if (seen.text) state.turns.push({ role: "user", text }, { role: "assistant", text: seen.text });
   log.scrollTop = log.scrollHeight;
 }
 
-/** What memory would recall for this message: asked beside the request, and answered by the router alone. */
-async function prepare({ call, limit }, text) {
-  const { "X-Session-ID": session } = call.headers;
-  const body = { messages: [{ role: "user", content: text }], ...(limit && { limit: Number(limit) }) };
+/** What was recalled: the debug header tells ids and scores, the memory browser has the texts. */
+async function recalled({ call }, { response }, text) {
+  let told = [];
   try {
-    const said = await post("/playground", { key_id: call.key_id, path: "/v1/memory/prepare", body, headers: session ? { "X-Session-ID": session } : {} });
-    return said.memories ?? [];
+    told = JSON.parse(response?.headers.get("x-mr-debug") ?? "{}").memories ?? [];
   } catch {
-    // The answer's own headers still say how many there were.
-    return [];
+    // Its count stands in a header of its own.
   }
+  const known = new Map();
+  // A search for the message finds almost all of them, the newest memories the rest.
+  for (const query of [text.slice(0, 500), ""]) {
+    if (told.every(({ id }) => known.has(id))) break;
+    const found = await get(path(["keys", call.key_id, "memories"], { query, limit: 200 })).then(({ memories }) => memories, () => []);
+    for (const memory of found) known.set(memory.id, memory);
+  }
+  return told.map((memory) => ({ ...known.get(memory.id), ...memory }));
 }
 
 async function read(seen, { dialect, stream }, started, show) {
@@ -258,13 +268,13 @@ function details({ response }, wanted, memories) {
     el(
       "div",
       { class: "row" },
-      badge(memory.role),
+      memory.role && badge(memory.role),
       badge((memory.window ?? "").replace("_", "-")),
       memory.session_id && el("span", { class: "badge mono" }, memory.session_id),
-      el("span", { class: "faint small" }, `${format.ago(memory.timestamp)}, score ${Number(memory.score).toFixed(2)}`),
+      el("span", { class: "faint small" }, `${memory.timestamp ? `${format.ago(memory.timestamp)}, ` : ""}score ${Number(memory.score).toFixed(2)}`),
     ),
     share(memory.score / best),
-    el("p", { class: "text" }, memory.content),
+    el("p", { class: "text" }, memory.content ?? el("code", {}, memory.id)),
   ));
   const fold = (title, content) => el("details", {}, el("summary", {}, title), content);
   return el(

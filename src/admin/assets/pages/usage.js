@@ -123,7 +123,7 @@ function totals(total) {
 /** The name of a row's group, as people know it. */
 function nameOf(state, row) {
   const value = row[state.group];
-  return state.group === "key" ? (state.names.get(value) ?? value) : (value || "unknown");
+  return state.group === "key" ? (state.names.get(value) ?? value) : (value || "the router itself");
 }
 
 function usageChart(state, { rows }) {
