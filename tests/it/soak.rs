@@ -10,6 +10,11 @@ use crate::support::program::Home;
 use crate::support::{Provider, Random, Then, count, eventually, json, request};
 
 const CHAT: &str = "/v1/chat/completions";
+/// More than fit into RAM at once, so that vaults come and go.
+const VAULTS: u64 = 64;
+const NOUNS: [&str; 8] = [
+    "garden", "river", "train", "piano", "recipe", "winter", "doctor", "island",
+];
 
 /// Resident memory of a process in KiB.
 fn resident_kib(pid: u32) -> usize {
@@ -41,7 +46,10 @@ fn provider() -> Provider {
             "large" => _ = wire.send(json(200, &format!("\"{}\"", "x".repeat(300_000)))),
             "error" => _ = wire.send(json(500, "{}")),
             "dies" => return Then::Close,
-            _ => _ = wire.send(json(200, "{}")),
+            _ => {
+                let answer = r#"{"choices":[{"message":{"content":"noted, and so on"}}],"usage":{"prompt_tokens":9,"completion_tokens":4}}"#;
+                wire.send(json(200, answer));
+            }
         }
         Then::Keep
     })
@@ -54,19 +62,22 @@ fn mixed_traffic_neither_fails_nor_grows() {
     let provider = provider();
     let home = Home::new();
     home.configure(&format!(
-        "providers.openai.base_url = \"{}\"\nlog.access = false",
+        "providers.openai.base_url = \"{}\"\nlog.access = false\nmemory.hot_bytes = \"1MiB\"",
         provider.url("/v1")
     ));
     home.run_with(&["providers", "set", "openai"], "sk-stored");
-    let token = home.mint();
+    let tokens: Vec<String> = (0..VAULTS).map(|_| home.mint()).collect();
     let served = home.serve();
-    let body = |bytes: usize| {
+    // A long history, as agents send it, before something new.
+    let body = |history: usize, said: u64| {
         format!(
-            r#"{{"model":"openai/gpt-4o","messages":["{}"]}}"#,
-            "y".repeat(bytes)
+            r#"{{"model":"openai/gpt-4o","messages":[{{"role":"system","content":"{}"}},{{"role":"user","content":"Note {said}: the {} of {} is {}."}}]}}"#,
+            "y".repeat(history),
+            NOUNS[said as usize % NOUNS.len()],
+            NOUNS[said as usize / 7 % NOUNS.len()],
+            said % 1000,
         )
     };
-    let (small, big) = (body(500), body(400_000));
     let (requests, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     // Buffers, pools and allocator reach their size in the first third; from there on nothing grows.
     let started = Instant::now();
@@ -75,8 +86,8 @@ fn mixed_traffic_neither_fails_nor_grows() {
     let mut warm = measure();
     thread::scope(|scope| {
         for seed in 0..6 {
-            let (requests, failures, served, token, small, big) =
-                (&requests, &failures, &served, &token, &small, &big);
+            let (requests, failures, served, tokens, body) =
+                (&requests, &failures, &served, &tokens, &body);
             scope.spawn(move || {
                 let mut random = Random(seed);
                 let mut caller = served.connect();
@@ -89,13 +100,18 @@ fn mixed_traffic_neither_fails_nor_grows() {
                         17 => ("dies", 502),
                         _ => ("leave", 0),
                     };
-                    let body = if random.below(8) == 0 { big } else { small };
-                    let bytes = request(
-                        "POST",
-                        CHAT,
-                        &[("x-api-key", token), ("X-Kind", kind)],
-                        body,
-                    );
+                    let history = if random.below(8) == 0 { 400_000 } else { 500 };
+                    let key = ("x-api-key", tokens[random.below(VAULTS) as usize].as_str());
+                    let said = body(history, random.below(1 << 40));
+                    let bytes = match (kind, random.below(20)) {
+                        ("plain", 0) => request("GET", "/v1/memory/stats", &[key], ""),
+                        ("plain", 1) => {
+                            let query = r#"{"query":"What is the garden of the river?"}"#;
+                            request("POST", "/v1/memory/search", &[key], query)
+                        }
+                        ("plain", 2) => request("DELETE", "/v1/memory", &[key], ""),
+                        _ => request("POST", CHAT, &[key, ("X-Kind", kind)], &said),
+                    };
                     requests.fetch_add(1, Ordering::Relaxed);
                     if kind == "leave" {
                         caller.send(&bytes[..random.below(bytes.len() as u64) as usize]);
