@@ -4,6 +4,7 @@
 //! future of an exchange is boxed and lives only as long as the exchange. A head that does not come in time ends the
 //! connection without an answer, by its deadline.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -21,14 +22,15 @@ const IDLE_READ_BYTES: usize = 256;
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Serves a connection to its end.
-pub async fn serve(stream: Stream, worker: Rc<Worker>) {
+/// Serves a connection to its end. `peer` is where it comes from, if that is an address.
+pub async fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) {
     let (reader, writer, hangup) = stream.split();
     let deadline = worker.deadlines.register(Side::Downstream, hangup);
     let mut caller = Caller {
         reader,
         writer,
         deadline,
+        peer,
     };
     // A new caller's request is on its way: it is waited for, even by a router that goes down.
     let mut wait = Wait::First;

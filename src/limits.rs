@@ -5,6 +5,8 @@
 //! outlives a new snapshot; what was used before the process began comes in through `carry`. Keys without limits cost
 //! nothing here. Time comes in as arguments.
 
+mod brake;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,8 @@ use dashmap::DashMap;
 use crate::clock;
 use crate::error::{Fault, Quota};
 use crate::keys::{KeyRecord, Limits, Period, UnixSeconds};
+
+pub use brake::AuthBrake;
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Before the provider has counted, a token is taken to be this many bytes of the request's body.
@@ -111,8 +115,8 @@ impl KeyLimits {
     }
 }
 
-fn lock(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl State {

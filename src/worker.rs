@@ -15,7 +15,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::config::Config;
 use crate::http::HeadLimits;
 use crate::keys::{KeyRecord, KeyStore, Reader, Snapshot};
-use crate::limits::KeyLimits;
+use crate::limits::{AuthBrake, KeyLimits};
 use crate::memory::MemoryStore;
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::net::Deadlines;
@@ -43,6 +43,8 @@ pub struct Shared {
     pub handed_over: AtomicBool,
     /// What limited keys have used.
     pub key_limits: KeyLimits,
+    /// Where wrong keys come from.
+    pub auth_brake: AuthBrake,
     /// Changes of the sealed file that callers' requests wait for.
     pub key_edits: Arc<AtomicUsize>,
     /// What each core has counted.

@@ -49,7 +49,7 @@ const DOORS: &[(&str, &str)] = &[
     ("argon2", "keys/master.rs"),
     ("brotli_decompressor", "provider/coding.rs"),
     ("clap", "cli"),
-    ("dashmap", "keys/snapshot.rs limits.rs memory/core.rs"),
+    ("dashmap", "keys/snapshot.rs limits memory/core.rs"),
     ("flate2", "provider/coding.rs"),
     ("hdrhistogram", "metrics/timing.rs"),
     ("hkdf", "keys/seal.rs memory/seal.rs"),

@@ -162,6 +162,8 @@ pub struct Limits {
     pub in_flight_max: usize,
     /// Idle upstream connections kept, per worker and origin (`upstream_idle`).
     pub upstream_idle_per_origin_max: usize,
+    /// Wrong memory keys a minute from one address; 0 is any number.
+    pub auth_failures_max: u32,
 }
 
 /// `[timeouts]`: lengths, each for one thing that can stall by itself.

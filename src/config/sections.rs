@@ -190,6 +190,8 @@ fn read_limits(section: &mut Section<'_>) -> Limits {
         connections_max: section.value("connections", 65_536, count(1, 10_000_000)),
         // Enough for a busy worker to never dial in a steady state.
         upstream_idle_per_origin_max: section.value("upstream_idle", 256, count(0, 65_536)),
+        // An application with an old key retries a few times a minute; whoever guesses wants thousands.
+        auth_failures_max: section.value("auth_failures", 60, count(0, 1_000_000)) as u32,
     }
 }
 

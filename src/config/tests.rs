@@ -52,6 +52,7 @@ fn every_default() {
             connections_max: 65_536,
             in_flight_max: 16_384,
             upstream_idle_per_origin_max: 256,
+            auth_failures_max: 60,
         }
     );
     assert_eq!(

@@ -1,5 +1,6 @@
 //! What every answer of an exchange has in common: the context it is made in, the fields that are ours, its writing.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use super::recall::Recall;
@@ -77,6 +78,20 @@ impl Exchange<'_> {
         let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
         if failed && self.record.ended == Ended::Relayed(End::Complete) {
             self.record.ended = Ended::ProviderError;
+        }
+    }
+
+    /// What becomes of a caller whose key opens nothing: for too many of them it costs its connection.
+    pub(super) fn wrong_key(&mut self, peer: Option<IpAddr>) -> Fault {
+        let (brake, config) = (&self.worker.shared.auth_brake, &self.worker.config);
+        let per_minute = config.limits.auth_failures_max;
+        let wait = peer.and_then(|peer| brake.wrong_key(peer, per_minute, Instant::now()));
+        match wait {
+            Some(wait) => {
+                self.keep_alive = false;
+                Fault::TooManyFailures(wait)
+            }
+            None => Fault::UnknownMemoryKey,
         }
     }
 

@@ -16,6 +16,7 @@ mod remember;
 mod settings;
 mod vault;
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::auth::{self, ModeSuffix};
@@ -48,6 +49,8 @@ pub struct Caller {
     pub writer: Writer,
     /// Its deadline.
     pub deadline: Deadline,
+    /// Where it comes from, if that is an address.
+    pub peer: Option<IpAddr>,
 }
 
 /// What becomes of the connection.
@@ -154,7 +157,7 @@ impl<'w> Exchange<'w> {
         let endpoint = route::endpoint(head.line.method.as_str(), &path);
         self.dialect = dialect_of(&endpoint, &path);
         let tenant = match needs_key(&endpoint) {
-            true => Some(self.authenticate(&head, bytes)?),
+            true => Some(self.authenticate(&head, bytes, caller.peer)?),
             false => None,
         };
         let endpoint = endpoint.map_err(|miss| fault_of(miss, &path))?;
@@ -273,7 +276,12 @@ impl<'w> Exchange<'w> {
     }
 
     /// Who calls. Unknown, revoked and expired keys get one answer.
-    fn authenticate(&mut self, head: &Head<RequestLine>, bytes: &[u8]) -> Result<Tenant, Fault> {
+    fn authenticate(
+        &mut self,
+        head: &Head<RequestLine>,
+        bytes: &[u8],
+        peer: Option<IpAddr>,
+    ) -> Result<Tenant, Fault> {
         let query_key = match self.dialect {
             Some(Dialect::Gemini) => head.query(bytes).and_then(auth::query_key),
             _ => None,
@@ -285,7 +293,7 @@ impl<'w> Exchange<'w> {
         let key = known
             .cloned()
             .or_else(|| self.worker.take_pass(&token))
-            .ok_or(Fault::UnknownMemoryKey)?;
+            .ok_or_else(|| self.wrong_key(peer))?;
         self.record.key_id = Some(key.id.clone());
         let provider_key = credentials
             .provider_key

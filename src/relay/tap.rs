@@ -6,10 +6,13 @@
 
 use super::sse::SseScanner;
 use crate::provider::Dialect;
-use crate::provider::answer::Observed;
+use crate::provider::answer::{Observed, Usage};
 
 /// The counts stand within the last bytes of a plain answer; Google's end with a few more fields.
 const TAIL_BYTES: usize = 4 * 1024;
+
+/// Within the first bytes stand those of providers that count before they answer (Mistral).
+const HEAD_BYTES: usize = 1024;
 
 /// A plain answer that is larger is not remembered.
 const WHOLE_BYTES_MAX: usize = 1024 * 1024;
@@ -26,6 +29,8 @@ enum Form {
 pub struct Tap {
     dialect: Dialect,
     form: Form,
+    /// The first bytes of a plain answer.
+    head: Vec<u8>,
     /// The answer's text is wanted, and can still be had.
     with_text: bool,
     seen: Observed,
@@ -55,6 +60,7 @@ impl Tap {
         Self {
             dialect,
             form,
+            head: Vec::new(),
             with_text,
             seen: Observed::default(),
         }
@@ -65,9 +71,14 @@ impl Tap {
         let Self {
             dialect,
             form,
+            head,
             with_text,
             seen,
         } = self;
+        if matches!(form, Form::Plain(_)) && head.len() < HEAD_BYTES {
+            let room = (HEAD_BYTES - head.len()).min(bytes.len());
+            head.extend_from_slice(&bytes[..room]);
+        }
         match form {
             Form::Events(scanner) => {
                 scanner.push(bytes, |event| {
@@ -90,6 +101,9 @@ impl Tap {
         if let Form::Plain(kept) = &self.form {
             let tail = &kept[kept.len().saturating_sub(TAIL_BYTES)..];
             self.seen.tail(self.dialect, tail);
+            if self.seen.usage == Usage::default() {
+                self.seen.tail(self.dialect, &self.head);
+            }
             if self.with_text {
                 self.seen.whole(self.dialect, kept);
             }
@@ -150,6 +164,101 @@ mod tests {
         assert_eq!(long.len(), 256 * 1024);
         assert_eq!(text_of(&body(&"x".repeat(WHOLE_BYTES_MAX)), 9000).text, "");
         assert!(text_of("{\"error\":{\"message\":\"x\"}}", 9).error);
+    }
+
+    /// Content type, body, and input, output, cached, written, reasoning.
+    type Counted = (Dialect, &'static str, String, [Option<u64>; 5]);
+
+    fn counted() -> Vec<Counted> {
+        let long = "x".repeat(3000);
+        let sse = "text/event-stream";
+        let json = "application/json";
+        vec![
+            (
+                Dialect::OpenAi,
+                json,
+                format!(r#"{{"id":"m","model":"mistral-small","usage":{{"prompt_tokens":9,"completion_tokens":4}},"choices":[{{"message":{{"content":"{long}{long}"}}}}]}}"#),
+                [Some(9), Some(4), None, None, None],
+            ),
+            (
+                Dialect::OpenAi,
+                json,
+                r#"{"object":"list","data":[],"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}"#.into(),
+                [Some(8), None, None, None, None],
+            ),
+            (
+                Dialect::OpenAi,
+                json,
+                r#"{"text":"hi","usage":{"type":"tokens","total_tokens":9,"input_tokens":7,"input_token_details":{"audio_tokens":7},"output_tokens":2}}"#.into(),
+                [Some(7), Some(2), None, None, None],
+            ),
+            (
+                Dialect::OpenAi,
+                json,
+                format!(r#"{{"created":1,"data":[{{"b64_json":"{long}"}}],"usage":{{"total_tokens":9,"input_tokens":5,"output_tokens":4,"input_tokens_details":{{"text_tokens":5}}}}}}"#),
+                [Some(5), Some(4), None, None, None],
+            ),
+            (
+                Dialect::OpenAi,
+                json,
+                r#"{"choices":[],"usage":{"prompt_tokens":17,"completion_tokens":9,"prompt_cache_hit_tokens":6,"prompt_cache_miss_tokens":11}}"#.into(),
+                [Some(17), Some(9), Some(6), None, None],
+            ),
+            (
+                Dialect::OpenAi,
+                sse,
+                "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"x_groq\":{\"id\":\"r\"}}\n\ndata: {\"choices\":[{\"delta\":{}}],\"x_groq\":{\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}}\n\ndata: [DONE]\n\n".into(),
+                [Some(3), Some(2), None, None, None],
+            ),
+            (
+                Dialect::OpenAi,
+                sse,
+                "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"usage\":null}}\n\nevent: response.incomplete\ndata: {\"type\":\"response.incomplete\",\"response\":{\"usage\":{\"input_tokens\":5,\"input_tokens_details\":{\"cached_tokens\":1},\"output_tokens\":4,\"output_tokens_details\":{\"reasoning_tokens\":3}},\"user\":null}}\n\n".into(),
+                [Some(5), Some(4), Some(1), None, Some(3)],
+            ),
+            (
+                Dialect::Anthropic,
+                sse,
+                "event: message_start\r\ndata: {\"message\":{\"usage\":{\"input_tokens\":1,\"cache_creation_input_tokens\":20,\"cache_read_input_tokens\":30,\"output_tokens\":1}}}\r\n\r\nevent: message_delta\r\ndata: {\"delta\":{},\"usage\":{\"input_tokens\":1,\"cache_creation_input_tokens\":20,\"cache_read_input_tokens\":30,\"output_tokens\":9}}\r\n\r\n".into(),
+                [Some(51), Some(9), Some(30), Some(20), None],
+            ),
+            (
+                Dialect::Gemini,
+                sse,
+                "data: {\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":4,\"thoughtsTokenCount\":2}}\n\ndata: {\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":4,\"candidatesTokenCount\":3,\"thoughtsTokenCount\":5,\"cachedContentTokenCount\":1}}\n\n".into(),
+                [Some(4), Some(8), Some(1), None, Some(5)],
+            ),
+            (
+                Dialect::Gemini,
+                json,
+                format!("[{{\"candidates\":[{{\"x\":\"{long}\"}}],\"usageMetadata\":{{\"promptTokenCount\":4}}}},\n{{\"candidates\":[],\"usageMetadata\":{{\"promptTokenCount\":4,\"candidatesTokenCount\":3}},\"modelVersion\":\"g\"}}]"),
+                [Some(4), Some(3), None, None, None],
+            ),
+        ]
+    }
+
+    #[test]
+    fn counts_of_every_dialect_at_every_cut() {
+        for (dialect, content_type, body, expected) in counted() {
+            let bytes = body.as_bytes();
+            // Inside a long text one cut is like another.
+            let cuts = (0..=bytes.len()).filter(|cut| *cut < 700 || *cut + 700 > bytes.len());
+            let halves = cuts.map(|cut| vec![&bytes[..cut], &bytes[cut..]]);
+            for pieces in halves.chain([bytes.chunks(1).collect()]) {
+                let mut tap = Tap::new(dialect, content_type.as_bytes(), None, false);
+                pieces.iter().for_each(|piece| tap.content(piece));
+                let Usage {
+                    input,
+                    output,
+                    cached,
+                    cache_written,
+                    reasoning,
+                    estimated,
+                } = tap.finish().usage;
+                let found = [input, output, cached, cache_written, reasoning];
+                assert_eq!((found, estimated), (expected, false), "{body}");
+            }
+        }
     }
 
     #[test]

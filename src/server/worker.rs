@@ -175,6 +175,7 @@ fn admit(accepted: Accepted, serving: &Serving) {
     let open = Open::new(worker.shared.clone(), worker.metrics.clone());
     metrics::add(&worker.metrics.accepted);
     let within_limit = open.count <= worker.connections_max;
+    let peer = accepted.peer.map(|peer| peer.ip());
     let worker = worker.clone();
     net::spawn(async move {
         let shared = worker.shared.clone();
@@ -183,7 +184,7 @@ fn admit(accepted: Accepted, serving: &Serving) {
                 return;
             };
             if within_limit {
-                connection::serve(stream, worker).await;
+                connection::serve(stream, peer, worker).await;
             } else {
                 exchange::turn_away(stream, &worker, &Fault::TooManyConnections).await;
             }

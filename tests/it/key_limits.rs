@@ -148,6 +148,35 @@ fn a_budget_is_settled_with_what_the_provider_counted() {
 }
 
 #[test]
+fn guessing_keys_is_braked_and_costs_nobody_else() {
+    let provider = Provider::answering(json(200, USED));
+    let setup = Setup::all(&provider).workers(2);
+    let router = setup.toml("limits.auth_failures = 5").start();
+    for _ in 0..5 {
+        assert_eq!(ask(&router, "mk_guess").status, 401);
+    }
+    // From here on it costs the connection, whichever core it is on.
+    for _ in 0..10 {
+        let reply = ask(&router, "mk_guess");
+        assert_eq!(reply.status, 429);
+        assert_eq!(reply.field("connection"), Some("close"));
+        let after: u64 = reply.field("retry-after").unwrap().parse().unwrap();
+        assert!((1..=12).contains(&after), "{after}");
+        assert_eq!(reply.json()["error"], "Too many invalid memory keys");
+    }
+    // The same address with a good key, and without any, is told as ever.
+    assert_eq!(ask(&router, &router.key).status, 200);
+    assert_eq!(
+        router
+            .connect()
+            .exchange(request("POST", CHAT, &[], BODY))
+            .status,
+        401
+    );
+    assert_eq!(provider.count(), 1);
+}
+
+#[test]
 fn requests_at_once_are_counted_while_they_run() {
     let gate = Gate::default();
     let waits = gate.clone();

@@ -93,8 +93,12 @@ impl Setup {
         self
     }
 
-    pub fn start(self) -> Router {
+    pub fn start(mut self) -> Router {
         let dir = tempfile::tempdir().unwrap();
+        if !self.toml.contains("auth_failures") {
+            // All of a test's callers have one address.
+            self.toml += "limits.auth_failures = 0\n";
+        }
         let toml = format!(
             "server.listen = {}\nserver.workers = {}\nadmin.listen = \"127.0.0.1:0\"\n{}",
             self.listen, self.workers, self.toml
