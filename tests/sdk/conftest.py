@@ -17,13 +17,15 @@ PROGRAM = os.environ.get("MEMORYROUTER", str(Path(__file__).parents[2] / "target
 class Router:
     """The running program, its memory key and its provider."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, memory=False):
         self.directory = directory
         self.provider = Provider()
         self.command("init")
         names = {"openai": "/v1", "anthropic": "", "google": "", "openrouter": "/api/v1"}
         lines = [f'[providers.{name}]\nbase_url = "{self.provider.url}{path}"' for name, path in names.items()]
         settings = '[server]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = "127.0.0.1:0"\n'
+        # What the provider is told is to be what the test said, but where memory itself is tested.
+        settings += f"[memory]\nenabled = {str(memory).lower()}\n"
         (directory / "memoryrouter.toml").write_text(settings + "\n".join(lines))
         for name in names:
             self.command("providers", "set", name, text=f"stored-{name}-key")
@@ -53,6 +55,15 @@ class Router:
 def router(tmp_path_factory):
     router = Router(tmp_path_factory.mktemp("router") / "data")
     yield router
+    router.stop()
+
+
+@pytest.fixture(scope="session")
+def remembering(tmp_path_factory):
+    """A router of its own, with memory."""
+    router = Router(tmp_path_factory.mktemp("remembering") / "data", memory=True)
+    yield router
+    assert not any(b"mk_" in repr(request).encode() for request in router.provider.received)
     router.stop()
 
 
