@@ -67,7 +67,7 @@ export function page({ query, signal, go }) {
 function keyTable(keys, menuOf) {
   const manyAccounts = new Set(keys.map((key) => key.account)).size > 1 || keys.some((key) => key.account !== "default");
   const columns = [
-    { name: "Name", head: true, cell: (key) => [key.name || el("span", { class: "faint" }, "without a name"), el("span", { class: "sub mono" }, key.id)] },
+    { name: "Name", head: true, cell: (key) => [key.name ? el("bdi", {}, key.name) : el("span", { class: "faint" }, "without a name"), el("span", { class: "sub mono" }, key.id)] },
     { name: "State", cell: (key) => el("div", { class: "row" }, badge(key.state, KINDS[key.state], true), key.manage_keys && badge("manages keys", "accent")) },
     manyAccounts && { name: "Account", cell: (key) => key.account },
     { name: "Token", cell: (key) => [el("code", { class: "nowrap" }, `…${key.last4}`), graces(key)] },

@@ -154,9 +154,9 @@ function entry(memory, best, drop) {
       icon: "trash",
       kind: "small quiet",
       hideLabel: true,
-      onclick: start(() => confirm("Delete this memory?", "It is gone from answers at once. This cannot be undone.", { yes: "Delete", work: drop, extra: el("blockquote", { class: "quote" }, memory.content.slice(0, 300)) })),
+      onclick: start(() => confirm("Delete this memory?", "It is gone from answers at once. This cannot be undone.", { yes: "Delete", work: drop, extra: el("blockquote", { class: "quote", dir: "auto" }, memory.content.slice(0, 300)) })),
     }),
-    el("p", { class: "text" }, memory.content),
+    el("p", { class: "text", dir: "auto" }, memory.content),
   );
 }
 

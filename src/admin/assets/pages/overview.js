@@ -149,7 +149,7 @@ function providerTable(providers) {
   if (!providers.length) return empty("overview", "No requests yet", "Each provider appears here with its first request.");
   const most = Math.max(...providers.map((one) => one.requests));
   return table("Providers", [
-    { name: "Provider", head: true, cell: (row) => [row.provider, el("span", { class: "sub" }, share(row.requests / most))] },
+    { name: "Provider", head: true, cell: (row) => [row.provider === "none" ? "the router itself" : row.provider, el("span", { class: "sub" }, share(row.requests / most))] },
     { name: "Requests", number: true, cell: (row) => format.short(row.requests) },
     { name: "Errors", number: true, cell: (row) => [format.short(row.errors), row.errors > 0 && el("span", { class: "sub" }, format.percent(row.errors, row.requests))] },
     { name: "First byte p50", number: true, kind: "extra", cell: (row) => format.milliseconds(row.first_byte_ms?.p50) },

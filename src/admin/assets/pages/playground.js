@@ -161,10 +161,10 @@ function request(state, controls, text) {
 }
 
 async function exchange(state, wanted, text, log) {
-  const answer = el("p", { class: "text" });
+  const answer = el("p", { class: "text", dir: "auto" });
   const about = el("div", { class: "about" }, el("span", { class: "faint small" }, "Waiting for the first byte…"));
   const turn = el("article", { class: "turn", "aria-label": "Answer", "aria-busy": "true" }, answer, about);
-  add(log, el("article", { class: "turn mine", "aria-label": "You" }, el("p", { class: "text" }, text)), turn);
+  add(log, el("article", { class: "turn mine", "aria-label": "You" }, el("p", { class: "text", dir: "auto" }, text)), turn);
   log.scrollTop = log.scrollHeight;
 
   const started = performance.now();
@@ -274,7 +274,7 @@ function details({ response }, wanted, memories) {
       el("span", { class: "faint small" }, `${memory.timestamp ? `${format.ago(memory.timestamp)}, ` : ""}score ${Number(memory.score).toFixed(2)}`),
     ),
     share(memory.score / best),
-    el("p", { class: "text" }, memory.content ?? el("code", {}, memory.id)),
+    el("p", { class: "text", dir: "auto" }, memory.content ?? el("code", {}, memory.id)),
   ));
   const fold = (title, content) => el("details", {}, el("summary", {}, title), content);
   return el(
