@@ -114,9 +114,9 @@ function totals(total) {
     "div",
     { class: "tiles" },
     tile("Requests", format.short(total.requests), `${format.whole(total.errors)} errors, ${format.whole(total.aborted)} aborted`),
-    tile("Tokens in", format.short(total.input_tokens), `${format.short(total.cached_tokens)} from the provider's cache`),
-    tile("Tokens out", format.short(total.output_tokens), `${format.short(total.reasoning_tokens)} of them reasoning`),
-    tile("Cost", total.cost === null ? "–" : format.money(total.cost), `memory: ${format.short(total.memory_tokens_recalled)} recalled, ${format.short(total.memory_tokens_stored)} stored`),
+    tile("Tokens in", format.short(total.input_tokens), `${format.short(total.cached_tokens)} cached by the provider, ${format.short(total.memory_tokens_recalled)} recalled`),
+    tile("Tokens out", format.short(total.output_tokens), `${format.short(total.reasoning_tokens)} reasoning${total.estimated_requests ? `, ${format.count(total.estimated_requests, "request")} estimated` : ""}`),
+    tile("Cost", total.cost === null ? "–" : format.money(total.cost), total.unpriced_requests ? `${format.count(total.unpriced_requests, "request")} without a known price` : "by the price list"),
   );
 }
 
