@@ -306,10 +306,11 @@ impl Control {
             handover::start_successor(&listeners)?
         };
         self.shared.handed_over.store(true, Ordering::Relaxed);
+        // The successor waits for both; what is counted and remembered here from now on, it takes in. Before the end is
+        // ordered, because the process may be gone right after it, and somebody has yet to hear of the successor.
         self.usage.hand_over();
-        self.end(|| Order::HandOver);
-        // The successor waits for it; what is remembered here from now on, it takes in.
         self.memory.close();
+        self.end(|| Order::HandOver);
         Ok(successor)
     }
 
