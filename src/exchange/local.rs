@@ -104,6 +104,10 @@ fn allowed_methods(path: &str) -> &'static str {
         Err(Miss::MethodNotAllowed {
             allow: "DELETE", ..
         }) => "DELETE, OPTIONS",
+        Err(Miss::MethodNotAllowed {
+            allow: "GET, HEAD, POST",
+            ..
+        }) => "GET, HEAD, POST, OPTIONS",
         Err(Miss::MethodNotAllowed { .. }) => "GET, HEAD, OPTIONS",
         _ => "GET, HEAD, POST, DELETE, OPTIONS",
     }

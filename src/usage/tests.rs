@@ -258,3 +258,39 @@ fn hours_become_days_and_old_days_go() {
     assert_eq!(ask(130, 131, &[]).total.requests, 6);
     assert_eq!(ledger.read().unwrap().keys().unwrap(), ["a", "b", "c"]);
 }
+
+#[test]
+fn the_file_does_not_grow_with_commits() {
+    let dir = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open(&file(dir.path())).unwrap();
+    let mut tally = Tally::default();
+    let mut counts = Counts::default();
+    counts.add(Meter::Requests, 1);
+    for model in 0..50u8 {
+        let mut place = Vec::new();
+        let model = format!("m{model}");
+        Place {
+            key: "key_a",
+            time: 7,
+            provider: "p",
+            route: "r",
+            model: &model,
+        }
+        .write(&mut place);
+        tally.rows.insert(place.into(), counts.clone());
+    }
+    let size = || std::fs::metadata(file(dir.path())).unwrap().len();
+    let mut after = Vec::new();
+    for round in 0..300 {
+        let batch = Batch {
+            id: round,
+            tally: &tally,
+            minutes: &[],
+        };
+        ledger.write(&batch).unwrap();
+        if round % 100 == 99 {
+            after.push(size());
+        }
+    }
+    assert!(after[2] <= after[0] && after[2] < 4 << 20, "{after:?}");
+}

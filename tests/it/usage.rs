@@ -1,6 +1,7 @@
 //! The usage store from outside: durable within a second, whole after a kill, patient with a store that cannot be
 //! written, and remembered by limits.
 
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -158,6 +159,50 @@ fn requests_flow_while_the_store_cannot_be_written() {
     eventually("the counts", || requests(&home) == 20);
     assert!(router.log().contains("written again"));
     router.stop();
+}
+
+#[test]
+fn a_full_disk_stops_no_request_and_heals() {
+    let provider = Provider::answering(json(200, USED));
+    let (home, key) = home(&provider);
+    // Files beyond their limit fail like those on a full disk, for a process that the signal does not end.
+    let mut shell = std::process::Command::new("/bin/sh");
+    shell
+        .args(["-c", "trap '' XFSZ; exec \"$0\" serve --dir \"$1\""])
+        .arg(env!("CARGO_BIN_EXE_memoryrouter"))
+        .arg(home.path())
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let router = Served::start(&mut shell);
+    let mut caller = router.connect();
+    assert_eq!(ask(&mut caller, &key), 200);
+    eventually("the first count", || requests(&home) == 1);
+    let file_size = |limit: &str| {
+        let status = std::process::Command::new("prlimit")
+            .args([
+                "--pid",
+                &router.pid().to_string(),
+                &format!("--fsize={limit}:unlimited"),
+            ])
+            .status();
+        assert!(status.unwrap().success());
+    };
+    file_size("4096");
+    for _ in 0..30 {
+        assert_eq!(ask(&mut caller, &key), 200);
+        thread::sleep(Duration::from_millis(20));
+    }
+    eventually("the reason", || {
+        router.log().contains("usage store cannot be used")
+    });
+    assert_eq!(requests(&home), 1);
+    file_size("unlimited");
+    eventually("the counts", || requests(&home) == 31);
+    assert!(router.log().contains("usage store is written again"));
+    assert_eq!(router.stop().0, 0);
+    assert_eq!(requests(&home), 31);
 }
 
 #[test]
