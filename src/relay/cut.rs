@@ -123,6 +123,41 @@ fn only_data(event: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// What streams are made of, where it is delicate.
+    const FRAGMENTS: [&str; 14] = [
+        "data: ",
+        "data:",
+        "event: x",
+        ":",
+        "\n",
+        "\n\n",
+        "\r",
+        "\r\n",
+        "{\"usage\":null}",
+        "{\"choices\":[],\"usage\":{}}",
+        "{\"a\":1,\"usage\":null,\"b\":2}",
+        "{",
+        "\"usage\"",
+        "x",
+    ];
+
+    proptest! {
+        #[test]
+        fn any_stream_at_any_cut(parts in prop::collection::vec(prop::sample::select(&FRAGMENTS), 0..40), at in any::<u16>()) {
+            let text = parts.concat();
+            let bytes = text.as_bytes();
+            let at = usize::from(at) % (bytes.len() + 1);
+            let whole = cut(&[bytes]);
+            prop_assert_eq!(&whole, &cut(&[&bytes[..at], &bytes[at..]]));
+            let single: Vec<&[u8]> = bytes.chunks(1).collect();
+            prop_assert_eq!(&whole, &cut(&single));
+            if !text.contains("\"usage\"") {
+                prop_assert_eq!(&whole, &text);
+            }
+        }
+    }
 
     /// A stream with counts and the same without, event by event.
     fn streams() -> (String, String) {
