@@ -39,7 +39,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("log", "config record"),
     ("admin", "audit clock config connection error exchange http keys log memory metrics net provider secret server upstream usage worker"),
     ("demo", "clock http memory net"),
-    ("cli", "admin audit clock config demo http keys log net secret server usage"),
+    ("cli", "admin audit clock config demo error exchange http keys log memory net secret server usage"),
 ];
 
 /// Crates and the file or folder that may name them; for one of them, the two tables that all cores share.

@@ -233,7 +233,13 @@ fn receive(
 fn more(wire: &mut dyn Wire, bytes: &mut Vec<u8>) -> io::Result<()> {
     let start = bytes.len();
     bytes.resize(start + READ_BYTES, 0);
-    let count = wire.read(&mut bytes[start..])?;
+    let count = loop {
+        match wire.read(&mut bytes[start..]) {
+            // A ring of this process had something to say.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    };
     bytes.truncate(start + count);
     if count == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());

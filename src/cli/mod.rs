@@ -9,6 +9,7 @@ mod admin_client;
 mod check;
 mod init;
 mod keys;
+mod memory;
 mod providers;
 mod serve;
 mod snapshot;
@@ -62,6 +63,9 @@ enum Command {
     /// Make, list and change memory keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
+    /// Look into, move and empty the memory of a key
+    #[command(subcommand)]
+    Memory(memory::MemoryCommand),
     /// Store, list and remove provider keys
     #[command(subcommand)]
     Providers(providers::ProvidersCommand),
@@ -193,6 +197,7 @@ fn dispatch(line: CommandLine) -> Result<(), Failure> {
         Some(Command::Serve) => serve::run(&global),
         Some(Command::Check) => check::run(&global),
         Some(Command::Keys(command)) => keys::run(command, &global),
+        Some(Command::Memory(command)) => memory::run(command, &global),
         Some(Command::Providers(command)) => providers::run(command, &global),
         Some(Command::Snapshot(command)) => snapshot::run(command, &global),
         Some(Command::Usage(command)) => usage::run(&command, &global),

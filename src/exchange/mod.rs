@@ -39,7 +39,7 @@ use crate::worker::Worker;
 use answers::{dialect_of, fault_of, is_event_stream};
 
 pub use refuse::{refuse_head, turn_away};
-pub use vault::read_lines;
+pub use vault::{LINES_MAX, read_lines};
 
 /// A caller's connection, as an exchange uses it.
 pub struct Caller {

@@ -7,7 +7,7 @@ mod export;
 mod lines;
 mod shown;
 
-pub use lines::read as read_lines;
+pub use lines::{LINES_MAX, read as read_lines};
 
 use super::settings::{self, Settings, Sources};
 use super::{Caller, Exchange, Next, Stop, Tenant, body};

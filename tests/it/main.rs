@@ -32,6 +32,7 @@ mod pool;
 mod process;
 mod recall;
 mod relatives;
+mod remembered;
 mod restart;
 mod routing;
 mod snapshot;

@@ -12,7 +12,7 @@ use crate::provider::Dialect;
 use crate::provider::body::scan;
 
 /// In one upload.
-pub(super) const LINES_MAX: usize = 10_000;
+pub const LINES_MAX: usize = 10_000;
 
 /// After so many lines other requests of the core get their turn.
 const LINES_AT_ONCE: usize = 200;

@@ -1,0 +1,195 @@
+//! `memoryrouter memory`: a vault from the shell.
+//!
+//! A running router holds the log, and is asked over its admin port; without one the log is opened here. An export is
+//! what an import takes back, line by line; long ones tell on stderr how far they are.
+
+mod lines;
+mod vault;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use super::{Failure, Global};
+use crate::memory::{Delete, MemoryId};
+use lines::{Lines, Told, tell};
+use vault::{Listed, Vault, read, wait};
+
+/// Memories of one page.
+const PAGE: usize = 1000;
+
+#[derive(Subcommand)]
+pub(crate) enum MemoryCommand {
+    /// Tell what a key's vault holds, in numbers
+    Stats(Of),
+    /// Write all memories of a key's vault to stdout, one JSON object a line, oldest first
+    Export(Of),
+    /// Add memories to a key's vault: lines as `export` writes them
+    Import(Import),
+    /// Delete all memories of a key's vault, or some
+    Delete(Gone),
+}
+
+#[derive(Args)]
+pub(crate) struct Of {
+    /// The key's id, as `keys list` shows it
+    #[arg(long, value_name = "ID")]
+    key: String,
+}
+
+#[derive(Args)]
+pub(crate) struct Import {
+    #[command(flatten)]
+    of: Of,
+    /// A file of lines [default: stdin]
+    file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Gone {
+    #[command(flatten)]
+    of: Of,
+    /// Only those of this session
+    #[arg(long, value_name = "ID", conflicts_with = "memory")]
+    session: Option<String>,
+    /// Only this one
+    #[arg(long, value_name = "ID", value_parser = memory_id)]
+    memory: Option<MemoryId>,
+}
+
+fn memory_id(text: &str) -> Result<MemoryId, String> {
+    MemoryId::parse(text).ok_or_else(|| "no memory's id; those start with mem_".into())
+}
+
+/// Runs the command.
+pub(crate) fn run(command: MemoryCommand, global: &Global) -> Result<(), Failure> {
+    let config = global.config()?;
+    match command {
+        MemoryCommand::Stats(of) => stats(&Vault::find(&config, of.key)?, global),
+        MemoryCommand::Export(of) => export(&Vault::find(&config, of.key)?),
+        MemoryCommand::Import(import) => {
+            // All lines are read and judged before the first is stored.
+            let lines = Lines::read(import.file.as_deref())?;
+            let vault = Vault::find(&config, import.of.key)?;
+            let added = lines.add_to(&vault)?;
+            global.show(
+                || &added,
+                || {
+                    format!(
+                        "{} memories: {} stored, {} were there already",
+                        added.total, added.stored, added.duplicates
+                    )
+                },
+            )
+        }
+        MemoryCommand::Delete(gone) => {
+            let which = match (gone.session, gone.memory) {
+                (Some(session), _) => Delete::Session(session),
+                (None, Some(id)) => Delete::One(id),
+                (None, None) => Delete::All,
+            };
+            let deleted = Vault::find(&config, gone.of.key)?.delete(&which)?;
+            if deleted.deleted == 0 && matches!(which, Delete::One(_)) {
+                return Err(Failure::failed("no such memory"));
+            }
+            global.show(
+                || &deleted,
+                || format!("{} memories deleted", deleted.deleted),
+            )
+        }
+    }
+}
+
+/// The names are those of the endpoint for callers.
+#[derive(Serialize)]
+struct ShownStats<'a> {
+    key: &'a str,
+    memories: u64,
+    #[serde(rename = "totalTokens")]
+    total_tokens: u64,
+    oldest: Option<&'a str>,
+    newest: Option<&'a str>,
+    sessions: u64,
+    bytes: u64,
+}
+
+fn stats(vault: &Vault, global: &Global) -> Result<(), Failure> {
+    let stats = match vault {
+        Vault::Running { router, key } => {
+            let listed = router.get(&format!("{}?limit=1", Vault::target(key)))?;
+            read::<Listed>(&listed)?.stats
+        }
+        Vault::Here { store, vault, .. } => {
+            wait(store.stats(vault))?.map_err(Failure::failed)?.into()
+        }
+    };
+    let shown = || ShownStats {
+        key: vault.key(),
+        memories: stats.memories,
+        total_tokens: stats.total_tokens,
+        oldest: stats.oldest.as_deref(),
+        newest: stats.newest.as_deref(),
+        sessions: stats.sessions,
+        bytes: stats.bytes,
+    };
+    global.show(shown, || {
+        let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "-".into());
+        format!(
+            "{} memories, about {} tokens, {} bytes of text, {} sessions\noldest {}, newest {}",
+            stats.memories,
+            stats.total_tokens,
+            stats.bytes,
+            stats.sessions,
+            time(&stats.oldest),
+            time(&stats.newest)
+        )
+    })
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    id: String,
+    content: &'a str,
+    role: &'a str,
+    timestamp: i64,
+    session_id: Option<&'a str>,
+}
+
+fn export(vault: &Vault) -> Result<(), Failure> {
+    let mut out = Told::new(io::BufWriter::new(io::stdout().lock()), "memories exported");
+    let failed = |error: io::Error| Failure::failed(format!("cannot write to stdout: {error}"));
+    match vault {
+        Vault::Running { router, key } => {
+            let target = format!("{}/export", Vault::target(key));
+            router.ask_into("GET", &target, "", b"", &mut out)?;
+        }
+        Vault::Here { store, vault, .. } => {
+            let mut after = None;
+            loop {
+                let page = wait(store.export(vault, after, PAGE))?.map_err(Failure::failed)?;
+                for memory in &page {
+                    let line = Line {
+                        id: memory.id.to_string(),
+                        content: &memory.text,
+                        role: memory.role.as_str(),
+                        timestamp: memory.at_ms,
+                        session_id: memory.session.as_deref(),
+                    };
+                    let line = sonic_rs::to_string(&line).map_err(Failure::failed)?;
+                    writeln!(out, "{line}").map_err(failed)?;
+                }
+                match page.last() {
+                    Some(last) if page.len() == PAGE => after = Some(last.id),
+                    _ => break,
+                }
+            }
+        }
+    }
+    out.flush().map_err(failed)?;
+    if out.told > 0 {
+        tell(&format!("{} memories exported, all there are", out.lines));
+    }
+    Ok(())
+}
