@@ -59,6 +59,7 @@ fn open(dir: &Path, hot_bytes: usize) -> MemoryStore {
         path: dir.join("memory.redb"),
         hot_bytes,
         retention: None,
+        embeddings: None,
     };
     MemoryStore::open(settings).expect("threads")
 }

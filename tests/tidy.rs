@@ -15,7 +15,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("clock", ""),
     ("audit", "clock"),
     ("http", ""),
-    ("memory", "clock"),
+    ("memory", "clock secret"),
     ("provider", "secret"),
     ("auth", "error http"),
     ("route", "provider"),
@@ -35,7 +35,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("worker", "config http keys limits memory metrics net plan secret upstream usage"),
     ("exchange", "audit auth clock config error http keys memory metrics net plan provider record relay respond route secret upstream usage worker"),
     ("connection", "exchange http net worker"),
-    ("server", "config connection error exchange keys memory metrics net plan upstream usage worker"),
+    ("server", "config connection error exchange keys memory metrics net plan secret upstream usage worker"),
     ("log", "config record"),
     ("admin", "audit clock config connection error exchange http keys log memory metrics net provider secret server upstream usage worker"),
     ("demo", "clock http memory net"),
@@ -69,6 +69,7 @@ const DOORS: &[(&str, &str)] = &[
     ("socket2", "net/listener.rs net/stream.rs"),
     ("tracing_subscriber", "log.rs"),
     ("unicode_normalization", "memory/analyse"),
+    ("ureq", "memory/embed/wire.rs"),
     ("waken_snowball", "memory/analyse/language.rs"),
 ];
 

@@ -6,6 +6,7 @@
 //! is reported all at once, each with line, key and the nearest valid name.
 
 mod base_url;
+mod embeddings;
 mod file;
 mod providers;
 mod reader;
@@ -26,6 +27,7 @@ use crate::prices::Prices;
 use crate::provider::Dialect;
 
 pub use base_url::{BaseUrl, BaseUrlError};
+pub use embeddings::Embeddings;
 pub use file::{ConfigError, FILE_NAME, Location, template};
 pub use providers::{Azure, DEMO, Provider, ProviderId, Providers};
 pub use reader::nearest;
@@ -206,6 +208,8 @@ pub struct Memory {
     pub tokens_max: usize,
     /// How many memories one request gets, where it does not say.
     pub limit: usize,
+    /// Where vectors come from.
+    pub embeddings: Option<Embeddings>,
 }
 
 /// `[usage]`.
@@ -359,6 +363,8 @@ impl Config {
             &was.retention,
             &mut changed,
         );
+        let (vectors, was) = (&mut memory.embeddings, &was.embeddings);
+        keep("memory.embeddings", vectors, was, &mut changed);
         let (log, was) = (&mut self.log, &running.log);
         keep("log.format", &mut log.format, &was.format, &mut changed);
         keep("demo", &mut self.demo, &running.demo, &mut changed);

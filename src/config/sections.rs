@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use tracing::level_filters::LevelFilter;
 
 use super::base_url::BaseUrl;
+use super::embeddings;
 use super::providers::Providers;
 use super::reader::{
     Problem, Report, Section, Value, Wrong, boolean, count, one_or_many, parsed, word,
@@ -242,6 +243,10 @@ fn read_memory(section: &mut Section<'_>, dir: &Path) -> Memory {
         tokens_max: section.value("tokens_max", 1000, count(0, 100_000)),
         // More than these never fit into the tokens above.
         limit: section.value("limit", 30, count(0, 1000)),
+        // Nothing leaves the machine before somebody says where to.
+        embeddings: section
+            .optional_section("embeddings", embeddings::read)
+            .flatten(),
     }
 }
 

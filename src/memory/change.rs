@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use redb::{ReadableTable as _, WriteTransaction};
 
-use super::log::{ABOUT, Key, LogError, REMOVED, ROWS, SPOOLED, VAULTS, key, seq_of, vault_of};
+use super::log::{
+    ABOUT, Key, LogError, REMOVED, ROWS, SPOOLED, VAULTS, VECTORS, key, seq_of, vault_of,
+};
 use super::seal::{NONCE_BYTES, Place, Sealer, Tag, tag};
 
 /// One change.
@@ -14,6 +16,12 @@ pub(super) enum Op {
         sealer: Arc<Sealer>,
         seq: u64,
         day: u32,
+        record: Vec<u8>,
+    },
+    /// A row's vector.
+    Vector {
+        sealer: Arc<Sealer>,
+        seq: u64,
         record: Vec<u8>,
     },
     /// These rows go.
@@ -37,6 +45,7 @@ pub(super) fn apply(
     let mut rows = transaction.open_table(ROWS)?;
     let mut vaults = transaction.open_table(VAULTS)?;
     let mut spooled = transaction.open_table(SPOOLED)?;
+    let mut vectors = transaction.open_table(VECTORS)?;
     let mut removed = 0;
     let within = |key: &Key| until.is_none_or(|until| key <= until);
     let mut nonces = Nonces::for_rows(ops)?;
@@ -66,26 +75,40 @@ pub(super) fn apply(
                 rows.insert(&key, value.as_slice())?;
                 note_vault(&mut vaults, &sealer.tag, seq + 1, &sealer.id)?;
             }
+            Op::Vector {
+                sealer,
+                seq,
+                record,
+            } => {
+                let key = key(&sealer.tag, *seq);
+                if within(&key)
+                    && let Some(sealed) =
+                        sealer.seal(Place::Vector { seq: *seq }, nonces.next(), record)
+                {
+                    vectors.insert(&key, sealed.as_slice())?;
+                }
+            }
             Op::Remove { tag, seqs } => {
                 for seq in seqs {
                     let key = key(tag, *seq);
-                    if within(&key)
-                        && let Some(row) = rows.remove(&key)?
-                    {
-                        removed += row.value().len() as u64;
+                    if !within(&key) {
+                        continue;
+                    }
+                    for table in [&mut rows, &mut vectors] {
+                        if let Some(row) = table.remove(&key)? {
+                            removed += row.value().len() as u64;
+                        }
                     }
                 }
             }
             Op::Clear { tag } | Op::Forget { tag } => {
                 let (first, last) = (key(tag, 0), key(tag, u64::MAX));
-                rows.retain_in::<&Key, _>(&first..=&last, |_, value| {
-                    removed += value.len() as u64;
-                    false
-                })?;
-                spooled.retain_in::<&Key, _>(&first..=&last, |_, value| {
-                    removed += value.len() as u64;
-                    false
-                })?;
+                for table in [&mut rows, &mut spooled, &mut vectors] {
+                    table.retain_in::<&Key, _>(&first..=&last, |_, value| {
+                        removed += value.len() as u64;
+                        false
+                    })?;
+                }
                 if matches!(op, Op::Forget { .. }) {
                     vaults.remove(tag)?;
                 }
@@ -135,7 +158,8 @@ struct Nonces(std::vec::IntoIter<[u8; NONCE_BYTES]>);
 
 impl Nonces {
     fn for_rows(ops: &[Op]) -> Result<Self, LogError> {
-        let rows = ops.iter().filter(|op| matches!(op, Op::Put { .. })).count();
+        let sealed = |op: &&Op| matches!(op, Op::Put { .. } | Op::Vector { .. });
+        let rows = ops.iter().filter(sealed).count();
         let mut nonces = vec![[0; NONCE_BYTES]; rows];
         getrandom::fill(nonces.as_flattened_mut()).map_err(|error| LogError {
             reason: format!("no randomness: {error}"),

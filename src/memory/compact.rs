@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 
 use super::change::{self, Op};
-use super::log::{self, Key, Log, LogError, ROWS, SPOOLED, VAULTS};
+use super::log::{self, Key, Log, LogError, ROWS, SPOOLED, VAULTS, VECTORS};
 
 /// Rows copied in one piece.
 const PIECE_ROWS: usize = 2_000;
@@ -66,6 +66,9 @@ impl Compaction {
             {
                 let rows = reading.open_table(ROWS)?;
                 let mut new = writing.open_table(ROWS)?;
+                // A vector goes with its row. Before the first there is no table of them.
+                let vectors = reading.open_table(VECTORS).ok();
+                let mut new_vectors = writing.open_table(VECTORS)?;
                 let start = from.unwrap_or_default();
                 let mut bytes = 0;
                 let range = rows.range::<&Key>(&start..)?;
@@ -76,6 +79,11 @@ impl Compaction {
                     let (key, value) = row?;
                     new.insert(key.value(), value.value())?;
                     bytes += value.value().len();
+                    let vector = vectors.as_ref().map(|vectors| vectors.get(key.value()));
+                    if let Some(vector) = vector.transpose()?.flatten() {
+                        new_vectors.insert(key.value(), vector.value())?;
+                        bytes += vector.value().len();
+                    }
                     let (_, count) = last.unwrap_or_default();
                     last = Some((*key.value(), count + 1));
                     if count + 1 >= PIECE_ROWS || bytes >= PIECE_BYTES {

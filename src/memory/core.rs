@@ -18,6 +18,7 @@ use futures_channel::oneshot;
 
 use super::MemoryError;
 use super::change::Op;
+use super::embed::{Embedder, EmbeddingSettings};
 use super::log::Log;
 use super::queue::{Done, Queue};
 use super::seal::{Tag, VaultRef};
@@ -40,6 +41,8 @@ pub struct MemorySettings {
     pub hot_bytes: usize,
     /// How long memories are kept; none means for ever.
     pub retention: Option<Duration>,
+    /// Where vectors come from; without, memories are found by their words.
+    pub embeddings: Option<EmbeddingSettings>,
 }
 
 /// A vault, if it is there, or the place to wait for it.
@@ -134,6 +137,8 @@ pub(super) struct Core {
     pub(super) hasher: RandomState,
     /// What was recalled for the turns that run.
     pub(super) turns: Turns,
+    /// Gives vectors, where a model is configured.
+    pub(super) embedder: Option<Embedder>,
     /// Who waits for the file to be rewritten.
     pub(super) compactions: Mutex<Vec<Done>>,
     /// Nobody has a handle any more.
@@ -147,6 +152,7 @@ impl Core {
     pub(super) fn new(settings: MemorySettings) -> Self {
         Self {
             log: Log::new(settings.path.clone()),
+            embedder: settings.embeddings.clone().map(Embedder::new),
             settings,
             queue: Queue::default(),
             jobs: Jobs::default(),
@@ -337,6 +343,9 @@ impl Core {
         self.counters
             .duplicates
             .fetch_add(added.duplicates, Ordering::Relaxed);
+        if let Some(embedder) = self.embedder.as_ref().filter(|_| added.stored > 0) {
+            embedder.note();
+        }
         added
     }
 

@@ -34,6 +34,16 @@ impl Vectors {
         true
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.scales.is_empty()
+    }
+
+    pub(super) fn has(&self, row: u32) -> bool {
+        self.scales
+            .get(row as usize)
+            .is_some_and(|scale| *scale > 0.0)
+    }
+
     pub(super) fn remove(&mut self, row: u32) {
         if let Some(scale) = self.scales.get_mut(row as usize) {
             *scale = 0.0;

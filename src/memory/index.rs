@@ -219,9 +219,14 @@ impl Index {
             .is_some_and(|row| self.vectors.set(row, vector))
     }
 
-    /// Forgets all vectors: they are of another model.
-    pub fn clear_vectors(&mut self) {
-        self.vectors = Vectors::default();
+    /// True if any memory has a vector.
+    pub fn has_vectors(&self) -> bool {
+        !self.vectors.is_empty()
+    }
+
+    /// True if this one has.
+    pub fn has_vector(&self, seq: u64) -> bool {
+        self.row_of(seq).is_some_and(|row| self.vectors.has(row))
     }
 
     /// How many memories it holds.

@@ -10,6 +10,7 @@ use super::MemoryError;
 use super::change::Op;
 use super::core::{Core, Job, Written};
 use super::log::{LogError, guarded};
+use super::revector;
 use super::row::{self, Row};
 use super::seal::{Place, Sealer, Tag, VaultRef};
 use super::status::{StoreState, raise, raise_by};
@@ -98,6 +99,9 @@ fn load(core: &Core, vault: &VaultRef) -> Result<Arc<Hot>, LogError> {
         }
     })?;
     loaded.set_next_seq(begun.next_seq);
+    revector::load(core, &sealer, |seq, vector| {
+        loaded.set_vector(seq, vector);
+    });
     loaded.settle();
     if damaged > 0 {
         raise_by(&core.counters.damaged, damaged);

@@ -28,6 +28,8 @@ pub(super) const ROWS: TableDefinition<'static, &Key, &[u8]> = TableDefinition::
 pub(super) const VAULTS: TableDefinition<'static, &Tag, &[u8]> = TableDefinition::new("vaults");
 /// What another process left for a vault, by vault and a running number.
 pub(super) const SPOOLED: TableDefinition<'static, &Key, &[u8]> = TableDefinition::new("spooled");
+/// Sealed vectors, with the keys of their rows.
+pub(super) const VECTORS: TableDefinition<'static, &Key, &[u8]> = TableDefinition::new("vectors");
 /// Numbers about the file itself.
 pub(super) const ABOUT: TableDefinition<'static, &str, u64> = TableDefinition::new("about");
 
@@ -183,6 +185,27 @@ impl Log {
                     .push((seq_of(key.value()), value.value().to_vec()));
             }
             Ok(begun)
+        })
+    }
+
+    /// Reads one vault's vectors: `each` gets their numbers and sealed bytes.
+    pub(super) fn read_vectors(
+        &self,
+        tag: &Tag,
+        mut each: impl FnMut(u64, &[u8]),
+    ) -> Result<(), LogError> {
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let vectors = match transaction.open_table(VECTORS) {
+                // None was ever written.
+                Err(TableError::TableDoesNotExist(_)) => return Ok(()),
+                opened => opened?,
+            };
+            for vector in vectors.range::<&Key>(&key(tag, 0)..=&key(tag, u64::MAX))? {
+                let (key, value) = vector?;
+                each(seq_of(key.value()), value.value());
+            }
+            Ok(())
         })
     }
 

@@ -6,15 +6,18 @@
 //!
 //! `store` is the handle on all vaults. Behind it, `vault` is one of them in RAM and `core` the table of those that are;
 //! `log` is the file in which every row is sealed (`seal`, `row`) under its vault's own key. Workers touch only what is
-//! in RAM: `loader` threads read, the `writer` thread writes what lies in the `queue`.
+//! in RAM: `loader` threads read, the `writer` thread writes what lies in the `queue`. Where a model is configured, `embed`
+//! asks it for vectors and `revector` gives them to memories.
 
 mod change;
 mod compact;
 mod core;
 mod dense;
+mod embed;
 mod loader;
 mod log;
 mod queue;
+mod revector;
 mod row;
 mod seal;
 mod spool;
@@ -32,6 +35,7 @@ pub mod turns;
 pub mod words;
 
 pub use self::core::{Added, MemorySettings};
+pub use embed::EmbeddingSettings;
 pub use seal::VaultRef;
 pub use status::{BOUNDS_MICROS, MemoryStatus, StoreState, Times};
 pub use store::{MemoryError, MemoryStore};

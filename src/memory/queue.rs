@@ -179,7 +179,7 @@ impl Op {
         const FIXED: usize = 96;
         FIXED
             + match self {
-                Self::Put { record, .. } => record.len(),
+                Self::Put { record, .. } | Self::Vector { record, .. } => record.len(),
                 Self::Remove { seqs, .. } | Self::Unspool { numbers: seqs, .. } => seqs.len() * 8,
                 Self::Spool { sealed, .. } => sealed.len(),
                 Self::Clear { .. } | Self::Forget { .. } => 0,

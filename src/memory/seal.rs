@@ -67,6 +67,11 @@ pub(super) enum Place {
         /// The day that stands beside it in the clear.
         day: u32,
     },
+    /// In the log, beside the row of that number.
+    Vector {
+        /// The row's number in the vault.
+        seq: u64,
+    },
     /// On the way into it, between two processes.
     Spool,
 }
@@ -129,6 +134,10 @@ impl Sealer {
                 out.push(1);
                 out.extend_from_slice(&seq.to_be_bytes());
                 out.extend_from_slice(&day.to_be_bytes());
+            }
+            Place::Vector { seq } => {
+                out.push(3);
+                out.extend_from_slice(&seq.to_be_bytes());
             }
             Place::Spool => out.push(2),
         }

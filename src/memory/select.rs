@@ -22,6 +22,8 @@ const HITS_PER_PLACE: usize = 3;
 const HITS_MIN: usize = 64;
 /// Of the best one's score; what has less, and too little of the query's own words, is only next to what matches.
 const SCORE_SHARE_MIN: f32 = 0.2;
+/// Of the best one's match, where vectors tell as well.
+const NEAR_SHARE_MIN: f32 = 0.5;
 const LOOKED_AT: usize = 5;
 /// One place in so many is kept for the last days.
 const RECENT_ONE_IN: usize = 5;
@@ -79,7 +81,13 @@ pub fn select_with_vector<T: AsRef<str>>(
         return Vec::new();
     }
     let least = SCORE_SHARE_MIN * hits.first().map_or(0.0, |hit| hit.score);
-    hits.retain(|hit| hit.matched > 0.0 && (hit.score >= least || said.enough_in(index, hit)));
+    // A vector is near every other one, more or less.
+    let near = hits
+        .first()
+        .filter(|_| vector.is_some())
+        .map_or(0.0, |hit| NEAR_SHARE_MIN * hit.matched);
+    let helps = |hit: &Hit| hit.score >= least && hit.matched >= near || said.enough_in(index, hit);
+    hits.retain(|hit| hit.matched > 0.0 && helps(hit));
     let mut choice = Choice {
         index,
         query,

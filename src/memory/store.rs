@@ -19,7 +19,7 @@ use super::status::{MemoryStatus, StoreState, raise, raise_by};
 use super::turns::Turns;
 use super::vault::Hot;
 use super::words::{Browse, Delete, Exported, MemoryId, NewMemory, Query, Recalled, VaultStats};
-use super::{loader, writer};
+use super::{embed, loader, revector, writer};
 
 /// Texts up to this length, together, are analysed where they are captured; longer ones by a loader.
 const AT_ONCE_BYTES: usize = 16 << 10;
@@ -66,6 +66,9 @@ impl Drop for Handle {
         self.0.ended.store(true, Ordering::Relaxed);
         self.0.queue.close();
         self.0.jobs.wake_all();
+        if let Some(embedder) = &self.0.embedder {
+            embedder.end();
+        }
     }
 }
 
@@ -83,6 +86,12 @@ impl MemoryStore {
         for index in 0..LOADERS {
             start(format!("memory-load-{index}"), loader::run)?;
         }
+        if core.embedder.is_some() {
+            start("memory-revector".into(), revector::run)?;
+            for (name, run) in embed::threads() {
+                start(name, run)?;
+            }
+        }
         Ok(store)
     }
 
@@ -97,11 +106,16 @@ impl MemoryStore {
         vault: &VaultRef,
         query: &Query<'_>,
     ) -> Result<Vec<Recalled>, MemoryError> {
-        let counters = &self.core().counters;
+        let core = self.core();
+        let counters = &core.counters;
         raise(&counters.recalls);
         let hot = self.hot(vault).await?;
+        let vector = match &core.embedder {
+            Some(embedder) if hot.read().has_vectors() => embedder.vector_of(query.text).await,
+            _ => None,
+        };
         let started = Instant::now();
-        let recalled = hot.read().recall(query);
+        let recalled = hot.read().recall(query, vector.as_deref());
         counters.recall_times.note(started.elapsed());
         raise_by(&counters.recalled, recalled.len());
         Ok(recalled)

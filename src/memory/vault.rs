@@ -4,6 +4,8 @@
 //! encoding are done before. Texts stay in RAM beside the index, counted in the budget, because a read of the file could
 //! block a worker. A vault is written only through here, so what the log gets is in the order of what was answered.
 
+mod vectors;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,7 +17,7 @@ use super::index::{Entry, Index};
 use super::rank::{Hit, rank};
 use super::row::{self, Row};
 use super::seal::Sealer;
-use super::select::select;
+use super::select::select_with_vector;
 use super::words::{
     Browse, Exported, MemoryId, NewMemory, Query, Recalled, Role, VaultStats, Window,
 };
@@ -108,6 +110,8 @@ pub(super) struct Vault {
     removals: u64,
     /// How many it held when its RAM was counted.
     counted_at: usize,
+    /// Before this number, memories have their vectors as far as there are any.
+    vectors_from: u64,
 }
 
 /// Which of many go.
@@ -220,6 +224,7 @@ impl Vault {
     pub(super) fn clear(&mut self) -> Self {
         let empty = Self {
             next_seq: self.next_seq,
+            vectors_from: self.next_seq,
             removals: self.removals + 1,
             ..Self::default()
         };
@@ -280,8 +285,8 @@ impl Vault {
     }
 
     /// What helps with a query, best first.
-    pub(super) fn recall(&self, query: &Query<'_>) -> Vec<Recalled> {
-        let chosen = select(&self.index, query, |seq| {
+    pub(super) fn recall(&self, query: &Query<'_>, vector: Option<&[f32]>) -> Vec<Recalled> {
+        let chosen = select_with_vector(&self.index, query, vector, |seq| {
             self.get(seq).map(|kept| &*kept.text)
         });
         let recalled = chosen.into_iter().filter_map(|chosen| {

@@ -9,6 +9,7 @@ mod worker;
 
 use std::fmt;
 use std::io;
+use std::os::unix::ffi::OsStringExt as _;
 use std::process::Child;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +19,10 @@ use futures_channel::mpsc::{UnboundedSender, unbounded};
 
 use crate::config::{Config, Listen};
 use crate::keys::KeyStore;
-use crate::memory::{MemorySettings, MemoryStore};
+use crate::memory::{EmbeddingSettings, MemorySettings, MemoryStore};
 use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
 use crate::plan::{Connectors, PlanError};
+use crate::secret::Secret;
 use crate::upstream::Resolver;
 use crate::usage::{Carried, Settings, UsageStore};
 use crate::worker::{Shared, Ties, connections_max};
@@ -230,6 +232,16 @@ fn open_memory(config: &Config) -> io::Result<MemoryStore> {
         path: memory.path.clone(),
         hot_bytes: memory.hot_bytes,
         retention: memory.retention,
+        embeddings: memory.embeddings.as_ref().map(|embeddings| {
+            let key = embeddings.key_env.as_ref().and_then(std::env::var_os);
+            EmbeddingSettings {
+                base_url: embeddings.base_url.to_string(),
+                model: embeddings.model.clone(),
+                key: key.map(|key| Secret::new(key.into_vec())),
+                // A request that waits for all of a recall is to have time left for words.
+                deadline: embeddings.deadline.min(memory.recall_timeout / 3 * 2),
+            }
+        }),
     })
 }
 

@@ -79,6 +79,8 @@ impl Vault {
             path: config.memory.path.clone(),
             hot_bytes: config.memory.hot_bytes,
             retention: None,
+            // Vectors are the running router's to make.
+            embeddings: None,
         })
         .map_err(Failure::failed)?;
         let started = Instant::now();

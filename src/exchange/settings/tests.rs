@@ -14,6 +14,7 @@ fn config(enabled: bool) -> config::Memory {
         retention: None,
         tokens_max: 1000,
         limit: 30,
+        embeddings: None,
     }
 }
 

@@ -155,12 +155,10 @@ impl Search<'_> {
             let (least, most) = values.fold((f32::MAX, f32::MIN), |(least, most), value| {
                 (least.min(value), most.max(value))
             });
-            move |value: f32| {
-                if most > least {
-                    (value - least) / (most - least)
-                } else {
-                    0.0
-                }
+            // Where all are alike, what says anything says all.
+            move |value: f32| match most > least {
+                true => (value - least) / (most - least),
+                false => f32::from(u8::from(value > 0.0)),
             }
         };
         let n_share = spread(&mut all.iter().map(|row| row.1));

@@ -34,6 +34,7 @@ fn settings(dir: &Path) -> MemorySettings {
         path: dir.join("memory.redb"),
         hot_bytes: 64 << 20,
         retention: None,
+        embeddings: None,
     }
 }
 

@@ -1,0 +1,299 @@
+//! Vectors from an endpoint that answers, lies, fails and stalls.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+
+use super::*;
+use crate::memory::{
+    Delete, MemorySettings, MemoryStore, NewMemory, Query, Recalled, Role, VaultRef,
+};
+
+/// How an endpoint behaves.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Good,
+    Broken,
+    Silent,
+}
+
+/// An endpoint that knows which words are of animals and which of money.
+struct Stub {
+    base_url: String,
+    way: Arc<Mutex<Way>>,
+    calls: Arc<AtomicUsize>,
+}
+
+const ANIMALS: &[&str] = &["cat", "kitten", "feline", "dog", "puppy", "pet"];
+const MONEY: &[&str] = &["invoice", "budget", "salary", "pay", "euros"];
+
+fn vector(text: &str, turned: bool) -> [f32; 3] {
+    let of = |words: &[&str]| words.iter().filter(|word| text.contains(*word)).count() as f32;
+    let (animals, money) = (of(ANIMALS), of(MONEY));
+    if turned {
+        [0.1, money, animals]
+    } else {
+        [animals, money, 0.1]
+    }
+}
+
+impl Stub {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base_url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let (way, calls) = (
+            Arc::new(Mutex::new(Way::Good)),
+            Arc::new(AtomicUsize::new(0)),
+        );
+        let (its_way, its_calls) = (way.clone(), calls.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (way, calls) = (its_way.clone(), its_calls.clone());
+                std::thread::spawn(move || serve(stream.unwrap(), &way, &calls));
+            }
+        });
+        Self {
+            base_url,
+            way,
+            calls,
+        }
+    }
+
+    fn set(&self, way: Way) {
+        *self.way.lock().unwrap() = way;
+    }
+
+    fn settings(&self, dir: &Path, model: &str, deadline: Duration) -> MemorySettings {
+        MemorySettings {
+            path: dir.join("memory.redb"),
+            hot_bytes: 64 << 20,
+            retention: None,
+            embeddings: Some(EmbeddingSettings {
+                base_url: self.base_url.clone(),
+                model: model.to_owned(),
+                key: Some(Secret::new(b"sk-embeddings".to_vec())),
+                deadline,
+            }),
+        }
+    }
+}
+
+fn serve(mut stream: TcpStream, way: &Mutex<Way>, calls: &AtomicUsize) {
+    let mut received = Vec::new();
+    loop {
+        let mut some = [0; 4096];
+        let count = stream.read(&mut some).unwrap_or(0);
+        if count == 0 {
+            return;
+        }
+        received.extend_from_slice(&some[..count]);
+        let text = String::from_utf8_lossy(&received).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let lower = head.to_ascii_lowercase();
+        let length = lower
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        if body.len() < length.unwrap().trim().parse().unwrap() {
+            continue;
+        }
+        assert!(head.starts_with("POST /v1/embeddings "), "{head}");
+        assert!(
+            lower.contains("authorization: bearer sk-embeddings"),
+            "{head}"
+        );
+        calls.fetch_add(1, Ordering::Relaxed);
+        let call: serde_json::Value = serde_json::from_str(body).unwrap();
+        let turned = call["model"] == "turned";
+        let inputs = call["input"].as_array().unwrap();
+        let data: Vec<serde_json::Value> = inputs
+            .iter()
+            .enumerate()
+            .map(|(index, text)| {
+                let vector = vector(text.as_str().unwrap(), turned);
+                serde_json::json!({"object": "embedding", "index": index, "embedding": vector})
+            })
+            .collect();
+        let way = *way.lock().unwrap();
+        let answer = serde_json::json!({"object": "list", "data": data}).to_string();
+        let answer = match way {
+            Way::Good => format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}",
+                answer.len()
+            ),
+            Way::Broken => "HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".to_owned(),
+            Way::Silent => {
+                std::thread::sleep(Duration::from_secs(60));
+                return;
+            }
+        };
+        stream.write_all(answer.as_bytes()).unwrap();
+        received.clear();
+    }
+}
+
+/// Waits for what wakes this thread.
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        if let std::task::Poll::Ready(value) = future.as_mut().poll(&mut context) {
+            return value;
+        }
+        std::thread::park();
+    }
+}
+
+fn said(text: &str) -> NewMemory {
+    NewMemory {
+        text: text.to_owned(),
+        role: Role::User,
+        at_ms: 1_700_000_000_000,
+        session: None,
+    }
+}
+
+fn vault() -> VaultRef {
+    VaultRef::new("v", [1; 32])
+}
+
+fn ask(store: &MemoryStore, text: &str) -> Vec<String> {
+    let query = Query {
+        text,
+        session: None,
+        limit: 1,
+        tokens_max: 1000,
+        now_ms: 1_700_000_000_000,
+        present: &|_| false,
+    };
+    let recalled: Vec<Recalled> = wait(store.recall(&vault(), &query)).unwrap();
+    recalled.into_iter().map(|memory| memory.text).collect()
+}
+
+fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(20), "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+const LONG: Duration = Duration::from_secs(5);
+const TEXTS: [&str; 4] = [
+    "My kitten is called Minka.",
+    "The invoice was paid in March.",
+    "We walked along the river.",
+    "The train to Porto was late.",
+];
+
+fn fill(store: &MemoryStore) {
+    for text in TEXTS {
+        wait(store.add(&vault(), vec![said(text)])).unwrap();
+    }
+}
+
+#[test]
+fn what_is_meant_is_found_without_its_words() {
+    let (stub, dir) = (Stub::start(), tempfile::tempdir().unwrap());
+    let store = MemoryStore::open(stub.settings(dir.path(), "m", LONG)).unwrap();
+    fill(&store);
+    eventually("vectors", || {
+        ask(&store, "Which feline pet do I have?") == TEXTS[..1]
+    });
+    assert_eq!(
+        ask(&store, "What about the budget and my salary?"),
+        TEXTS[1..2]
+    );
+    // Words still count.
+    assert_eq!(ask(&store, "Was the train to Porto on time?"), TEXTS[3..]);
+    assert_eq!(wait(store.delete(&vault(), Delete::All)).unwrap(), 4);
+    assert!(ask(&store, "Which feline pet do I have?").is_empty());
+    // What is said afterwards has its vector, too.
+    wait(store.add(&vault(), vec![said("A puppy followed me.")])).unwrap();
+    eventually("a new one", || {
+        !ask(&store, "Which feline pet do I have?").is_empty()
+    });
+}
+
+#[test]
+fn vectors_are_kept_and_made_anew_for_another_model() {
+    let (stub, dir) = (Stub::start(), tempfile::tempdir().unwrap());
+    let found = |store: &MemoryStore| ask(store, "Which feline pet do I have?") == TEXTS[..1];
+    let store = MemoryStore::open(stub.settings(dir.path(), "m", LONG)).unwrap();
+    fill(&store);
+    eventually("vectors", || found(&store));
+    wait(store.compact()).unwrap();
+    store.close();
+    let file = std::fs::read(dir.path().join("memory.redb")).unwrap();
+    assert!(!file.windows(6).any(|window| window == b"kitten"));
+    // Only the query is asked for: the others come from the log.
+    let calls = stub.calls.load(Ordering::Relaxed);
+    let store = MemoryStore::open(stub.settings(dir.path(), "m", LONG)).unwrap();
+    assert!(found(&store));
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(stub.calls.load(Ordering::Relaxed), calls + 1);
+    store.close();
+    let store = MemoryStore::open(stub.settings(dir.path(), "turned", LONG)).unwrap();
+    eventually("those of the other model", || found(&store));
+}
+
+#[test]
+fn a_stalled_or_failing_endpoint_costs_its_deadline_and_no_recall() {
+    let (stub, dir) = (Stub::start(), tempfile::tempdir().unwrap());
+    let deadline = Duration::from_millis(50);
+    let store = MemoryStore::open(stub.settings(dir.path(), "m", deadline)).unwrap();
+    fill(&store);
+    eventually("vectors", || {
+        ask(&store, "Which feline pet do I have?") == TEXTS[..1]
+    });
+    for way in [Way::Silent, Way::Broken] {
+        stub.set(way);
+        let mut waited = Vec::new();
+        for _ in 0..20 {
+            let started = Instant::now();
+            assert_eq!(ask(&store, "Was the train to Porto on time?"), TEXTS[3..]);
+            waited.push(started.elapsed());
+        }
+        waited.sort_unstable();
+        // A machine under load is slow to wake whom it should.
+        assert!(waited[19] < deadline * 8, "{waited:?}");
+        // After a few it is left alone.
+        assert!(waited[10] < deadline, "{waited:?}");
+        // Writing goes on, and what has no vector is found by its words.
+        let text = format!("The ferry number {} sank.", waited.len());
+        wait(store.add(&vault(), vec![said(&text)])).unwrap();
+        assert_eq!(ask(&store, "Which ferry sank?"), [text]);
+    }
+    stub.set(Way::Good);
+    eventually("it heals", || {
+        ask(&store, "Which feline pet do I have?") == TEXTS[..1]
+    });
+}
+
+#[test]
+fn many_stalled_queries_wait_no_longer_than_one() {
+    let (stub, dir) = (Stub::start(), tempfile::tempdir().unwrap());
+    let deadline = Duration::from_millis(100);
+    let store = MemoryStore::open(stub.settings(dir.path(), "m", deadline)).unwrap();
+    fill(&store);
+    eventually("vectors", || {
+        ask(&store, "Which feline pet do I have?") == TEXTS[..1]
+    });
+    stub.set(Way::Silent);
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| assert_eq!(ask(&store, "Was the train to Porto on time?"), TEXTS[3..]));
+        }
+    });
+    assert!(started.elapsed() < deadline * 6, "{:?}", started.elapsed());
+}

@@ -1,0 +1,128 @@
+//! One call to an embedding endpoint. The one door to the HTTP library that it takes.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use ureq::Agent;
+
+use super::EmbeddingSettings;
+
+/// A batch of 64 vectors of 4,096 numbers is 6 MB.
+const ANSWER_BYTES_MAX: u64 = 32 << 20;
+
+pub(super) struct Endpoint {
+    agent: Agent,
+    url: String,
+    settings: EmbeddingSettings,
+}
+
+#[derive(Serialize)]
+struct Call<'a> {
+    model: &'a str,
+    input: &'a [&'a str],
+    encoding_format: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    data: Vec<Embedding>,
+}
+
+#[derive(Deserialize)]
+struct Embedding {
+    index: Option<usize>,
+    embedding: Vec<f32>,
+}
+
+impl Endpoint {
+    pub(super) fn new(settings: EmbeddingSettings) -> Self {
+        let config = Agent::config_builder()
+            // The one host that is configured, and no other.
+            .proxy(None)
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .user_agent("memoryrouter")
+            .build();
+        Self {
+            agent: config.new_agent(),
+            url: format!("{}/embeddings", settings.base_url.trim_end_matches('/')),
+            settings,
+        }
+    }
+
+    /// A vector for each text, in their order.
+    pub(super) fn ask(&self, texts: &[&str], timeout: Duration) -> Result<Vec<Vec<f32>>, String> {
+        let call = Call {
+            model: &self.settings.model,
+            input: texts,
+            encoding_format: "float",
+        };
+        let body = sonic_rs::to_vec(&call).map_err(|error| error.to_string())?;
+        let mut request = self
+            .agent
+            .post(&self.url)
+            .header("content-type", "application/json");
+        if let Some(key) = &self.settings.key {
+            let bearer = [b"Bearer ", key.expose()].concat();
+            request = request.header("authorization", bearer.as_slice());
+        }
+        let request = request.config().timeout_global(Some(timeout)).build();
+        let mut response = request.send(&body[..]).map_err(|error| error.to_string())?;
+        if !response.status().is_success() {
+            return Err(format!("it answered {}", response.status()));
+        }
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        let body = body.read_to_vec().map_err(|error| error.to_string())?;
+        read(&body, texts.len()).ok_or_else(|| "its answer is not what was asked for".to_owned())
+    }
+}
+
+/// The vectors of an answer to so many texts.
+fn read(body: &[u8], count: usize) -> Option<Vec<Vec<f32>>> {
+    let answer: Answer = sonic_rs::from_slice(body).ok()?;
+    if answer.data.len() != count {
+        return None;
+    }
+    let mut vectors = vec![Vec::new(); count];
+    for (place, Embedding { index, embedding }) in answer.data.into_iter().enumerate() {
+        *vectors.get_mut(index.unwrap_or(place))? = embedding;
+    }
+    vectors
+        .iter()
+        .all(|vector| !vector.is_empty())
+        .then_some(vectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_read_strictly() {
+        for (body, count, expected) in [
+            (
+                r#"{"data":[{"embedding":[1,2.5]}]}"#,
+                1,
+                Some(vec![vec![1.0, 2.5]]),
+            ),
+            (
+                r#"{"object":"list","data":[{"index":1,"embedding":[2]},{"index":0,"embedding":[1]}],"usage":{}}"#,
+                2,
+                Some(vec![vec![1.0], vec![2.0]]),
+            ),
+            (r#"{"data":[{"embedding":[1]}]}"#, 2, None),
+            (r#"{"data":[{"index":7,"embedding":[1]}]}"#, 1, None),
+            (
+                r#"{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[2]}]}"#,
+                2,
+                None,
+            ),
+            (r#"{"data":[{"embedding":[]}]}"#, 1, None),
+            (r#"{"data":[{"embedding":"AAAA"}]}"#, 1, None),
+            ("", 1, None),
+            ("{}", 0, None),
+        ] {
+            assert_eq!(read(body.as_bytes(), count), expected, "{body}");
+        }
+    }
+}

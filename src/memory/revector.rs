@@ -1,0 +1,151 @@
+//! Gives memories their vectors: new ones after they were stored, all others once the model is another.
+//!
+//! Looks through the vaults in RAM for memories without a vector, asks for a batch at a time, and writes the vectors to
+//! the index and, sealed, to the log. What a failing endpoint leaves out is asked for again later.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::change::Op;
+use super::core::Core;
+use super::embed::{Embedder, ModelId, beginning};
+use super::log::guarded;
+use super::seal::Sealer;
+use super::vault::Hot;
+
+/// Texts in one call.
+const BATCH: usize = 64;
+/// What was loaded meanwhile is looked at this often.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
+/// After a failure.
+const BACK_OFF: Duration = Duration::from_secs(2);
+/// Turns that end at about the same time share a call.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// The thread's whole life.
+pub(super) fn run(core: &Core) {
+    let Some(embedder) = &core.embedder else {
+        return;
+    };
+    let mut failing = false;
+    while embedder.wait_for_work(LOOK_AROUND) && embedder.rest(GATHER) {
+        match fill_all(core, embedder) {
+            Ok(()) if failing => {
+                failing = false;
+                tracing::info!("memories get their vectors again");
+            }
+            Ok(()) => {}
+            Err(reason) => {
+                if !failing {
+                    tracing::warn!(%reason, "memories get no vectors now; it is tried again");
+                }
+                failing = true;
+                embedder.note();
+                embedder.rest(BACK_OFF);
+            }
+        }
+    }
+}
+
+fn fill_all(core: &Core, embedder: &Embedder) -> Result<(), String> {
+    for hot in core.all_hot() {
+        let filled = guarded(|| Ok(fill(core, embedder, &hot)));
+        filled.map_err(|error| error.to_string())??;
+    }
+    Ok(())
+}
+
+/// Gives all of a vault's memories their vectors.
+fn fill(core: &Core, embedder: &Embedder, hot: &Arc<Hot>) -> Result<(), String> {
+    loop {
+        if core.ended.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let without: Vec<(u64, String)> = hot
+            .read()
+            .without_vector(BATCH)
+            .map(|(seq, text)| (seq, beginning(text).to_owned()))
+            .collect();
+        let Some((last, _)) = without.last() else {
+            if !hot.read().vectors_are_settled() {
+                hot.write().settle_vectors();
+            }
+            return Ok(());
+        };
+        let texts: Vec<&str> = without.iter().map(|(_, text)| text.as_str()).collect();
+        let vectors = embedder.vectors_of(&texts)?;
+        let mut vault = hot.write();
+        let mut ops = Vec::with_capacity(vectors.len());
+        for ((seq, _), vector) in without.iter().zip(&vectors) {
+            // It may have been removed meanwhile.
+            if vault.set_vector(*seq, vector) {
+                ops.extend(encode(embedder.model, vector).map(|record| Op::Vector {
+                    sealer: hot.sealer.clone(),
+                    seq: *seq,
+                    record,
+                }));
+            }
+        }
+        vault.looked_for_vectors(*last);
+        // Under the lock, so that no removal gets in between.
+        let ticket = core.queue.push(ops, None);
+        hot.ticket.store(ticket, Ordering::Release);
+        let bytes = vault.ram_bytes();
+        drop(vault);
+        core.recount(hot, bytes);
+    }
+}
+
+/// A vector as it is sealed: the model, and a byte for each part.
+fn encode(model: ModelId, vector: &[f32]) -> Option<Vec<u8>> {
+    let largest = vector
+        .iter()
+        .fold(0.0_f32, |largest, part| largest.max(part.abs()));
+    let part = |part: &f32| ((part / largest * 127.0).round() as i8).cast_unsigned();
+    largest
+        .is_normal()
+        .then(|| model.into_iter().chain(vector.iter().map(part)).collect())
+}
+
+/// What `encode` wrote, if it is of this model.
+pub(super) fn decode(model: ModelId, record: &[u8]) -> Option<Vec<f32>> {
+    let parts = record.strip_prefix(&model)?;
+    Some(
+        parts
+            .iter()
+            .map(|part| f32::from(part.cast_signed()))
+            .collect(),
+    )
+}
+
+/// Takes a vault's vectors out of the log.
+pub(super) fn load(core: &Core, sealer: &Sealer, mut set: impl FnMut(u64, &[f32])) {
+    let Some(embedder) = &core.embedder else {
+        return;
+    };
+    // Without them they are made anew.
+    let _ = core.log.read_vectors(&sealer.tag, |seq, sealed| {
+        let plain = sealer.open(super::seal::Place::Vector { seq }, sealed);
+        if let Some(vector) = plain.and_then(|plain| decode(embedder.model, &plain)) {
+            set(seq, &vector);
+        }
+    });
+    embedder.note();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vector_is_read_for_its_model_only() {
+        let record = encode([1; 8], &[0.5, -1.0, 0.0]).expect("it points somewhere");
+        assert_eq!(decode([1; 8], &record), Some(vec![64.0, -127.0, 0.0]));
+        assert_eq!(decode([2; 8], &record), None);
+        assert_eq!(decode([1; 8], &record[..7]), None);
+        for bad in [&[][..], &[0.0, 0.0], &[f32::INFINITY]] {
+            assert_eq!(encode([1; 8], bad), None);
+        }
+    }
+}
