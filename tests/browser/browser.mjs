@@ -40,7 +40,7 @@ export async function openPage(browser, router, { width = 1440, height = 900, co
 export async function logIn(page, router) {
   await page.getByLabel("Admin token").fill(router.adminToken);
   await page.getByRole("button", { name: "Log in" }).click();
-  await page.getByRole("heading", { name: "Overview" }).waitFor();
+  await page.getByRole("navigation", { name: "Pages" }).waitFor();
 }
 
 /** Goes to a page by its tab. */

@@ -46,7 +46,8 @@ test("a wrong token does not log in, and is not kept", async () => {
 });
 
 test("the right token does; scripts cannot read the session", async () => {
-  ({ page, close } = await openPage(browser, router));
+  // The last test ends a session, which the console tells of; the one on dialects is refused.
+  ({ page, close } = await openPage(browser, router, { expected: [/401.*\/admin\/v1\//, /400.*\/playground/] }));
   await logIn(page, router);
   const [cookie] = await page.context().cookies();
   assert.equal(cookie.httpOnly, true);
@@ -135,6 +136,34 @@ test("what was said is recalled, with its reason", async () => {
   assert.ok(router.provider.received.at(-1).body.includes("I like liquorice"), "the provider did not get the memory");
 });
 
+test("each dialect, streamed and whole, a mode without memory, and a provider's refusal", async () => {
+  await page.getByRole("button", { name: "New conversation" }).click();
+  await page.getByLabel("Model").fill("demo/echo");
+  await page.getByText("Off", { exact: true }).click();
+  let turns = 0;
+  const say = async (text) => {
+    await page.getByLabel("Message").fill(text);
+    await page.getByRole("button", { name: "Send" }).click();
+    const turn = page.getByRole("article", { name: "Answer" }).nth(turns);
+    await page.locator(".turn:not([aria-busy]) .folds").nth(turns).waitFor();
+    turns += 1;
+    return turn.textContent();
+  };
+  for (const dialect of ["openai", "anthropic", "google"]) {
+    await page.getByLabel("Dialect").selectOption(dialect);
+    for (const stream of [true, false]) {
+      await page.getByLabel("Stream the answer").setChecked(stream);
+      const text = `${dialect} ${stream}`;
+      const answer = await say(text);
+      assert.ok(answer.includes(`You said: ${text}`), answer);
+      assert.ok(answer.includes("Recalled memories (0)"), answer);
+    }
+  }
+  await page.getByLabel("Dialect").selectOption("openai");
+  await page.getByLabel("Model").fill("mistral/some-model");
+  assert.ok((await say("hello")).includes("No API key configured for provider: mistral"));
+});
+
 test("it is found in memory, taken out, deleted and brought in again", async () => {
   await visit(page, "Memory");
   await page.getByLabel("Memory key").selectOption({ label: `story · …${token.slice(-4)}` });
@@ -207,6 +236,21 @@ test("the token is rotated: the new one works, the old one for its grace", async
   assert.ok((await ask(token, hello)).ok);
 });
 
+test("a key is edited", async () => {
+  await menuOf("story", "Edit");
+  const dialog = page.getByRole("dialog");
+  assert.equal(await dialog.getByLabel("Requests per minute").inputValue(), "600");
+  await dialog.getByLabel("Models").fill("openai/*, demo/*");
+  await dialog.getByLabel("Token budget").fill("2,000,000");
+  await dialog.getByLabel("Budget is for").selectOption("month");
+  await dialog.getByLabel("Expires").selectOption({ label: "In 30 days" });
+  await dialog.getByRole("button", { name: "Save" }).click();
+  await page.getByText("600 req/min · 2.0M tok/month").waitFor();
+  await page.getByText("openai/*, demo/*").waitFor();
+  await page.getByText(/^in 29 d/).waitFor();
+  await eventually("the model's refusal", async () => (await ask(token, { ...hello, model: "mistral/x" })).status === 403);
+});
+
 test("once revoked, the next call is refused; enabled, it is served again", async () => {
   await menuOf("story", "Revoke");
   await page.getByRole("dialog").getByRole("button", { name: "Revoke" }).click();
@@ -226,6 +270,17 @@ test("configuration, snapshot and log are seen and steered", async () => {
   await page.getByLabel("Level").selectOption("debug");
   await page.getByRole("button", { name: "Apply" }).click();
   await page.getByText("The log follows at once").waitFor();
+});
+
+test("the theme is chosen and kept; the system's is the default", async () => {
+  const ground = () => page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+  const light = await ground();
+  for (const theme of ["light", "dark"]) await page.getByRole("button", { name: /^Theme: / }).click().then(() => page.getByRole("button", { name: `Theme: ${theme}` }).waitFor());
+  assert.notEqual(await ground(), light);
+  await page.reload();
+  await page.getByRole("button", { name: "Theme: dark" }).click();
+  assert.equal(await ground(), light);
+  assert.equal(await page.evaluate(() => localStorage.length), 0);
 });
 
 test("it works by keyboard alone", async () => {
@@ -263,5 +318,10 @@ test("the key is deleted, and logging out ends the session", async () => {
   await page.getByRole("heading", { name: "Log in" }).waitFor();
   await page.reload();
   await page.getByRole("heading", { name: "Log in" }).waitFor();
+  await logIn(page, router);
+  await visit(page, "Overview");
+  await page.getByText("Serving").waitFor();
+  await page.context().clearCookies();
+  await page.getByText("Your session has ended").waitFor();
   await close();
 });
