@@ -6,6 +6,7 @@
 
 use std::cell::OnceCell;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -152,28 +153,26 @@ impl Recall {
     /// Appends the fields that tell of it.
     pub(super) fn fields(&self, out: &mut Vec<u8>, record: &Record) {
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
-        let mut lines = String::with_capacity(256);
-        // Writing to a string cannot fail.
+        // Writing to memory cannot fail.
         let _ = write!(
-            lines,
+            out,
             "x-memory-mode: {}\r\nx-memory-chunks-retrieved: {}\r\nx-memory-tokens-retrieved: {}\r\n",
             self.settings.mode.as_str(),
             self.count(),
             self.tokens()
         );
         if let Some(session) = &self.settings.session {
-            let _ = write!(lines, "x-session-id: {session}\r\n");
+            let _ = write!(out, "x-session-id: {session}\r\n");
         }
         let _ = write!(
-            lines,
+            out,
             "x-mr-overhead-ms: {:.3}\r\nx-mr-memory-ms: {:.3}\r\n",
             millis(record.overhead.unwrap_or_default()),
             millis(self.took)
         );
         if self.settings.debug {
-            let _ = write!(lines, "x-mr-debug: {}\r\n", self.summary());
+            let _ = write!(out, "x-mr-debug: {}\r\n", self.summary());
         }
-        out.extend_from_slice(lines.as_bytes());
     }
 
     /// For whoever looks for why something was recalled or not: no text, one line, ASCII.

@@ -131,6 +131,14 @@ impl Settings {
     }
 }
 
+/// What agents put into a user's message as a part of its own, without a word of the user's.
+const REMINDER: &str = "<system-reminder>";
+
+/// Whether a string, from behind its opening quote on, is such a part.
+fn is_reminder(raw: &[u8]) -> bool {
+    matches!(raw.first(), Some(b'<' | b'\\')) && json::decode_start(raw, REMINDER.len()) == REMINDER
+}
+
 /// Who says a message.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Speaker {

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::{Message, Messages, RequestBody, Speaker};
+use super::{Message, Messages, RequestBody, Speaker, is_reminder};
 use crate::provider::json;
 use crate::provider::operation::{Operation, Task};
 
@@ -216,7 +216,7 @@ fn each_text(body: &[u8], content: Range<usize>, mut on_text: impl FnMut(&[u8], 
                 )
                 .as_ref()
                 {
-                    "text" => text = string(value),
+                    "text" => text = string(value).filter(|(raw, _)| !is_reminder(raw)),
                     "type" => {
                         let kind = string(value).map(|(raw, escaped)| json::decode(raw, escaped));
                         spoken &= kind.is_some_and(|kind| {

@@ -1,11 +1,12 @@
 //! The walk over a body's bytes: member by member where something may stand that matters, past everything else.
 
+mod message;
+
 use std::ops::Range;
 
-use super::{
-    Message, Messages, Places, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Speaker, Text,
-};
+use super::{Messages, Places, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Text};
 use crate::provider::json::{self, Broken};
+use message::Draft;
 
 /// The member that every message may carry for the router.
 const MESSAGE_FIELD: &str = "memory";
@@ -53,16 +54,6 @@ struct Walk<'b> {
     /// The list that is being walked.
     messages: Messages,
     found: RequestBody,
-}
-
-/// A message before its closing brace.
-#[derive(Default)]
-struct Draft {
-    role: Option<Speaker>,
-    forgotten: bool,
-    /// Where what is said stands, and where another part would.
-    content: Option<(Range<usize>, usize)>,
-    results_only: bool,
 }
 
 impl Walk<'_> {
@@ -210,108 +201,6 @@ impl Walk<'_> {
         Ok((false, end))
     }
 
-    /// Looks at one member of a message; returns where it ends.
-    fn message_member(
-        &mut self,
-        draft: &mut Draft,
-        name: &Text,
-        at: usize,
-        depth: u32,
-    ) -> Result<usize, Broken> {
-        let first = self.body.get(at).copied();
-        if self.is(name, self.places.content) && first == Some(b'[') {
-            let (end, parts_end, results_only) = self.parts(at + 1, depth + 1)?;
-            draft.content = Some((at..end, parts_end));
-            draft.results_only = results_only;
-            return Ok(end);
-        }
-        let end = json::skip_value(self.body, at, depth)?;
-        if self.is(name, self.places.content) {
-            draft.content = (first == Some(b'"')).then_some((at..end, end));
-            draft.results_only = false;
-        } else if self.is(name, "role") && first == Some(b'"') {
-            let role = self.string(at)?;
-            draft.role = Some(match role.decode(self.body).as_ref() {
-                "user" => Speaker::User,
-                "assistant" | "model" => Speaker::Model,
-                _ => Speaker::Other,
-            });
-        } else if self.is(name, MESSAGE_FIELD) {
-            let said = self.body.get(at..end).unwrap_or_default();
-            draft.forgotten = matches!(said, b"false" | b"\"false\"");
-        }
-        Ok(end)
-    }
-
-    /// Walks a message's parts from behind their bracket: where they end, where another would stand, and whether they
-    /// do nothing but hand back what tools gave.
-    fn parts(&self, at: usize, depth: u32) -> Result<(usize, usize, bool), Broken> {
-        let body = self.body;
-        let mut at = json::skip_space(body, at);
-        if body.get(at) == Some(&b']') {
-            return Ok((at + 1, at, false));
-        }
-        let mut results_only = true;
-        loop {
-            at = json::skip_space(body, at);
-            let mut result = false;
-            let end = match body.get(at) {
-                Some(b'{') => {
-                    json::each_member(body, at + 1, depth + 1, |name, escaped, value| {
-                        let value = body.get(value).unwrap_or_default();
-                        result |= self.is_tool_result(name, escaped, value);
-                    })?
-                }
-                _ => json::skip_value(body, at, depth)?,
-            };
-            results_only &= result;
-            at = json::skip_space(body, end);
-            match body.get(at) {
-                Some(b',') => at += 1,
-                Some(b']') => return Ok((at + 1, end, results_only)),
-                _ => return Err(Broken),
-            }
-        }
-    }
-
-    fn is_tool_result(&self, name: &[u8], escaped: bool, value: &[u8]) -> bool {
-        let known = |text: &[u8]| {
-            self.places
-                .tool_results
-                .iter()
-                .any(|known| known.as_bytes() == text)
-        };
-        if self.places.tool_results.is_empty() {
-            return false;
-        }
-        match json::decode(name, escaped).as_ref() {
-            "type" => value
-                .strip_prefix(b"\"")
-                .and_then(|value| value.strip_suffix(b"\""))
-                .is_some_and(known),
-            name => known(name.as_bytes()),
-        }
-    }
-
-    /// Keeps a message that says something.
-    fn message_ends(&mut self, draft: Draft) {
-        let Some((content, parts_end)) = draft.content.filter(|_| self.conversation) else {
-            return;
-        };
-        let roleless = match self.places.roleless_is_user {
-            true => Speaker::User,
-            false => Speaker::Other,
-        };
-        let speaker = match draft.role.unwrap_or(roleless) {
-            Speaker::User if draft.results_only => Speaker::Other,
-            speaker => speaker,
-        };
-        if speaker != Speaker::Other {
-            self.messages
-                .push(speaker, !draft.forgotten, content, parts_end);
-        }
-    }
-
     fn place_of(&self, name: &str) -> Option<Place> {
         let Places {
             message_lists,
@@ -361,33 +250,6 @@ impl Walk<'_> {
             )),
             _ => Some(Setting::Value(String::from_utf8_lossy(raw).into_owned())),
         })
-    }
-}
-
-impl Messages {
-    /// A list's one element, if the list is but a string.
-    fn push_text(&mut self, content: Range<usize>) {
-        let end = content.end;
-        self.push(Speaker::User, true, content, end);
-        self.elements = 1;
-    }
-
-    fn push(
-        &mut self,
-        speaker: Speaker,
-        remembered: bool,
-        content: Range<usize>,
-        parts_end: usize,
-    ) {
-        let offset = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        self.list.push(Message {
-            speaker,
-            remembered,
-            index: self.elements,
-            start: offset(content.start),
-            end: offset(content.end),
-            parts_end: offset(parts_end),
-        });
     }
 }
 

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use crate::provider::operation::{Operation, Task};
 
 /// One member, with white space around its tokens and its name written plainly or with an escape.
 fn member(
@@ -93,7 +94,103 @@ fn expected(mut body: Value) -> Value {
     body
 }
 
+fn chat() -> Operation<'static> {
+    Operation {
+        dialect: Dialect::OpenAi,
+        task: Task::ChatCompletions,
+        version: "/v1",
+        path: "/chat/completions",
+        model: None,
+    }
+}
+
+/// Whatever there is to find is found without a panic.
+fn look(found: &RequestBody, bytes: &[u8]) {
+    let _ = found.turn(bytes, &chat());
+    found.said(bytes, &chat()).holds("a");
+}
+
+fn part() -> impl Strategy<Value = String> {
+    let text = "\"([a-z{}\\[\\],:é漢😀]|\\\\[\"\\\\/bfnrt]|\\\\u00[0-9a-f]{2})*\"";
+    prop_oneof![
+        text.prop_map(|text| format!("{{\"type\":\"text\", \"text\" :{text}}}")),
+        scalar().prop_map(|url| format!(
+            "{{ \"type\":\"image_url\",\"image_url\":{{\"url\":{url}}} }}"
+        )),
+        text.prop_map(|text| text),
+    ]
+}
+
+/// A message with a role, a content of either form, and members in any order.
+fn said() -> impl Strategy<Value = String> {
+    let role = prop_oneof![
+        3 => Just("\"user\"".to_owned()),
+        1 => Just("\"us\\u0065r\"".to_owned()),
+        2 => Just("\"assistant\"".to_owned()),
+        1 => Just("\"tool\"".to_owned()),
+        1 => scalar(),
+    ];
+    let parts = proptest::collection::vec(part(), 0..4);
+    let parts = parts.prop_map(|parts| format!("[ {} ]", parts.join(" ,")));
+    let content = prop_oneof![2 => parts, 3 => scalar()];
+    let members = (
+        member("role", role),
+        member("content", content),
+        member("memory", scalar()),
+        any::<(bool, bool)>(),
+    );
+    members.prop_map(|(role, content, memory, (turned, with))| {
+        let mut members = if turned {
+            vec![content, role]
+        } else {
+            vec![role, content]
+        };
+        if with {
+            members.insert(1, memory);
+        }
+        object(members)
+    })
+}
+
+/// What another parser and a plain reading of the rules make of it: the text goes to the newest user message.
+fn with_text(mut body: Value, text: &str) -> Option<Value> {
+    let messages = body.get_mut("messages")?.as_array_mut()?;
+    let newest = messages.iter_mut().rev().find(|message| {
+        message["role"] == "user"
+            && (message["content"].is_string() || message["content"].is_array())
+    })?;
+    match &mut newest["content"] {
+        Value::String(said) => *said += &format!("\n\n{text}"),
+        Value::Array(parts) => parts.push(serde_json::json!({"type": "text", "text": text})),
+        _ => {}
+    }
+    Some(body)
+}
+
 proptest! {
+    #[test]
+    fn a_text_goes_to_the_newest_user_message_and_nowhere_else(
+        messages in proptest::collection::vec(said(), 0..6),
+        text in "[a-z\"\\\\\n\u{1}é😀<>]{1,20}",
+        front in any::<bool>(),
+    ) {
+        let list = format!("\"messages\" : [{}]", messages.join(", "));
+        let model = "\"model\": \"demo/m\"";
+        let body = if front { format!("{{{model},{list}}}") } else { format!("{{{list} ,{model} }}") };
+        let found = scan_for(body.as_bytes(), Dialect::OpenAi, true).unwrap();
+        let understood = expected(serde_json::from_str(&body).unwrap());
+        let turn = found.turn(body.as_bytes(), &chat());
+        let wanted = with_text(understood, &text);
+        prop_assert_eq!(turn.is_some(), wanted.is_some(), "{}", body);
+        if let (Some(turn), Some(wanted)) = (turn, wanted) {
+            let mut splices = found.edits(body.as_bytes(), "demo/").unwrap();
+            let (at, bytes) = turn.insertion(&text);
+            splices.insert(at, bytes).unwrap();
+            let sent = splices.apply(body.as_bytes());
+            prop_assert_eq!(serde_json::from_slice::<Value>(&sent).unwrap(), wanted, "{}", body);
+        }
+    }
+
     #[test]
     fn the_provider_understands_the_same_without_router_members(body in body()) {
         let found = scanned(&body, Dialect::OpenAi);
@@ -134,6 +231,11 @@ proptest! {
             let object = parsed && text.trim_start().starts_with('{');
             for dialect in DIALECTS {
                 prop_assert_eq!(scan(&bytes, dialect).is_ok(), object, "{}", text);
+                let with = scan_for(&bytes, dialect, true);
+                prop_assert_eq!(with.is_ok(), object, "{}", text);
+                if let Ok(found) = with {
+                    look(&found, &bytes);
+                }
             }
         }
     }
@@ -142,7 +244,9 @@ proptest! {
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
         for dialect in DIALECTS {
             let _ = scan(&bytes, dialect);
-            let _ = scan(&[b"{\"messages\":[{", &bytes[..]].concat(), dialect);
+            let bytes = [b"{\"messages\":[{\"content\":[{", &bytes[..]].concat();
+            let _ = scan(&bytes, dialect);
+            let _ = scan_for(&bytes, dialect, true);
         }
     }
 }

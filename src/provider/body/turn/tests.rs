@@ -62,6 +62,8 @@ fn the_newest_user_message_of_every_dialect_and_shape() {
         (MESSAGES, r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}}]}]}"#, "a", 0, false),
         (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":"user text"}]}]}"#, "a", 0, true),
         (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"user","content":[{"type":"tool_result","content":"x"},{"type":"text","text":"b"}]}]}"#, "b", 2, false),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":[{"type":"text","text":"<system-reminder>\nread CLAUDE.md"},{"type":"text","text":"a"}]}]}"#, "a", 0, false),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"user","content":[{"type":"tool_result","content":"x"},{"type":"text","text":"\u003csystem-reminder>b"}]}]}"#, "a", 0, true),
         (GENERATE, r#"{"contents":[{"parts":[{"text":"a"}]}]}"#, "a", 0, false),
         (GENERATE, r#"{"contents":[{"role":"user","parts":[{"text":"a"},{"inlineData":{"data":"x"}}]},{"role":"model","parts":[{"functionCall":{}}]},{"role":"user","parts":[{"functionResponse":{"name":"f"}}]}]}"#, "a", 0, true),
         (GENERATE, r#"{"contents":[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[{"functionCall":{}}]},{"role":"function","parts":[{"function_response":{}}]}]}"#, "a", 0, true),
