@@ -349,6 +349,20 @@ struct Gone<'a> {
 }
 
 /// `DELETE /keys/{id}`: revokes, or removes for good where that is asked for.
+/// Drops what nobody can read any more. If the log cannot be written now, it stays, and stays unreadable.
+async fn forget_vault(desk: &Desk, gone: &KeyRecord) {
+    let vault = gone.vault.clone();
+    let snapshot = desk.keys.reader().get().clone();
+    if snapshot.records().iter().any(|other| other.vault == vault) {
+        return;
+    }
+    let memory = desk.control.memory().clone();
+    let forget = move || memory.forget_vaults(&|id| id != vault);
+    if let Ok(Err(error)) = desk.blocking.run(forget).await {
+        tracing::warn!(%error, "the memories of a removed key stay in the log, sealed");
+    }
+}
+
 pub(super) async fn delete(
     desk: &Desk,
     request: &Request,
@@ -379,6 +393,9 @@ pub(super) async fn delete(
             |record| vec![("key", record.id.clone())],
         )
         .await?;
+    if forever {
+        forget_vault(desk, &record).await;
+    }
     Ok(Answer::json(&Gone {
         id: &record.id,
         state,

@@ -38,6 +38,8 @@ const FORMAT_NOW: u64 = 1;
 /// Bytes of rows that were removed since the file was compacted.
 pub(super) const REMOVED: &str = "removed bytes";
 const DAY_BYTES: usize = 4;
+/// From this size on, mending after a kill would be noticed; below, commits are better cheap.
+const QUICK_REPAIR_BYTES: u64 = 128 << 20;
 /// Pages kept in RAM; the system's own cache holds the rest.
 const PAGES_BYTES: usize = 16 << 20;
 
@@ -149,7 +151,10 @@ impl Log {
     /// Writes all of `ops` or nothing; durable when it returns.
     pub(super) fn commit(&self, ops: &[Op]) -> Result<(), LogError> {
         self.with(|database| {
-            let transaction = database.begin_write()?;
+            let mut transaction = database.begin_write()?;
+            // After a kill, a file is read whole to mend it, unless each commit has kept its list of free pages.
+            let size = std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len());
+            transaction.set_quick_repair(size > QUICK_REPAIR_BYTES);
             apply(&transaction, ops, None)?;
             transaction.commit()?;
             Ok(())

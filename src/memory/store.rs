@@ -263,6 +263,9 @@ impl MemoryStore {
                 core.let_go(&id, true);
             }
         }
+        for id in &gone {
+            self.turns().forget(id);
+        }
         let forget = |id: &String| Op::Forget { tag: seal::tag(id) };
         if !gone.is_empty() {
             core.queue.push(gone.iter().map(forget), None);

@@ -32,8 +32,10 @@ const RETAIN_EVERY: Duration = Duration::from_hours(1);
 const COMPACT_AT_ONCE: Duration = Duration::from_millis(50);
 /// The log is rewritten once this much of it was removed, and at least a tenth of its size,
 const REMOVED_BYTES: u64 = 1 << 20;
-/// or when anything at all was removed this long ago.
-const COMPACT_AFTER: Duration = Duration::from_hours(1);
+/// or when anything at all was removed and it was not rewritten for so long, by its size.
+const COMPACT_AFTER: Duration = Duration::from_mins(1);
+const COMPACT_LARGE_AFTER: Duration = Duration::from_hours(1);
+const LARGE: u64 = 64 << 20;
 
 /// Device, inode, and when it was made.
 type FileId = (u64, u64, Option<SystemTime>);
@@ -329,7 +331,12 @@ impl<'c> Writer<'c> {
         let asked = !self.asked.is_empty();
         let size = fs::metadata(self.core.log.path()).map_or(0, |metadata| metadata.len());
         let much = self.removed_bytes >= REMOVED_BYTES.max(size / 10);
-        let long_ago = self.removed_bytes > 0 && self.compacted_at.elapsed() >= COMPACT_AFTER;
+        let after = if size > LARGE {
+            COMPACT_LARGE_AFTER
+        } else {
+            COMPACT_AFTER
+        };
+        let long_ago = self.removed_bytes > 0 && self.compacted_at.elapsed() >= after;
         asked || much || long_ago
     }
 
