@@ -3,6 +3,8 @@
 //! `exchange` calls in after it has authenticated where that is needed. Every answer is made from what the worker
 //! already holds; nothing here waits.
 
+use std::sync::atomic::Ordering;
+
 use super::{Exchange, Tenant};
 use crate::error::Fault;
 use crate::keys::model_allowed;
@@ -39,7 +41,9 @@ pub(super) fn answer(
 
 /// Ready means: keys are loaded (a worker does not run without) and the router is not going down.
 fn ready(exchange: &Exchange<'_>) -> Result<String, Fault> {
-    if exchange.worker.draining() {
+    // Whoever asks an old process for the one that serves on the same sockets now hears of that one.
+    let handed_over = exchange.worker.shared.handed_over.load(Ordering::Relaxed);
+    if exchange.worker.draining() && !handed_over {
         return Err(Fault::Draining);
     }
     let status = exchange.worker.keys.status();

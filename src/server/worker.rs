@@ -253,6 +253,8 @@ async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Ser
         }
     }
     drop(listeners);
+    // An accept that came through before its listener stopped has yet to be heard of; its caller counts from then on.
+    net::sleep(DRAIN_LOOK).await;
     let worker = serving.borrow().worker.clone();
     let started = Instant::now();
     let mut cut = None;
