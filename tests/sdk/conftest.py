@@ -17,7 +17,7 @@ PROGRAM = os.environ.get("MEMORYROUTER", str(Path(__file__).parents[2] / "target
 class Router:
     """The running program, its memory key and its provider."""
 
-    def __init__(self, directory, memory=False):
+    def __init__(self, directory, memory=False, more=""):
         self.directory = directory
         self.provider = Provider()
         self.command("init")
@@ -25,7 +25,7 @@ class Router:
         lines = [f'[providers.{name}]\nbase_url = "{self.provider.url}{path}"' for name, path in names.items()]
         settings = '[server]\nlisten = ["127.0.0.1:0"]\n[admin]\nlisten = "127.0.0.1:0"\n'
         # What the provider is told is to be what the test said, but where memory itself is tested.
-        settings += f"[memory]\nenabled = {str(memory).lower()}\n"
+        settings += f"[memory]\nenabled = {str(memory).lower()}\n{more}"
         (directory / "memoryrouter.toml").write_text(settings + "\n".join(lines))
         for name in names:
             self.command("providers", "set", name, text=f"stored-{name}-key")
