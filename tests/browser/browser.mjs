@@ -15,7 +15,7 @@ export function launch() {
 export async function openPage(browser, router, { width = 1440, height = 900, colorScheme = "light", expected = [] } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme, reducedMotion: "reduce", acceptDownloads: true });
   const page = await context.newPage();
-  page.setDefaultTimeout(10_000);
+  page.setDefaultTimeout(20_000);
   const wrong = [];
   page.on("console", (message) => {
     const text = `${message.text()} ${message.location().url}`;
@@ -50,7 +50,7 @@ export async function visit(page, title) {
 }
 
 /** Asks again until it holds. */
-export async function eventually(what, ask, milliseconds = 8000) {
+export async function eventually(what, ask, milliseconds = 20_000) {
   const end = Date.now() + milliseconds;
   for (;;) {
     const got = await ask();

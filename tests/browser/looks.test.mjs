@@ -73,7 +73,7 @@ async function look(page, name) {
   assert.deepEqual(serious, [], name);
 }
 
-const quiet = (page) => page.locator(".loading").waitFor({ state: "detached" });
+const quiet = (page) => page.waitForFunction(() => !document.querySelector(".loading"));
 
 for (const [width, height] of SIZES) {
   for (const colorScheme of ["light", "dark"]) {
