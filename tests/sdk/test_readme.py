@@ -47,7 +47,9 @@ def test_every_command_is_known():
         "scripts/test",
         "/v1/memory/export",
         "memoryrouter keys create --name my-app",
+        "memoryrouter usage --since",
         "scripts/replace-snapshot",
+        "/admin/v1/overview",
     ]
     assert len(BLOCKS) == len(expected)
     for block, line in zip(BLOCKS, expected):
@@ -83,6 +85,10 @@ def test_the_commands_work_as_they_stand(clone):
         commands = run(commands_of("memoryrouter keys create --name my-app"))
         assert commands.returncode == 0, commands
         assert "my-app" in commands.stdout and "openai" in commands.stdout
+        used = run(commands_of("memoryrouter usage --since"))
+        assert used.returncode == 0 and "echo" in used.stdout, used
+        overview = run(commands_of("/admin/v1/overview"))
+        assert overview.returncode == 0 and "version" in json.loads(overview.stdout), overview
         moved = run(commands_of("scripts/replace-snapshot"))
         assert moved.returncode == 0, moved
         assert '"status": "ready"' in moved.stdout
@@ -137,4 +143,4 @@ def test_the_configuration_table_names_real_keys():
     for key in keys:
         section, name = key.rsplit(".", 1)
         assert f"[{section.split('.')[0]}" in template, key
-        assert re.search(rf"^#? ?\[?(routing\.)?{name}\b", template, re.MULTILINE), key
+        assert re.search(rf"^#? ?\[?(routing\.|memory\.)?{name}\b", template, re.MULTILINE), key
