@@ -411,12 +411,12 @@ impl Core {
         hot.map(|slot| slot.key().clone()).collect()
     }
 
-    /// All vaults in RAM.
-    pub(super) fn all_hot(&self) -> Vec<Arc<Hot>> {
-        let hot = self.vaults.iter().filter_map(|slot| match slot.value() {
+    /// All vaults in RAM, one after the other: whoever goes through them keeps none but the one in hand from leaving.
+    pub(super) fn all_hot(&self) -> impl Iterator<Item = Arc<Hot>> {
+        let by_id = |id: Arc<str>| match self.vaults.get(&*id)?.value() {
             Slot::Hot(hot) => Some(hot.clone()),
             Slot::Coming(_) => None,
-        });
-        hot.collect()
+        };
+        self.hot_ids().into_iter().filter_map(by_id)
     }
 }
