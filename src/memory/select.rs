@@ -18,8 +18,8 @@ use repeats::Terms;
 use said::{Said, is_small_talk};
 
 /// Hits looked at for each place, and at least.
-const HITS_PER_PLACE: usize = 3;
-const HITS_MIN: usize = 64;
+const HITS_PER_PLACE: usize = 2;
+const HITS_MIN: usize = 32;
 /// Of the best one's score; what has less, and too little of the query's own words, is only next to what matches.
 const SCORE_SHARE_MIN: f32 = 0.2;
 /// Of the best one's match, where vectors tell as well.
@@ -154,11 +154,12 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
         if self.taken.len() >= places || tokens > tokens_max || is_taken() {
             return;
         }
-        let terms = Terms::of(self.index, hit.row);
+        let index = self.index;
+        let terms = Terms::of(index, hit.row);
         let repeated = self
             .taken
             .iter_mut()
-            .find(|taken| taken.terms.repeats(&terms));
+            .find(|taken| taken.terms.repeats(&terms, index));
         match repeated {
             None => {
                 if let Some(text) = text_of(hit.seq).filter(|text| !self.is_present(text.as_ref()))
