@@ -5,7 +5,7 @@
 //! Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets its turns.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -57,12 +57,29 @@ impl Recollection {
 }
 
 /// Names a turn. Vault and session are compared whole: nothing but a turn of the same vault is ever found.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct TurnKey {
     vault: String,
     session: Option<String>,
     text: u64,
     index: u32,
+    /// Of the shard when the turn was named: what is recalled before something is forgotten is not kept after it.
+    forgotten: u64,
+}
+
+impl PartialEq for TurnKey {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.vault, &self.session, self.text, self.index)
+            == (&other.vault, &other.session, other.text, other.index)
+    }
+}
+
+impl Eq for TurnKey {}
+
+impl Hash for TurnKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.vault, &self.session, self.text, self.index).hash(state);
+    }
 }
 
 struct Entry {
@@ -74,6 +91,8 @@ struct Entry {
 struct Shard {
     turns: HashMap<TurnKey, Entry>,
     bytes: usize,
+    /// How often something was forgotten.
+    forgotten: u64,
 }
 
 /// The turns.
@@ -99,6 +118,7 @@ impl Turns {
             session: session.map(str::to_owned),
             text: self.hasher.hash_one(text),
             index,
+            forgotten: self.shard(vault).forgotten,
         }
     }
 
@@ -117,6 +137,9 @@ impl Turns {
     pub fn put(&self, key: TurnKey, recollection: Recollection, now: Instant) -> Arc<Recollection> {
         let recollection = Arc::new(recollection);
         let mut shard = self.shard(&key.vault);
+        if shard.forgotten != key.forgotten {
+            return recollection;
+        }
         shard.bytes += recollection.bytes();
         let entry = Entry {
             recollection: recollection.clone(),
@@ -133,7 +156,9 @@ impl Turns {
 
     /// Nothing of what was recalled from this vault is used again.
     pub fn forget(&self, vault: &str) {
-        self.shard(vault).retain(|key, _| key.vault != vault);
+        let mut shard = self.shard(vault);
+        shard.forgotten += 1;
+        shard.retain(|key, _| key.vault != vault);
     }
 
     fn shard(&self, vault: &str) -> MutexGuard<'_, Shard> {
@@ -213,6 +238,12 @@ mod tests {
         turns.put(mine.clone(), recollection("fact"), now);
         turns.forget("v");
         assert!(turns.get(&mine, now).is_none());
+        // What was asked for before that, and came back after it, is not kept.
+        turns.put(mine.clone(), recollection("fact"), now);
+        assert!(turns.get(&mine, now).is_none());
+        let again = turns.key("v", None, "a", 0);
+        turns.put(again.clone(), recollection("fact"), now);
+        assert!(turns.get(&mine, now).is_some());
         assert!(turns.get(&other, now).is_some());
     }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::support::dialogue::{self, WAYS, Way};
-use crate::support::{Provider, Router, Setup, Then, contains, eventually};
+use crate::support::{Gate, Provider, Router, Setup, Then, contains, eventually};
 
 /// Answers each request with the number of its last message and nothing that could be looked for.
 fn listening() -> Provider {
@@ -474,6 +474,60 @@ fn neither_errors_nor_halves_are_remembered() {
             ("assistant".into(), "The good answer.".to_owned())
         ]
     );
+}
+
+#[test]
+fn a_caller_that_leaves_has_said_what_it_said() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |request, wire| {
+        if request.text().contains("short") {
+            return dialogue::answer(request, wire, "Yes.");
+        }
+        wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        let event = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"half\"}}]}\n\n";
+        wire.send(format!("{:x}\r\n{event}\r\n", event.len()));
+        waits.pass();
+        Then::Close
+    });
+    let router = Router::start(&provider);
+    let body = Way::Chat.body(&[Way::Chat.user("My boat is blue.", false)], true, "");
+    let mut caller = router.connect();
+    caller.send(router.request(Way::Chat.path(true), &[], body));
+    caller.head().unwrap();
+    caller.bytes(20);
+    caller.reset();
+    let kept = holds(&router, 1);
+    gate.open();
+    assert_eq!(kept, [("user".to_owned(), "My boat is blue.".to_owned())]);
+}
+
+#[test]
+fn what_is_deleted_is_gone_from_a_loop_that_runs() {
+    let provider = listening();
+    let router = Router::start(&provider);
+    let way = Way::Messages;
+    router.post(
+        way.path(false),
+        way.body(&[way.user("My safe opens with 7421.", false)], false, ""),
+    );
+    holds(&router, 2);
+    let mut messages = vec![way.user("How does my safe open?", false)];
+    let ask = |messages: &[Value]| {
+        router.post_with(
+            way.path(false),
+            &[("X-Memory-Mode", "read")],
+            way.body(messages, false, ""),
+        )
+    };
+    assert!(count(&ask(&messages)) >= 1);
+    messages.extend(way.step(1, "looking"));
+    assert!(count(&ask(&messages)) >= 1);
+    let bearer = router.bearer();
+    let deleted = router.ask("DELETE", "/v1/memory", &[("Authorization", &bearer)]);
+    assert_eq!(deleted.json()["deleted"], 2);
+    assert_eq!(count(&ask(&messages)), 0);
+    assert!(!contains(&provider.last().body, b"7421"));
 }
 
 #[test]
