@@ -19,7 +19,7 @@ use said::{Said, is_small_talk};
 
 /// Hits looked at for each place, and at least.
 const HITS_PER_PLACE: usize = 2;
-const HITS_MIN: usize = 32;
+const HITS_MIN: usize = 64;
 /// Of the best one's score; what has less, and too little of the query's own words, is only next to what matches.
 const SCORE_SHARE_MIN: f32 = 0.2;
 /// Of the best one's match, where vectors tell as well.
