@@ -351,9 +351,11 @@ impl Core {
 
     /// Counts a vault's RAM anew, and sees to it that all of them stay within the budget.
     pub(super) fn recount(&self, hot: &Hot, bytes: usize) {
-        let (before, now) = hot.count(bytes);
+        let Some(before) = hot.count(bytes) else {
+            return;
+        };
         let total = &self.counters.hot_bytes;
-        total.fetch_add(now, Ordering::Relaxed);
+        total.fetch_add(bytes, Ordering::Relaxed);
         let all = total.fetch_sub(before, Ordering::Relaxed) - before;
         if all > self.settings.hot_bytes && !self.evicting.swap(true, Ordering::Relaxed) {
             self.jobs.push(Job::Evict);
@@ -395,7 +397,7 @@ impl Core {
         let Some((_, Slot::Hot(hot))) = removed else {
             return false;
         };
-        let counted = hot.counted.swap(0, Ordering::Relaxed);
+        let counted = hot.leave();
         self.counters
             .hot_bytes
             .fetch_sub(counted, Ordering::Relaxed);

@@ -24,6 +24,8 @@ use super::words::{
 
 /// What an allocation costs beside its bytes, and a table per entry beside key and value.
 const OVERHEAD: usize = 16;
+/// No vault is as large: it counts no more.
+const LEFT: usize = usize::MAX;
 
 /// A memory ready to be added: analysed, encoded, and hashed for the look-up of its twin.
 pub(super) struct Ready {
@@ -67,7 +69,7 @@ pub(super) struct Hot {
     /// The ticket of its last change.
     pub(super) ticket: AtomicU64,
     /// RAM that it counts as in the budget.
-    pub(super) counted: AtomicUsize,
+    counted: AtomicUsize,
 }
 
 impl Hot {
@@ -89,9 +91,16 @@ impl Hot {
         self.vault.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts it anew; returns what it was counted as before, and is now.
-    pub(super) fn count(&self, bytes: usize) -> (usize, usize) {
-        (self.counted.swap(bytes, Ordering::Relaxed), bytes)
+    /// Counts it anew; returns what it was counted as before. None once it has left.
+    pub(super) fn count(&self, bytes: usize) -> Option<usize> {
+        let still_here = |counted| (counted != LEFT).then_some(bytes);
+        let order = Ordering::Relaxed;
+        self.counted.fetch_update(order, order, still_here).ok()
+    }
+
+    /// It leaves, and counts no more; returns what it was counted as.
+    pub(super) fn leave(&self) -> usize {
+        self.counted.swap(LEFT, Ordering::Relaxed)
     }
 }
 

@@ -454,7 +454,13 @@ fn a_vault_without_a_key_is_forgotten() {
     let store = open(dir.path());
     add(&store, &vault(1), &["one"]);
     add(&store, &vault(2), &["two"]);
+    let in_hand = wait(store.hot(&vault(1))).unwrap();
     assert_eq!(store.forget_vaults(&|id| id == "vault-2"), Ok(1));
+    // Who still has it in hand counts it no more.
+    let counted = store.status().hot_bytes;
+    store.core().recount(&in_hand, 1 << 20);
+    assert_eq!(store.status().hot_bytes, counted);
+    drop(in_hand);
     assert!(texts(&store, &vault(1)).is_empty());
     assert_eq!(texts(&store, &vault(2)), ["two"]);
     wait(store.compact()).unwrap();
