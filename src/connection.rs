@@ -1,8 +1,8 @@
 //! A caller's connection: exchange after exchange until one side has had enough.
 //!
 //! `server` spawns one per accepted connection. Between exchanges it holds no buffer but a small read in flight; the
-//! future of an exchange is boxed and lives only as long as the exchange. A head that does not come in time ends the
-//! connection without an answer, by its deadline.
+//! futures of an exchange and of an end are boxed, so that one that waits stays small. A head that does not come in
+//! time ends the connection without an answer, by its deadline.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -15,15 +15,15 @@ use crate::worker::Worker;
 
 /// Room for a head and a short body.
 const READ_BYTES: usize = 8 * 1024;
-/// Room for the read that waits for the next request.
-const IDLE_READ_BYTES: usize = 256;
+/// A caller whose requests follow each other faster than this is busy: its next request gets room for all of it.
+const BRISK_PAUSE: Duration = Duration::from_secs(1);
 /// How much of a refused request's rest is read before the connection is closed under it, and for how long: enough
 /// that an ordinary caller gets to read its answer instead of a reset (RFC 9112 section 9.6).
 const LINGER_BYTES_MAX: usize = 256 * 1024;
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Serves a connection to its end. `peer` is where it comes from, if that is an address.
-pub async fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) {
+pub fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) -> impl Future<Output = ()> {
     let (reader, writer, hangup) = stream.split();
     let deadline = worker.deadlines.register(Side::Downstream, hangup);
     let mut caller = Caller {
@@ -32,21 +32,26 @@ pub async fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) {
         deadline,
         peer,
     };
-    // A new caller's request is on its way: it is waited for, even by a router that goes down.
-    let mut wait = Wait::First;
-    loop {
-        let head = match next_head(&mut caller, &worker, wait).await {
-            Some(Ok(head)) => head,
-            Some(Err(error)) => {
-                exchange::refuse_head(&mut caller, &worker, error).await;
-                return linger(caller).await;
+    // Not an `async fn`: its future would keep room for the stream beside the caller that was made of it.
+    async move {
+        // A new caller's request is on its way: it is waited for, even by a router that goes down.
+        let mut wait = Wait::First;
+        let end = loop {
+            let head = match next_head(&mut caller, &worker, wait).await {
+                Some(Ok(head)) => head,
+                Some(Err(error)) => {
+                    Box::pin(exchange::refuse_head(&mut caller, &worker, error)).await;
+                    break Next::Linger;
+                }
+                None => break Next::Close,
+            };
+            match Box::pin(exchange::run(&mut caller, head, &worker)).await {
+                Next::Exchange => wait = Wait::Next,
+                end => break end,
             }
-            None => return,
         };
-        match Box::pin(exchange::run(&mut caller, head, &worker)).await {
-            Next::Exchange => wait = Wait::Next,
-            Next::Linger => return linger(caller).await,
-            Next::Close => return,
+        if end == Next::Linger {
+            Box::pin(linger(&mut caller)).await;
         }
     }
 }
@@ -64,22 +69,29 @@ async fn next_head(
     worker: &Worker,
     wait: Wait,
 ) -> Option<Result<Head<RequestLine>, HeadError>> {
-    let limits = worker.head_limits();
-    let timeouts = &worker.config.timeouts;
-    let idle_timeout = match wait {
-        Wait::First => timeouts.head,
-        Wait::Next => timeouts.keepalive,
-    };
     let mut scanned = 0;
     let mut begun = false;
-    caller.deadline.arm(Instant::now(), idle_timeout);
+    let waits_since = Instant::now();
+    caller.deadline.arm(
+        waits_since,
+        match wait {
+            Wait::First => worker.config.timeouts.head,
+            Wait::Next => worker.config.timeouts.keepalive,
+        },
+    );
     loop {
         if !caller.reader.bytes().is_empty() {
+            let limits = worker.head_limits();
             match head::request(caller.reader.bytes(), &mut scanned, &limits).transpose() {
-                Some(done) => return Some(done),
+                Some(done) => {
+                    let brisk = wait == Wait::Next && waits_since.elapsed() < BRISK_PAUSE;
+                    caller.reader.set_brisk(brisk);
+                    return Some(done);
+                }
                 None if !begun => {
                     begun = true;
-                    caller.deadline.arm(Instant::now(), timeouts.head);
+                    let timeout = worker.config.timeouts.head;
+                    caller.deadline.arm(Instant::now(), timeout);
                 }
                 None => {}
             }
@@ -92,8 +104,8 @@ async fn next_head(
         let fill = if begun {
             caller.reader.fill(READ_BYTES).await
         } else {
-            caller.reader.arm(IDLE_READ_BYTES);
-            caller.reader.fill(IDLE_READ_BYTES).await
+            caller.reader.arm_next();
+            caller.reader.fill(READ_BYTES).await
         };
         caller.deadline.set_idle(false);
         if !matches!(fill, Fill::Bytes(_)) {
@@ -103,7 +115,7 @@ async fn next_head(
 }
 
 /// Closes so that the caller can still read its answer: our end first, then a bounded read of what is under way.
-async fn linger(mut caller: Caller) {
+async fn linger(caller: &mut Caller) {
     caller.deadline.arm(Instant::now(), LINGER_TIMEOUT);
     caller.writer.finish().await;
     let mut read_bytes = 0;

@@ -3,6 +3,8 @@
 //! The modules are declared in the order in which a request meets them: reading them so is walking one request. A
 //! module imports only from those that stand lower in the layers that `tests/tidy.rs` holds.
 
+#![forbid(unsafe_code)]
+
 // A connection comes in.
 pub mod server;
 

@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::config::{self, Config, Provider, ProviderId};
 use crate::net::{TlsConnector, TlsFileError, ca_file_roots, system_roots};
@@ -80,6 +81,7 @@ pub struct Base {
 pub struct Plan {
     /// Model to provider.
     pub table: Table,
+    names: Vec<Arc<str>>,
     azure: Vec<Option<Azure>>,
     origins: Rc<[Origin]>,
     bases: Vec<Bases>,
@@ -122,10 +124,20 @@ impl Plan {
             .collect();
         Self {
             table: config.routing.table(&config.providers),
+            names: config
+                .providers
+                .iter()
+                .map(|(_, provider)| provider.name.as_str().into())
+                .collect(),
             azure,
             origins: origins.into(),
             bases,
         }
+    }
+
+    /// A provider's name, to be kept.
+    pub fn name(&self, provider: ProviderId) -> Arc<str> {
+        self.names[provider.0].clone()
     }
 
     /// What Azure's addresses hold besides the base.

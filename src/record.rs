@@ -5,6 +5,8 @@
 //! targets, no credentials.
 
 use std::cell::Cell;
+use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -38,11 +40,44 @@ fn sampled() -> bool {
     turn
 }
 
+/// An exchange's id: 24 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; 24]);
+
+impl RequestId {
+    /// From what is drawn once per core, and a count.
+    pub fn new(prefix: u64, count: u32) -> Self {
+        let number = u128::from(prefix) << 32 | u128::from(count);
+        let mut digits = [0; 24];
+        for (at, digit) in digits.iter_mut().rev().enumerate() {
+            *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize & 15];
+        }
+        Self(digits)
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// One exchange.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// Our id, also in the answer.
-    pub request_id: String,
+    pub request_id: RequestId,
     /// The method, `?` for one that the router does not know.
     pub method: &'static str,
     /// The endpoint's template, or what stands for it; never the caller's own path.
@@ -50,9 +85,9 @@ pub struct Record {
     /// The memory key's id.
     pub key_id: Option<String>,
     /// The provider that answered, or was to.
-    pub provider: Option<String>,
+    pub provider: Option<Arc<str>>,
     /// The model as it went upstream.
-    pub model: Option<String>,
+    pub model: Option<Arc<str>>,
     /// The status that the caller got.
     pub status: Option<u16>,
     /// The provider's id of its answer.
@@ -118,7 +153,7 @@ impl Ended {
 
 impl Record {
     /// An exchange that begins now.
-    pub fn new(request_id: String, method: &'static str, started: Instant) -> Self {
+    pub fn new(request_id: RequestId, method: &'static str, started: Instant) -> Self {
         Self {
             request_id,
             method,
@@ -214,12 +249,12 @@ impl Record {
         let millis = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             target: TARGET,
-            id = self.request_id,
+            id = self.request_id.as_str(),
             method = self.method,
             route = self.route,
             key = self.key_id,
-            provider = self.provider,
-            model = self.model,
+            provider = self.provider.as_deref(),
+            model = self.model.as_deref(),
             status = self.status,
             provider_id = self.provider_request_id,
             request_bytes = self.request_bytes,

@@ -4,7 +4,6 @@
 //! except the key snapshot (read through arc-swap) and the counters in `Shared`.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -20,6 +19,7 @@ use crate::memory::MemoryStore;
 use crate::metrics::{CoreMetrics, Metrics};
 use crate::net::Deadlines;
 use crate::plan::Plan;
+use crate::record::RequestId;
 use crate::secret::Secret;
 use crate::upstream::Upstreams;
 use crate::usage::Recorder;
@@ -174,7 +174,7 @@ impl Worker {
     }
 
     /// A new exchange's id.
-    pub fn next_request_id(&self) -> String {
+    pub fn next_request_id(&self) -> RequestId {
         self.ids.next()
     }
 
@@ -210,6 +210,7 @@ impl Worker {
         while !self.retired.get() {
             crate::net::sleep(SWEEP_INTERVAL).await;
             self.upstreams.sweep(std::time::Instant::now());
+            crate::net::trim();
             let idle = self.upstreams.idle_count();
             self.metrics.idle_upstream.store(idle, Ordering::Relaxed);
         }
@@ -248,14 +249,10 @@ impl RequestIds {
         }
     }
 
-    /// 24 hexadecimal digits.
-    fn next(&self) -> String {
+    fn next(&self) -> RequestId {
         let count = self.count.get();
         self.count.set(count.wrapping_add(1));
-        let mut id = String::with_capacity(24);
-        // Writing to a string cannot fail.
-        let _ = write!(id, "{:016x}{count:08x}", self.prefix);
-        id
+        RequestId::new(self.prefix, count)
     }
 }
 
@@ -266,7 +263,7 @@ mod tests {
     #[test]
     fn ids_differ_and_have_one_length() {
         let ids = RequestIds::new(7);
-        assert_eq!(ids.next(), "000000000000000700000000");
-        assert_eq!(ids.next(), "000000000000000700000001");
+        assert_eq!(ids.next().as_str(), "000000000000000700000000");
+        assert_eq!(ids.next().as_str(), "000000000000000700000001");
     }
 }

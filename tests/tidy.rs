@@ -32,7 +32,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("record", "error provider relay usage"),
     ("plan", "config net provider upstream"),
     ("metrics", "error record"),
-    ("worker", "config http keys limits memory metrics net plan secret upstream usage"),
+    ("worker", "config http keys limits memory metrics net plan record secret upstream usage"),
     ("exchange", "audit auth clock config error http keys memory metrics net plan provider record relay respond route secret upstream usage worker"),
     ("connection", "exchange http net worker"),
     ("server", "config connection error exchange keys memory metrics net plan secret upstream usage worker"),

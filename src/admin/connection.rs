@@ -328,7 +328,10 @@ fn guarded(head: &[u8]) -> Vec<u8> {
 
 /// For the module that accepts.
 pub(super) async fn serve(connection: Connection, desk: Rc<Desk>) {
-    if net::isolate(connection.serve(desk)).await.is_err() {
+    if net::isolate(Box::pin(connection.serve(desk)))
+        .await
+        .is_err()
+    {
         tracing::error!("the admin port lost a connection to a bug");
     }
 }

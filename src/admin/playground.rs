@@ -114,7 +114,7 @@ async fn ask(
     let worker = desk.worker();
     worker.let_in(Secret::new(token.as_bytes()), record);
     net::spawn(async move {
-        if net::isolate(connection::serve(theirs, None, worker))
+        if net::isolate(Box::pin(connection::serve(theirs, None, worker)))
             .await
             .is_err()
         {

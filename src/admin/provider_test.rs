@@ -16,7 +16,7 @@ use crate::net;
 use crate::provider::upstream_form::credential_form;
 use crate::provider::{Dialect, Kind};
 use crate::secret::Secret;
-use crate::upstream::{self, ANSWER_HEAD_LIMITS, DialError, Failure, Outgoing, Part, Sent, Watch};
+use crate::upstream::{self, ANSWER_HEAD_LIMITS, DialError, Failure, Outgoing, Sent, Watch};
 use crate::worker::Worker;
 
 /// A list of models takes no longer, and a person waits.
@@ -113,8 +113,8 @@ async fn ask(worker: &Worker, place: ProviderId, key: &Secret) -> Result<u16, Fa
     let (mut nobody, _writer, _) = near.split();
     let mut watch = Watch::new(&mut nobody);
     let outgoing = Outgoing {
-        body: Vec::new(),
-        parts: vec![Part::Own(message)],
+        start: message,
+        ..Outgoing::default()
     };
     let limits = &ANSWER_HEAD_LIMITS;
     match upstream::send(connection, outgoing, ANSWER_TIMEOUT, limits, &mut watch).await {

@@ -72,7 +72,7 @@ async fn serve(listener: net::Listener) {
                 let deadlines = deadlines.clone();
                 net::spawn(async move {
                     let connection = Connection::new(accepted.stream, &deadlines);
-                    if net::isolate(connection.serve()).await.is_err() {
+                    if net::isolate(Box::pin(connection.serve())).await.is_err() {
                         tracing::error!("the demo provider lost a connection to a bug");
                     }
                 });

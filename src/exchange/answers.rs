@@ -8,6 +8,7 @@ use super::{Caller, Exchange, Next};
 use crate::config::ErrorFormat;
 use crate::error::Fault;
 use crate::http::{Method, Name, encode};
+use crate::net;
 use crate::provider::Dialect;
 use crate::provider::answer::Observed;
 use crate::record::Ended;
@@ -22,7 +23,7 @@ impl Exchange<'_> {
     /// What an answer of the router's own is made in.
     pub(super) fn context(&self) -> Context<'_> {
         Context {
-            request_id: &self.record.request_id,
+            request_id: self.record.request_id.as_str(),
             dialect: self.dialect,
             dialect_errors: self.worker.config.errors.format == ErrorFormat::Dialect,
             close: self.next() != Next::Exchange,
@@ -48,7 +49,8 @@ impl Exchange<'_> {
             .first(Name::XRequestId, bytes)
             .or_else(|| head.first(Name::RequestId, bytes));
         self.record.provider_request_id = id.map(|id| String::from_utf8_lossy(id).into_owned());
-        let mut out = Vec::with_capacity(head.end + 512);
+        // The start of the body comes behind it.
+        let mut out = net::buffer(bytes.len() + 512);
         encode::downstream_response(
             &mut out,
             head,

@@ -10,7 +10,7 @@ use std::time::Instant;
 use super::body::Request;
 use super::order::{Order, Route};
 use super::{Exchange, Stop, Tenant, is_event_stream};
-use crate::config::ProviderId;
+use crate::config::{Config, ProviderId};
 use crate::error::{Fault, Wait};
 use crate::http::{Framing, Name};
 use crate::metrics;
@@ -54,24 +54,24 @@ pub(super) async fn answer(
     watch: &mut Watch<'_>,
     exchange: &mut Exchange<'_>,
 ) -> Result<Attempt, Stop> {
-    let candidates = candidates(order, tenant, exchange)?;
-    let attempts_max = exchange.worker.config.routing.attempts as usize;
+    let worker = exchange.worker;
+    let candidates = candidates(order, tenant, &worker.config)?;
+    let attempts_max = worker.config.routing.attempts as usize;
     let mut held: Option<(Attempt, ProviderId)> = None;
     let mut fault = None;
     let mut spent: Option<ProviderId> = None;
     let mut tried_one = false;
-    let mut left = candidates.iter().take(attempts_max).peekable();
+    let mut left = candidates.take(attempts_max).peekable();
     while let Some(candidate) = left.next() {
         let provider = candidate.route.provider;
         if spent == Some(provider) {
             continue;
         }
-        exchange.record.provider =
-            Some(exchange.worker.config.providers.get(provider).name.clone());
+        exchange.record.provider = Some(exchange.worker.plan.name(provider));
         if std::mem::replace(&mut tried_one, true) {
             metrics::add(&exchange.worker.metrics.fallbacks);
         }
-        let tried = try_candidate(candidate, order, &mut request, watch, exchange).await?;
+        let tried = try_candidate(&candidate, order, &mut request, watch, exchange).await?;
         match tried {
             Tried::Answered(attempt) => {
                 let last = left.peek().is_none() || !curable(attempt.answer.head.line.status);
@@ -98,51 +98,51 @@ pub(super) async fn answer(
         }
     }
     if let Some((attempt, provider)) = held {
-        exchange.record.provider =
-            Some(exchange.worker.config.providers.get(provider).name.clone());
+        exchange.record.provider = Some(exchange.worker.plan.name(provider));
         return Ok(attempt);
     }
-    Err(fault
-        .unwrap_or_else(|| Fault::Unreachable(exchange.record.provider.clone().unwrap_or_default()))
-        .into())
+    let unreachable = || {
+        let provider = exchange.record.provider.as_deref();
+        Fault::Unreachable(provider.unwrap_or_default().to_owned())
+    };
+    Err(fault.unwrap_or_else(unreachable).into())
 }
 
-/// The order's routes with each key that can pay them. A key passed through pays the named provider only.
+/// The order's routes with each key that can pay them, looked up as they are needed. A key passed through pays the
+/// named provider only.
 fn candidates<'a>(
     order: &'a Order,
     tenant: &'a Tenant,
-    exchange: &Exchange<'_>,
-) -> Result<Vec<Candidate<'a>>, Fault> {
-    let config = &exchange.worker.config;
-    let mut candidates = Vec::new();
-    for (index, route) in order.routes.iter().enumerate() {
-        let provider = config.providers.get(route.provider);
-        if provider.kind == crate::provider::Kind::Keyless {
-            candidates.push(Candidate { route, key: None });
-            continue;
-        }
-        if let Some(key) = &tenant.provider_key {
-            candidates.push(Candidate {
-                route,
-                key: Some(key),
-            });
-            break;
-        }
-        match tenant
-            .snapshot
-            .provider_keys(&tenant.key.account, &provider.name)
-        {
-            Some(keys) => {
-                candidates.extend(keys.in_turn().map(|key| Candidate {
-                    route,
-                    key: Some(&key.secret),
-                }));
-            }
-            None if index == 0 => return Err(Fault::NoProviderKey(provider.name.clone())),
-            None => {}
-        }
+    config: &'a Config,
+) -> Result<impl Iterator<Item = Candidate<'a>>, Fault> {
+    let keyless =
+        |route: &Route| config.providers.get(route.provider).kind == crate::provider::Kind::Keyless;
+    let stored = |route: &Route| {
+        let provider = &config.providers.get(route.provider).name;
+        let snapshot = &tenant.snapshot;
+        snapshot.provider_keys(&tenant.key.account, provider)
+    };
+    let passed = tenant.provider_key.as_ref();
+    let first = &order.routes.first;
+    if !keyless(first) && passed.is_none() && stored(first).is_none() {
+        let provider = config.providers.get(first.provider).name.clone();
+        return Err(Fault::NoProviderKey(provider));
     }
-    Ok(candidates)
+    let payable = match passed.and(order.routes.iter().position(|route| !keyless(route))) {
+        Some(paid) => paid + 1,
+        None => usize::MAX,
+    };
+    let of = move |route: &'a Route| {
+        let (alone, keys) = match (keyless(route), passed) {
+            (true, _) => (Some(None), None),
+            (false, Some(key)) => (Some(Some(key)), None),
+            (false, None) => (None, stored(route)),
+        };
+        let keys = keys.into_iter().flat_map(|keys| keys.in_turn());
+        let keys = alone.into_iter().chain(keys.map(|key| Some(&key.secret)));
+        keys.map(move |key| Candidate { route, key })
+    };
+    Ok(order.routes.iter().take(payable).flat_map(of))
 }
 
 async fn try_candidate(
@@ -153,36 +153,23 @@ async fn try_candidate(
     exchange: &mut Exchange<'_>,
 ) -> Result<Tried, Stop> {
     let worker = exchange.worker;
-    let name = || {
-        worker
-            .config
-            .providers
-            .get(candidate.route.provider)
-            .name
-            .clone()
-    };
-    let mut fault = Fault::ProviderNotConfigured(name());
+    let provider = &worker.config.providers.get(candidate.route.provider).name;
+    let mut fault = None;
     for base in worker.plan.bases_in_turn(candidate.route.provider) {
         let connection = match checkout(base.origin, false, watch, exchange).await? {
             Ok(connection) => connection,
             Err(DialError::Unreachable) => {
-                fault = Fault::Unreachable(name());
+                fault = Some(Fault::Unreachable(provider.clone()));
                 continue;
             }
             Err(DialError::TimedOut) => {
-                fault = Fault::TimedOut(name(), Wait::Connect);
+                fault = Some(Fault::TimedOut(provider.clone(), Wait::Connect));
                 continue;
             }
         };
         let outgoing = order.outgoing(candidate.route, candidate.key, base, request, worker)?;
         let mut tried = send(
-            connection,
-            outgoing,
-            base,
-            request,
-            &name(),
-            watch,
-            exchange,
+            connection, outgoing, base, request, provider, watch, exchange,
         )
         .await?;
         if let Tried::Answered(attempt) = &mut tried {
@@ -196,7 +183,8 @@ async fn try_candidate(
         }
         return Ok(tried);
     }
-    Ok(Tried::NotReached(fault))
+    let none = || Fault::ProviderNotConfigured(provider.clone());
+    Ok(Tried::NotReached(fault.unwrap_or_else(none)))
 }
 
 async fn checkout(

@@ -137,6 +137,9 @@ async fn receive_length(
     worker: &Worker,
 ) -> Result<Request, Stop> {
     let end = head.end + length;
+    if length > READ_BYTES {
+        caller.reader.make_room(end);
+    }
     while caller.reader.bytes().len() < end {
         let missing = end - caller.reader.bytes().len();
         let spare = missing.clamp(

@@ -221,8 +221,8 @@ impl<'w> Exchange<'w> {
         )
         .await;
         if !outcome.begun {
-            let provider = self.record.provider.clone().unwrap_or_default();
-            return Err(Fault::Unreachable(provider).into());
+            let provider = self.record.provider.as_deref().unwrap_or_default();
+            return Err(Fault::Unreachable(provider.to_owned()).into());
         }
         self.record.response_bytes = outcome.body_bytes;
         self.record.ended = Ended::Relayed(outcome.end);

@@ -4,6 +4,7 @@
 //! `attempts` asks. The caller's bytes are never re-written: the message is the caller's buffer with splices over it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::Tenant;
 use super::body::Request;
@@ -13,6 +14,7 @@ use crate::error::Fault;
 use crate::http::Name;
 use crate::http::encode::{self, CredentialLine, UpstreamHead, contains_memory_key};
 use crate::keys::model_allowed;
+use crate::net;
 use crate::plan::Base;
 use crate::provider::body::{self, BodyError, RequestBody};
 use crate::provider::operation::{Operation, Task};
@@ -37,9 +39,9 @@ const ANTHROPIC_VERSION: (Name, &str, &str) =
 /// A request understood.
 pub(super) struct Order<'a> {
     /// The model as the caller wrote it; empty for a form that names none.
-    pub(super) model: String,
+    pub(super) model: Arc<str>,
     /// Who can serve it, best first.
-    pub(super) routes: Vec<Route>,
+    pub(super) routes: Routes,
     pub(super) operation: &'a Operation<'a>,
     pub(super) body: RequestBody,
     /// What it wants of memory.
@@ -52,12 +54,33 @@ pub(super) struct Order<'a> {
 }
 
 /// A provider that can serve the order.
+#[derive(Clone, Copy)]
 pub(super) struct Route {
     pub(super) provider: ProviderId,
-    /// What comes off the front of the model for it.
-    prefix: String,
-    /// The model as it is known there.
-    model: String,
+    /// How much comes off the front of the model for it.
+    prefix_len: usize,
+}
+
+impl Route {
+    /// The model's prefix, and the model as it is known there.
+    fn split<'m>(&self, model: &'m str) -> (&'m str, &'m str) {
+        model
+            .split_at_checked(self.prefix_len)
+            .unwrap_or(("", model))
+    }
+}
+
+/// The provider that the model means, then those to fall back to.
+pub(super) struct Routes {
+    pub(super) first: Route,
+    fallback: Vec<Route>,
+}
+
+impl Routes {
+    /// Best first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
+        std::iter::once(&self.first).chain(&self.fallback)
+    }
 }
 
 /// Reads the request.
@@ -92,10 +115,10 @@ pub(super) fn take<'a>(
         conversation = true;
         body = scan(request, operation, None, conversation)?;
     }
-    let model = match (&operation.model, &body.model) {
-        (Some(in_path), _) => in_path.name.clone().into_owned(),
-        (None, Some(model)) => model.decode(request.body()).into_owned(),
-        (None, None) if is_form => String::new(),
+    let model: Arc<str> = match (&operation.model, &body.model) {
+        (Some(in_path), _) => in_path.name.as_ref().into(),
+        (None, Some(model)) => model.decode(request.body()).as_ref().into(),
+        (None, None) if is_form => "".into(),
         (None, None) => return Err(Fault::MissingField("model")),
     };
     if model.len() > MODEL_BYTES_MAX {
@@ -106,7 +129,7 @@ pub(super) fn take<'a>(
         return Err(Fault::MissingField("messages"));
     }
     let routes = routes(&model, operation.dialect, tenant, worker)?;
-    check_repeats(&body, request.body(), &model, &routes[0], tenant, worker)?;
+    check_repeats(&body, request.body(), &model, &routes.first, tenant, worker)?;
     let query = request
         .head
         .query(&request.bytes)
@@ -152,7 +175,7 @@ fn routes(
     dialect: Dialect,
     tenant: &Tenant,
     worker: &Worker,
-) -> Result<Vec<Route>, Fault> {
+) -> Result<Routes, Fault> {
     let providers = &worker.config.providers;
     let table = &worker.plan.table;
     let misroute = |misroute| match misroute {
@@ -166,22 +189,20 @@ fn routes(
         let provider = table.without_model(openai).map_err(misroute)?;
         Route {
             provider: ProviderId(provider),
-            prefix: String::new(),
-            model: String::new(),
+            prefix_len: 0,
         }
     } else {
         let choice = table.choose(model, dialect).map_err(misroute)?;
         Route {
             provider: ProviderId(choice.provider),
-            prefix: choice.prefix.to_owned(),
-            model: choice.model_sent.to_owned(),
+            prefix_len: choice.prefix.len(),
         }
     };
     let allowed = |route: &Route| {
         model_allowed(
             &tenant.key,
             &providers.get(route.provider).name,
-            &route.model,
+            route.split(model).1,
         )
     };
     if !allowed(&first) {
@@ -190,26 +211,25 @@ fn routes(
             allowed: tenant.key.models.clone(),
         });
     }
-    let mut routes = vec![first];
+    let mut fallback = Vec::new();
     for provider in &worker.config.routing.fallback {
-        if *provider == routes[0].provider || !providers.get(*provider).speaks(dialect) {
+        if *provider == first.provider || !providers.get(*provider).speaks(dialect) {
             continue;
         }
         // An aggregator knows models by vendor and name, as the caller wrote them; a vendor by name alone.
-        let prefix = match *provider == worker.config.routing.default_provider {
-            true => String::new(),
-            false => routes[0].prefix.clone(),
+        let prefix_len = match *provider == worker.config.routing.default_provider {
+            true => 0,
+            false => first.prefix_len,
         };
         let route = Route {
             provider: *provider,
-            model: model[prefix.len()..].to_owned(),
-            prefix,
+            prefix_len,
         };
         if allowed(&route) {
-            routes.push(route);
+            fallback.push(route);
         }
     }
-    Ok(routes)
+    Ok(Routes { first, fallback })
 }
 
 /// A parser that takes the first of two models would act on the other one, so the key must allow each that is stated.
@@ -225,8 +245,8 @@ fn check_repeats(
     for repeat in &body.model_repeats {
         let stated = repeat.decode(bytes);
         let stated = stated.strip_prefix("models/").unwrap_or(&stated);
-        let name = match stated.split_at_checked(route.prefix.len()) {
-            Some((prefix, name)) if prefix.eq_ignore_ascii_case(&route.prefix) => name,
+        let name = match stated.split_at_checked(route.prefix_len) {
+            Some((prefix, name)) if prefix.eq_ignore_ascii_case(route.split(model).0) => name,
             _ => stated,
         };
         if stated != model && !model_allowed(&tenant.key, provider, name) {
@@ -256,10 +276,11 @@ impl Order<'_> {
         worker: &Worker,
     ) -> Result<Outgoing, Fault> {
         let provider = worker.config.providers.get(route.provider);
+        let (prefix, model_sent) = route.split(&self.model);
         // Edits of one pass over one body do not overlap; should they, the body is not what it seemed.
         let mut splices = self
             .body
-            .edits(request.body(), &route.prefix)
+            .edits(request.body(), prefix)
             .map_err(|_| Fault::InvalidJson)?;
         if let Some((range, question)) = &self.usage_question
             && self.asks_for_usage(route, worker)
@@ -280,8 +301,8 @@ impl Order<'_> {
         };
         let choice = Choice {
             provider: route.provider.0,
-            prefix: &route.prefix,
-            model_sent: &route.model,
+            prefix,
+            model_sent,
         };
         let target = address.target(self.operation, &choice, self.query.as_deref());
         if contains_memory_key(&percent_decode(&target)) {
@@ -313,7 +334,7 @@ impl Order<'_> {
             decoded: request.decoded,
         };
         let mut start =
-            Vec::with_capacity(request.head.end + 512 + with.body_bytes.min(ASSEMBLED_BYTES_MAX));
+            net::buffer(request.head.end + 512 + with.body_bytes.min(ASSEMBLED_BYTES_MAX));
         encode::upstream_request(&mut start, &request.head, &request.bytes, &with);
         Ok(assemble(start, &splices, request))
     }
@@ -334,11 +355,10 @@ fn assemble(mut start: Vec<u8>, splices: &Splices, request: &mut Request) -> Out
             Piece::Kept(range) => rest.push(Part::Body(offset + range.start..offset + range.end)),
         }
     }
-    let mut parts = vec![Part::Own(start)];
-    parts.append(&mut rest);
-    parts.retain(|part| !matches!(part, Part::Body(Range { start, end }) if start == end));
+    rest.retain(|part| !matches!(part, Part::Body(Range { start, end }) if start == end));
     Outgoing {
+        start,
+        rest,
         body: request.take_buffer(),
-        parts,
     }
 }

@@ -42,7 +42,7 @@ async fn refuse_unread(writer: &mut Writer, deadline: &Deadline, worker: &Worker
     );
     record.refused(fault);
     let context = Context {
-        request_id: &record.request_id,
+        request_id: record.request_id.as_str(),
         dialect: None,
         dialect_errors: false,
         close: true,

@@ -75,11 +75,9 @@ pub fn upstream_request(
         }
     }
     line(out, b"accept-encoding", b"identity");
-    line(
-        out,
-        b"content-length",
-        with.body_bytes.to_string().as_bytes(),
-    );
+    out.extend_from_slice(b"content-length: ");
+    decimal(out, with.body_bytes);
+    out.extend_from_slice(b"\r\n");
     out.extend_from_slice(b"\r\n");
 }
 
@@ -102,7 +100,7 @@ pub fn downstream_response(
     relayed: Relayed,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    out.extend_from_slice(head.line.status.to_string().as_bytes());
+    decimal(out, usize::from(head.line.status));
     out.push(b' ');
     out.extend_from_slice(&bytes[head.line.reason_at.clone()]);
     out.extend_from_slice(b"\r\n");
@@ -125,6 +123,23 @@ pub fn downstream_response(
     if matches!(relayed, Relayed::AsIs(Framing::Chunked) | Relayed::Chunked) {
         line(out, b"transfer-encoding", b"chunked");
     }
+}
+
+/// Appends a number in decimal digits.
+fn decimal(out: &mut Vec<u8>, number: usize) {
+    // As many as the largest number has.
+    let mut digits = [0; 20];
+    let mut at = digits.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&digits[at..]);
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::record::Ended;
+use crate::record::{Ended, RequestId};
 use crate::relay::End;
 
 fn record(provider: Option<&str>, status: u16) -> Record {
-    let mut record = Record::new("id".into(), "POST", Instant::now());
+    let mut record = Record::new(RequestId::new(1, 2), "POST", Instant::now());
     record.route = "/v1/chat/completions";
-    record.provider = provider.map(str::to_owned);
+    record.provider = provider.map(Into::into);
     record.status = Some(status);
     record.ended = Ended::Relayed(End::Complete);
     record.key_id = Some("key_a".into());

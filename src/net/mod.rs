@@ -9,6 +9,7 @@
 //!   the operation completes by itself.
 //! - A read is in flight at most once per connection, whoever waits for it (`Reader`).
 
+mod buffers;
 mod deadline;
 mod listener;
 mod reader;
@@ -16,6 +17,7 @@ mod runtime;
 mod stream;
 mod tls;
 
+pub use buffers::{buffer, recycle, trim};
 pub use deadline::{Deadline, Deadlines, Side};
 pub use listener::{AcceptStop, Accepted, BoundAddr, BoundListener, Listener};
 pub use reader::{Fill, Reader};

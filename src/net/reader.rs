@@ -12,7 +12,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use super::stream::ReadHalf;
+use monoio::buf::IoBufMut as _;
+use monoio::io::AsyncReadRent;
+
+use super::buffers::{self, Ready};
+
+/// Room for the read that waits for an idle caller's next request: enough to notice it, little enough for thousands.
+const IDLE_READ_BYTES: usize = 24;
+/// Room for the read that waits for a busy caller's next request: mostly all of it comes with that one read.
+const READY_READ_BYTES: usize = 4 * 1024;
 
 /// What a finished read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,41 +37,59 @@ pub enum Fill {
 pub struct Reader {
     /// Received and not yet used; empty while a read of `fill` is in flight into it.
     buf: Vec<u8>,
-    port: Rc<Port>,
+    port: Rc<Cell<Port>>,
     /// The loop that performs reads: one allocation per connection instead of one per read.
     task: Pin<Box<dyn Future<Output = ()>>>,
     in_flight: bool,
+    /// The peer's next message will come soon.
+    brisk: bool,
+    /// Held while a read with a whole buffer waits for it.
+    ready: Option<Ready>,
     /// Set once the direction has ended; no read is started after it.
     ended: Option<Fill>,
 }
 
+/// What lies between a reader and its loop.
 #[derive(Default)]
-struct Port {
-    wanted: Cell<Option<Vec<u8>>>,
-    done: Cell<Option<(io::Result<usize>, Vec<u8>)>>,
+enum Port {
+    #[default]
+    Empty,
+    Wanted(Vec<u8>),
+    Done(io::Result<usize>, Vec<u8>),
 }
 
-async fn read_loop(mut half: ReadHalf, port: Rc<Port>) {
+/// Written once for each kind of transport, so that a plain one's does not weigh what TLS needs.
+async fn read_loop(mut half: impl AsyncReadRent, port: Rc<Cell<Port>>) {
     loop {
-        let buf = poll_fn(|_| match port.wanted.take() {
-            Some(buf) => Poll::Ready(buf),
-            None => Poll::Pending,
+        let buf = poll_fn(|_| match port.take() {
+            Port::Wanted(buf) => Poll::Ready(buf),
+            other => {
+                port.set(other);
+                Poll::Pending
+            }
         })
         .await;
-        let done = half.read_more(buf).await;
-        port.done.set(Some(done));
+        let start = buf.len();
+        let (result, slice) = half.read(buf.slice_mut(start..)).await;
+        let mut buf = slice.into_inner();
+        if result.is_err() {
+            buf.truncate(start);
+        }
+        port.set(Port::Done(result, buf));
     }
 }
 
 impl Reader {
-    pub(super) fn new(half: ReadHalf) -> Self {
-        let port = Rc::new(Port::default());
+    pub(super) fn new(half: impl AsyncReadRent + 'static) -> Self {
+        let port = Rc::new(Cell::default());
         let task = Box::pin(read_loop(half, port.clone()));
         Self {
             buf: Vec::new(),
             port,
             task,
             in_flight: false,
+            brisk: false,
+            ready: None,
             ended: None,
         }
     }
@@ -119,6 +145,35 @@ impl Reader {
         }
     }
 
+    /// Moves what was received into a large buffer, if one with room for `bytes` waits and it would have to grow.
+    pub fn make_room(&mut self, bytes: usize) {
+        if !self.in_flight
+            && self.buf.capacity() < bytes
+            && let Some(mut larger) = buffers::large(bytes)
+        {
+            larger.extend_from_slice(&self.buf);
+            buffers::recycle(std::mem::replace(&mut self.buf, larger));
+        }
+    }
+
+    /// Says whether the peer's next message is expected soon: then a read waits for it with room for all of it, as far
+    /// as this core has that room to spare.
+    pub fn set_brisk(&mut self, brisk: bool) {
+        self.brisk = brisk;
+    }
+
+    /// Starts the read that waits for the peer's next message, if none is in flight.
+    pub fn arm_next(&mut self) {
+        if self.in_flight {
+            return;
+        }
+        self.ready = if self.brisk { Ready::reserve() } else { None };
+        self.arm(match self.ready {
+            Some(_) => READY_READ_BYTES,
+            None => IDLE_READ_BYTES,
+        });
+    }
+
     /// Waits for the read in flight; starts one with room for at least `spare` bytes if there is none.
     pub async fn fill(&mut self, spare: usize) -> Fill {
         poll_fn(|cx| self.poll_fill(cx, spare)).await
@@ -134,9 +189,12 @@ impl Reader {
             self.submit(buf, spare);
         }
         let _ = self.task.as_mut().poll(cx);
-        match self.port.done.take() {
-            None => Poll::Pending,
-            Some((result, buf)) => Poll::Ready(self.complete(result, buf)),
+        match self.port.take() {
+            Port::Done(result, buf) => Poll::Ready(self.complete(result, buf)),
+            other => {
+                self.port.set(other);
+                Poll::Pending
+            }
         }
     }
 
@@ -152,17 +210,27 @@ impl Reader {
     }
 
     fn submit(&mut self, mut buf: Vec<u8>, spare: usize) {
-        buf.reserve(spare.max(1));
-        self.port.wanted.set(Some(buf));
+        let spare = spare.max(1);
+        // Where little would be moved, a buffer that is there already is cheaper than one that grows.
+        if buf.capacity() - buf.len() < spare && buf.len() <= spare / 8 {
+            let mut larger = buffers::buffer(buf.len() + spare);
+            larger.extend_from_slice(&buf);
+            buffers::recycle(std::mem::replace(&mut buf, larger));
+        } else {
+            buf.reserve(spare);
+        }
+        self.port.set(Port::Wanted(buf));
         self.in_flight = true;
     }
 
     fn complete(&mut self, result: io::Result<usize>, buf: Vec<u8>) -> Fill {
         self.in_flight = false;
+        self.ready = None;
         if self.buf.is_empty() {
             self.buf = buf;
         } else {
             self.buf.extend_from_slice(&buf);
+            buffers::recycle(buf);
         }
         let fill = match result {
             Ok(0) => Fill::End,

@@ -61,18 +61,16 @@ pub async fn within<F: Future>(time: Duration, future: F) -> Option<F::Output> {
 }
 
 /// Catches a panic of `task`, so that a bug costs one connection and not its core.
-pub fn isolate<F: Future>(task: F) -> Isolated<F> {
-    Isolated {
-        task: Some(Box::pin(task)),
-    }
+pub fn isolate<F: Future + ?Sized>(task: Pin<Box<F>>) -> Isolated<F> {
+    Isolated { task: Some(task) }
 }
 
 /// The future of [`isolate`]: `Err(())` when the task panicked.
-pub struct Isolated<F> {
+pub struct Isolated<F: ?Sized> {
     task: Option<Pin<Box<F>>>,
 }
 
-impl<F: Future> Future for Isolated<F> {
+impl<F: Future + ?Sized> Future for Isolated<F> {
     type Output = Result<F::Output, ()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -100,12 +98,12 @@ mod tests {
         let hook = panic::take_hook();
         panic::set_hook(Box::new(|_| {}));
         let outcome = run(async {
-            let broken = isolate(async {
+            let broken = isolate(Box::pin(async {
                 sleep(Duration::from_millis(1)).await;
                 assert!(std::hint::black_box(false), "a bug");
-            })
+            }))
             .await;
-            (broken, isolate(async { 7 }).await)
+            (broken, isolate(Box::pin(async { 7 })).await)
         });
         panic::set_hook(hook);
         assert_eq!(outcome.ok(), Some((Err(()), Ok(7))));

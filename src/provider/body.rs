@@ -242,7 +242,9 @@ impl RequestBody {
     /// in the routed model, slash included), that prefix out.
     pub fn edits(&self, body: &[u8], prefix: &str) -> Result<Splices, Overlap> {
         let mut splices = Splices::default();
-        let mut models: Vec<&Text> = self.model.iter().chain(&self.model_repeats).collect();
+        // Most requests name a model as it goes on: nothing to look at, and nothing to set up.
+        let stated = self.model.iter().chain(&self.model_repeats);
+        let mut models: Vec<&Text> = stated.filter(|_| !prefix.is_empty()).collect();
         models.sort_by_key(|model| model.range.start);
         let mut prefixes = models
             .into_iter()

@@ -8,12 +8,13 @@ mod cut;
 mod sse;
 mod tap;
 
+use std::io::Write as _;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::http::encode::Relayed;
 use crate::http::{ChunkError, Framing, Track, Version, framing};
-use crate::net::{Deadline, Fill, Writer};
+use crate::net::{self, Deadline, Fill, Writer};
 use crate::upstream::{Answer, Connection, Watch};
 
 pub use cut::UsageCut;
@@ -24,6 +25,8 @@ pub use tap::Tap;
 /// with two to three times less CPU in large pieces.
 const READ_BYTES: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = 256 * 1024;
+/// What a chunk's framing and the body's end need.
+const CHUNK_BYTES: usize = 32;
 
 /// How a relayed body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,19 +93,20 @@ pub async fn relay(
     let mut body = Body::new(framing, downstream.version, downstream.cut);
     let mut end = End::Complete;
     let keeps_alive = framing::keeps_alive(&answer.head, &answer.bytes, answer.head.line.version);
-    let mut received = std::mem::take(&mut answer.bytes);
-    received.drain(..answer.head.end);
+    let received = std::mem::take(&mut answer.bytes);
+    let mut outgoing = head;
     // The head leaves with the first of the body, or alone and at once.
-    let mut outgoing = match body.pass(received, |content| tap.content(content)) {
-        Ok(first) => [head, first].concat(),
-        Err(_) => {
-            let outcome = Outcome::broken(End::Malformed, &body, answer).await;
-            return Outcome {
-                begun: false,
-                ..outcome
-            };
-        }
-    };
+    let first = body.append(&received[answer.head.end..], &mut outgoing, |content| {
+        tap.content(content)
+    });
+    net::recycle(received);
+    if first.is_err() {
+        let outcome = Outcome::broken(End::Malformed, &body, answer).await;
+        return Outcome {
+            begun: false,
+            ..outcome
+        };
+    }
     loop {
         if !outgoing.is_empty() {
             downstream
@@ -116,6 +120,7 @@ pub async fn relay(
                 watch.during(&answer.deadline, write).await
             };
             downstream.deadline.disarm();
+            outgoing = written;
             if result.is_err() && body.done {
                 end = End::CallerLeft;
                 break;
@@ -123,7 +128,6 @@ pub async fn relay(
             if result.is_err() {
                 return Outcome::broken(End::CallerLeft, &body, answer).await;
             }
-            outgoing = written;
         }
         if body.done {
             break;
@@ -164,6 +168,7 @@ pub async fn relay(
         };
     }
     answer.deadline.disarm();
+    net::recycle(outgoing);
     let connection = if keeps_alive && !body.surplus {
         answer.into_connection()
     } else {
@@ -195,6 +200,8 @@ struct Body {
     track: Track,
     relayed: Relayed,
     cut: Option<UsageCut>,
+    /// Content on its way into another framing.
+    content: Vec<u8>,
     bytes: u64,
     read_bytes: usize,
     done: bool,
@@ -208,6 +215,7 @@ impl Body {
             track: Track::new(framing),
             relayed: framing_for(framing, version, cut.is_some()),
             cut,
+            content: Vec::new(),
             bytes: 0,
             read_bytes: READ_BYTES,
             done: false,
@@ -221,55 +229,81 @@ impl Body {
         mut received: Vec<u8>,
         mut tap: impl FnMut(&[u8]),
     ) -> Result<Vec<u8>, ChunkError> {
-        let mut content = Vec::new();
-        let keep_content = self.relayed == Relayed::UntilClose;
-        let cut = &mut self.cut;
-        let used = self.track.advance(&received, |range| {
-            tap(&received[range.clone()]);
-            match cut {
-                Some(cut) => cut.push(&received[range], &mut content),
-                None if keep_content => content.extend_from_slice(&received[range]),
-                None => {}
-            }
-        })?;
-        self.bytes += used as u64;
-        self.done = self.track.done();
-        self.surplus |= used < received.len();
-        received.truncate(used);
-        if let Some(cut) = &mut self.cut {
-            if self.done {
-                cut.finish(&mut content);
-            }
-            received = content;
-        } else if keep_content {
-            received = content;
+        if let Relayed::AsIs(_) = self.relayed {
+            let used = self
+                .track
+                .advance(&received, |range| tap(&received[range]))?;
+            self.passed(used, received.len());
+            received.truncate(used);
+            return Ok(received);
         }
-        Ok(match self.relayed {
-            Relayed::AsIs(_) | Relayed::UntilClose => received,
-            Relayed::Chunked => self.chunk(received),
-        })
+        let mut out = net::buffer(received.len() + CHUNK_BYTES);
+        self.append(&received, &mut out, tap)?;
+        net::recycle(received);
+        Ok(out)
     }
 
-    /// One chunk, and behind the last of the content the end.
-    fn chunk(&self, content: Vec<u8>) -> Vec<u8> {
-        let end: &[u8] = if self.done { b"0\r\n\r\n" } else { b"" };
-        if content.is_empty() {
-            return end.to_vec();
+    /// Takes received bytes and appends what goes to the caller to `out`.
+    fn append(
+        &mut self,
+        received: &[u8],
+        out: &mut Vec<u8>,
+        mut tap: impl FnMut(&[u8]),
+    ) -> Result<(), ChunkError> {
+        let as_is = matches!(self.relayed, Relayed::AsIs(_));
+        let Self { cut, content, .. } = self;
+        let used = self.track.advance(received, |range| {
+            let piece = &received[range];
+            tap(piece);
+            match cut {
+                Some(cut) => cut.push(piece, content),
+                None if as_is => {}
+                None => content.extend_from_slice(piece),
+            }
+        })?;
+        self.passed(used, received.len());
+        if as_is {
+            out.extend_from_slice(&received[..used]);
+        } else {
+            if let (Some(cut), true) = (&mut self.cut, self.done) {
+                cut.finish(&mut self.content);
+            }
+            self.frame(out);
         }
-        let size = format!("{:x}\r\n", content.len());
-        [size.as_bytes(), &content, b"\r\n", end].concat()
+        Ok(())
+    }
+
+    fn passed(&mut self, used: usize, received: usize) {
+        self.bytes += used as u64;
+        self.done = self.track.done();
+        self.surplus |= used < received;
+    }
+
+    /// Appends the content as the caller gets it: as one chunk, and behind the last of it the end.
+    fn frame(&mut self, out: &mut Vec<u8>) {
+        let chunked = self.relayed == Relayed::Chunked;
+        if chunked && !self.content.is_empty() {
+            // Writing to a vector cannot fail.
+            let _ = write!(out, "{:x}\r\n", self.content.len());
+        }
+        out.extend_from_slice(&self.content);
+        if chunked && !self.content.is_empty() {
+            out.extend_from_slice(b"\r\n");
+        }
+        if chunked && self.done {
+            out.extend_from_slice(b"0\r\n\r\n");
+        }
+        self.content.clear();
     }
 
     /// What is held of an event that will not end.
     fn release(&mut self) -> Vec<u8> {
-        let mut content = Vec::new();
         if let Some(cut) = &mut self.cut {
-            cut.finish(&mut content);
+            cut.finish(&mut self.content);
         }
-        match self.relayed {
-            Relayed::Chunked => self.chunk(content),
-            Relayed::AsIs(_) | Relayed::UntilClose => content,
-        }
+        let mut out = Vec::new();
+        self.frame(&mut out);
+        out
     }
 
     /// The provider ended the body by ending its connection.

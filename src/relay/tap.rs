@@ -5,6 +5,7 @@
 //! saw goes to `record`.
 
 use super::sse::SseScanner;
+use crate::net;
 use crate::provider::Dialect;
 use crate::provider::answer::{Observed, Usage};
 
@@ -54,7 +55,7 @@ impl Tap {
         let form = match () {
             () if encoded => Form::Opaque,
             () if starts("text/event-stream") => Form::Events(SseScanner::default()),
-            () if starts("application/json") => Form::Plain(Vec::new()),
+            () if starts("application/json") => Form::Plain(net::buffer(TAIL_BYTES)),
             () => Form::Opaque,
         };
         Self {
@@ -98,15 +99,16 @@ impl Tap {
 
     /// What was seen, once the last byte has passed.
     pub fn finish(mut self) -> Observed {
-        if let Form::Plain(kept) = &self.form {
+        if let Form::Plain(kept) = self.form {
             let tail = &kept[kept.len().saturating_sub(TAIL_BYTES)..];
             self.seen.tail(self.dialect, tail);
             if self.seen.usage == Usage::default() {
                 self.seen.tail(self.dialect, &self.head);
             }
             if self.with_text {
-                self.seen.whole(self.dialect, kept);
+                self.seen.whole(self.dialect, &kept);
             }
+            net::recycle(kept);
         }
         self.seen
     }

@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::net::IpAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -176,20 +178,19 @@ fn admit(accepted: Accepted, serving: &Serving) {
     metrics::add(&worker.metrics.accepted);
     let within_limit = open.count <= worker.connections_max;
     let peer = accepted.peer.map(|peer| peer.ip());
-    let worker = worker.clone();
-    net::spawn(async move {
-        let shared = worker.shared.clone();
-        let task = async move {
-            let Some(stream) = secure(accepted.stream, tls, &worker).await else {
-                return;
-            };
-            if within_limit {
-                connection::serve(stream, peer, worker).await;
-            } else {
-                exchange::turn_away(stream, &worker, &Fault::TooManyConnections).await;
+    let (shared, worker) = (worker.shared.clone(), worker.clone());
+    // Only what a connection needs while it waits stays in its task: a handshake's future alone weighs more.
+    let task: Pin<Box<dyn Future<Output = ()>>> = match tls {
+        None => serve(accepted.stream, peer, worker, within_limit),
+        Some(tls) => Box::pin(async move {
+            if let Some(stream) = Box::pin(secure(accepted.stream, tls, &worker)).await {
+                serve(stream, peer, worker, within_limit).await;
             }
-        };
-        if net::isolate(task).await.is_err() {
+        }),
+    };
+    let task = net::isolate(task);
+    net::spawn(async move {
+        if task.await.is_err() {
             shared.panics.fetch_add(1, Ordering::Relaxed);
             tracing::error!("a connection was lost to a bug");
         }
@@ -197,8 +198,19 @@ fn admit(accepted: Accepted, serving: &Serving) {
     });
 }
 
-async fn secure(stream: Stream, tls: Option<TlsAcceptor>, worker: &Worker) -> Option<Stream> {
-    let Some(tls) = tls else { return Some(stream) };
+fn serve(
+    stream: Stream,
+    peer: Option<IpAddr>,
+    worker: Rc<Worker>,
+    within_limit: bool,
+) -> Pin<Box<dyn Future<Output = ()>>> {
+    if within_limit {
+        return Box::pin(connection::serve(stream, peer, worker));
+    }
+    Box::pin(async move { exchange::turn_away(stream, &worker, &Fault::TooManyConnections).await })
+}
+
+async fn secure(stream: Stream, tls: TlsAcceptor, worker: &Worker) -> Option<Stream> {
     let deadline = worker.deadlines.register(Side::Downstream, stream.hangup());
     deadline.arm(Instant::now(), worker.config.timeouts.head);
     match tls.accept(stream).await {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::Connection;
 use crate::http::head::{self, Head, HeadLimits, StatusLine};
-use crate::net::{Deadline, Fill, Reader, Writer};
+use crate::net::{self, Deadline, Fill, Reader, Writer};
 
 /// Room for an answer's head and the start of its body.
 const READ_BYTES: usize = 8 * 1024;
@@ -21,8 +21,6 @@ const READ_BYTES: usize = 8 * 1024;
 const INTERIM_MAX: usize = 8;
 /// How much a caller may send ahead while its answer streams; beyond it, it is no longer watched.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
-/// Room for the read that watches a caller: small, because it stays in flight while the connection is idle.
-const WATCH_BYTES: usize = 256;
 
 /// A piece of an outgoing message.
 pub enum Part {
@@ -42,15 +40,22 @@ pub const ANSWER_HEAD_LIMITS: HeadLimits = HeadLimits {
 /// A request ready to be sent, and sent again: the caller's bytes with the parts of the message over them.
 #[derive(Default)]
 pub struct Outgoing {
-    /// What the ranges of `parts` are over.
+    /// What is sent first: the head with as much of the body as was worth putting behind it.
+    pub start: Vec<u8>,
+    /// What follows, in this order.
+    pub rest: Vec<Part>,
+    /// What the ranges of `rest` are over.
     pub body: Vec<u8>,
-    /// In the order in which they are sent.
-    pub parts: Vec<Part>,
 }
 
 impl Outgoing {
     async fn write(mut self, mut writer: Writer) -> Wrote {
-        for part in &mut self.parts {
+        let (result, start) = writer.write_all(std::mem::take(&mut self.start)).await;
+        self.start = start;
+        if result.is_err() {
+            return (writer, self, result);
+        }
+        for part in &mut self.rest {
             let result = match part {
                 Part::Own(own) => {
                     let (result, bytes) = writer.write_all(std::mem::take(own)).await;
@@ -136,7 +141,7 @@ pub struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// Starts to watch; the request must have been read whole.
     pub fn new(caller: &'a mut Reader) -> Self {
-        caller.arm(WATCH_BYTES);
+        caller.arm_next();
         Self { caller }
     }
 
@@ -176,10 +181,11 @@ impl<'a> Watch<'a> {
     /// Whether the caller left just now.
     fn poll_caller(&mut self, cx: &mut Context<'_>) -> bool {
         while self.caller.ended().is_none() && self.caller.bytes().len() < AHEAD_BYTES_MAX {
-            match self.caller.poll_fill(cx, WATCH_BYTES) {
+            self.caller.arm_next();
+            match self.caller.poll_fill(cx, 0) {
                 Poll::Pending => return false,
                 // The next request, sent ahead: keep watching behind it.
-                Poll::Ready(Fill::Bytes(_)) => self.caller.arm(WATCH_BYTES),
+                Poll::Ready(Fill::Bytes(_)) => {}
                 Poll::Ready(_) => return true,
             }
         }
@@ -208,12 +214,14 @@ impl Answer {
     pub fn into_connection(self) -> Option<Connection> {
         let Sending::Ended {
             writer,
+            outgoing,
             whole: true,
-            ..
         } = self.sending
         else {
             return None;
         };
+        net::recycle(outgoing.start);
+        net::recycle(outgoing.body);
         self.reader.bytes().is_empty().then_some(Connection {
             reader: self.reader,
             writer,
