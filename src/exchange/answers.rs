@@ -18,6 +18,7 @@ use crate::route::{Endpoint, Miss};
 use crate::upstream::Answer;
 
 use super::attempts::Attempt;
+use super::order::Route;
 
 impl Exchange<'_> {
     /// What an answer of the router's own is made in.
@@ -80,6 +81,15 @@ impl Exchange<'_> {
         let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
         if failed && self.record.ended == Ended::Relayed(End::Complete) {
             self.record.ended = Ended::ProviderError;
+        }
+    }
+
+    /// Which provider is asked now; `model`, the caller's, is counted under the name that it has there.
+    pub(super) fn goes_to(&mut self, route: &Route, model: &str) {
+        self.record.provider = Some(self.worker.plan.name(route.provider));
+        let (_, known) = route.split(model);
+        if self.record.model.as_deref() != Some(known) {
+            self.record.model = Some(known.into());
         }
     }
 

@@ -67,7 +67,7 @@ pub(super) async fn answer(
         if spent == Some(provider) {
             continue;
         }
-        exchange.record.provider = Some(exchange.worker.plan.name(provider));
+        exchange.goes_to(candidate.route, &order.model);
         if std::mem::replace(&mut tried_one, true) {
             metrics::add(&exchange.worker.metrics.fallbacks);
         }
@@ -98,7 +98,9 @@ pub(super) async fn answer(
         }
     }
     if let Some((attempt, provider)) = held {
-        exchange.record.provider = Some(exchange.worker.plan.name(provider));
+        if let Some(route) = order.routes.iter().find(|route| route.provider == provider) {
+            exchange.goes_to(route, &order.model);
+        }
         return Ok(attempt);
     }
     let unreachable = || {

@@ -63,7 +63,7 @@ pub(super) struct Route {
 
 impl Route {
     /// The model's prefix, and the model as it is known there.
-    fn split<'m>(&self, model: &'m str) -> (&'m str, &'m str) {
+    pub(super) fn split<'m>(&self, model: &'m str) -> (&'m str, &'m str) {
         model
             .split_at_checked(self.prefix_len)
             .unwrap_or(("", model))

@@ -24,9 +24,12 @@ fn a_key_sees_its_own_usage_and_nothing_else() {
     let provider = Provider::answering(json(200, USED));
     let router = Router::start(&provider);
     let other = router.mint(NewKey::default());
-    for _ in 0..3 {
+    for _ in 0..2 {
         assert_eq!(router.post(CHAT, BODY).status, 200);
     }
+    // Another spelling of the same model.
+    let prefixed = BODY.replace("gpt-4o", "openai/gpt-4o");
+    assert_eq!(router.post(CHAT, prefixed).status, 200);
     let claude = r#"{"model":"claude-3-haiku","messages":[{"role":"user","content":"hi"}]}"#;
     assert_eq!(router.post(CHAT, claude).status, 200);
     send(&router, &other, "POST", CHAT, BODY);
