@@ -36,6 +36,8 @@ pub mod worker;
 
 pub mod metrics;
 
+pub mod traces;
+
 pub mod plan;
 
 pub mod limits;

@@ -8,11 +8,12 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::error::{Fault, FaultSide};
 use crate::provider::answer::Usage;
 use crate::relay::End;
+use crate::traces::{Context, Span, Value};
 use crate::usage::{Event, Side};
 
 /// The log target of access lines, for filters.
@@ -110,6 +111,8 @@ pub struct Record {
     pub overhead: Option<Duration>,
     /// From the request's departure to the head of the answer.
     pub first_byte: Option<Duration>,
+    /// Its place in a trace, where exchanges are traced.
+    pub trace: Option<Context>,
     /// How the exchange ended.
     pub ended: Ended,
     started: Instant,
@@ -172,6 +175,7 @@ impl Record {
             reused: false,
             overhead: None,
             first_byte: None,
+            trace: None,
             ended: Ended::Running,
             started,
         }
@@ -191,6 +195,83 @@ impl Record {
             Ended::Relayed(End::CallerLeft) | Ended::CallerLeft => Some(FaultSide::Caller),
             Ended::Relayed(_) | Ended::ProviderError => Some(FaultSide::Provider),
         }
+    }
+
+    /// The exchange as spans: the router's own, and one for its wait for the provider. None for a caller who does not
+    /// want them.
+    pub fn spans(&self) -> Vec<Span> {
+        let Some(trace) = self.trace.filter(|trace| trace.sampled) else {
+            return Vec::new();
+        };
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let end_ns = nanos(
+            SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default(),
+        );
+        let start_ns = end_ns.saturating_sub(nanos(self.elapsed()));
+        let number = |key, number: Option<u64>| {
+            let number = number.and_then(|number| i64::try_from(number).ok());
+            number.map(|number| (key, Value::Number(number)))
+        };
+        let text = |key, text: Option<&str>| text.map(|text| (key, Value::Text(text.to_owned())));
+        let status = number("http.response.status_code", self.status.map(u64::from));
+        let provider = text("gen_ai.provider.name", self.provider.as_deref());
+        let model = text("gen_ai.request.model", self.model.as_deref());
+        let tokens = [
+            number("gen_ai.usage.input_tokens", self.usage.input),
+            number("gen_ai.usage.output_tokens", self.usage.output),
+        ];
+        let own = [
+            Some(("http.request.method", Value::Text(self.method.into()))),
+            Some(("http.route", Value::Text(self.route.into()))),
+            Some((
+                "memoryrouter.request_id",
+                Value::Text(self.request_id.to_string()),
+            )),
+            Some(("memoryrouter.end", Value::Text(self.ended.as_str().into()))),
+            text("memoryrouter.key_id", self.key_id.as_deref()),
+        ];
+        let failed = matches!(self.side(), Some(FaultSide::Router | FaultSide::Provider));
+        let all = [status.clone(), provider.clone(), model.clone()];
+        let mut spans = vec![Span {
+            trace: trace.trace,
+            id: trace.exchange,
+            parent: trace.parent,
+            name: format!("{} {}", self.method, self.route),
+            client: false,
+            start_ns,
+            end_ns,
+            failed,
+            attributes: own
+                .into_iter()
+                .chain(all)
+                .chain(tokens.clone())
+                .flatten()
+                .collect(),
+        }];
+        if let Some(overhead) = self.overhead {
+            let about = [
+                status,
+                provider,
+                model,
+                text("gen_ai.response.id", self.provider_request_id.as_deref()),
+                number("memoryrouter.attempts", Some(u64::from(self.attempts))),
+                Some(("memoryrouter.reused", Value::Flag(self.reused))),
+            ];
+            spans.push(Span {
+                trace: trace.trace,
+                id: trace.upstream,
+                parent: Some(trace.exchange),
+                name: self.provider.as_deref().unwrap_or_default().to_owned(),
+                client: true,
+                start_ns: start_ns.saturating_add(nanos(overhead)).min(end_ns),
+                end_ns,
+                failed: self.side() == Some(FaultSide::Provider),
+                attributes: about.into_iter().chain(tokens).flatten().collect(),
+            });
+        }
+        spans
     }
 
     /// Time since the head arrived.

@@ -21,6 +21,7 @@ use crate::net::Deadlines;
 use crate::plan::Plan;
 use crate::record::RequestId;
 use crate::secret::Secret;
+use crate::traces::{Context, Ids, Tracer};
 use crate::upstream::Upstreams;
 use crate::usage::Recorder;
 
@@ -49,6 +50,8 @@ pub struct Shared {
     pub key_edits: Arc<AtomicUsize>,
     /// What each core has counted.
     pub metrics: Metrics,
+    /// Where spans go, where exchanges are traced.
+    pub tracer: Option<Tracer>,
 }
 
 /// What ties a core to the rest of the process.
@@ -89,6 +92,7 @@ pub struct Worker {
     pub metrics: Arc<CoreMetrics>,
     reader: RefCell<Reader>,
     ids: Rc<RequestIds>,
+    trace_ids: Rc<Ids>,
     /// Set once another configuration is in use on this core.
     retired: Cell<bool>,
     /// Tokens that were made here for one request each, and whose they are.
@@ -126,6 +130,7 @@ impl Worker {
             memory,
             reader,
             ids: Rc::new(RequestIds::new(id_prefix)),
+            trace_ids: Rc::new(Ids::new(id_prefix)),
             retired: Cell::new(false),
             passes: RefCell::default(),
         }
@@ -147,6 +152,7 @@ impl Worker {
             usage: self.usage.clone(),
             memory: self.memory.clone(),
             ids: self.ids.clone(),
+            trace_ids: self.trace_ids.clone(),
             retired: Cell::new(false),
             passes: RefCell::default(),
         }
@@ -155,6 +161,12 @@ impl Worker {
     /// The keys as they are now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.reader.borrow_mut().get().clone()
+    }
+
+    /// An exchange's place in its caller's trace, or in a new one; none where nothing is traced.
+    pub fn trace(&self, traceparent: Option<&[u8]>) -> Option<Context> {
+        self.shared.tracer.as_ref()?;
+        Some(Context::new(traceparent, &self.trace_ids))
     }
 
     /// Lets one request in as `record`, if it comes with `token`: for requests of the process itself.

@@ -47,6 +47,24 @@ pub(super) fn answer(desk: &Desk) -> Answer {
     exchanges(&mut page, &tally);
     workers(&mut page, &shared.metrics.cores());
     snapshot(&mut page, desk);
+    if let Some(tracer) = &shared.tracer {
+        let status = tracer.status();
+        page.counter(
+            "spans_sent_total",
+            "Spans that the trace collector took.",
+            status.sent,
+        );
+        page.counter(
+            "spans_failed_total",
+            "Spans that it did not take.",
+            status.failed,
+        );
+        page.counter(
+            "spans_dropped_total",
+            "Spans for which there was no room.",
+            status.dropped,
+        );
+    }
     memory(&mut page, &desk.control.memory().status());
     usage(&mut page, &desk.control.usage().status());
     page.counter(

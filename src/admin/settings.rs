@@ -95,6 +95,7 @@ fn shown(config: &Config) -> Value {
                 },
             },
             "cors": { "origins": config.cors.origins.clone() },
+            "otlp": { "endpoint": config.otlp.endpoint.as_ref().map(ToString::to_string) },
             "metrics": { "keys": config.metrics.keys },
             "demo": { "enabled": config.demo.enabled },
         },

@@ -8,6 +8,7 @@
 mod base_url;
 mod embeddings;
 mod file;
+mod operator;
 mod providers;
 mod reader;
 mod routing;
@@ -20,8 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::level_filters::LevelFilter;
-
 use crate::catalogue::Catalogue;
 use crate::prices::Prices;
 use crate::provider::Dialect;
@@ -29,6 +28,7 @@ use crate::provider::Dialect;
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use embeddings::Embeddings;
 pub use file::{ConfigError, FILE_NAME, Location, template};
+pub use operator::{Admin, Log, LogFormat, Metrics, Otlp};
 pub use providers::{Azure, DEMO, Provider, ProviderId, Providers};
 pub use reader::nearest;
 pub use routing::Routing;
@@ -58,6 +58,8 @@ pub struct Config {
     pub usage: Usage,
     /// Counting.
     pub metrics: Metrics,
+    /// Tracing.
+    pub otlp: Otlp,
     /// The form of the router's own errors.
     pub errors: Errors,
     /// Browsers of other origins.
@@ -118,24 +120,6 @@ pub struct TlsFiles {
     pub cert: PathBuf,
     /// The private key.
     pub key: PathBuf,
-}
-
-/// `[admin]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
-    /// The operator's port: never one of the data port's; none where it is off.
-    pub listen: Option<Listen>,
-    /// Names, besides loopback and the address itself, under which browsers and scripts reach it.
-    pub hosts: Vec<String>,
-    /// TLS on it, where it is TCP.
-    pub tls: Option<TlsFiles>,
-}
-
-/// `[metrics]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Metrics {
-    /// Whether requests are counted by key id too.
-    pub keys: bool,
 }
 
 /// `[keys]`.
@@ -263,28 +247,6 @@ pub struct Cors {
     pub origins: Vec<String>,
 }
 
-/// `[log]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// The form of a line.
-    pub format: LogFormat,
-    /// The least severe level that is written.
-    pub level: LevelFilter,
-    /// One line per exchange.
-    pub access: bool,
-    /// Of exchanges that went well, one in so many has its line.
-    pub sample: usize,
-}
-
-/// The form of a log line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// `[demo]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Demo {
@@ -367,6 +329,7 @@ impl Config {
         keep("memory.embeddings", vectors, was, &mut changed);
         let (log, was) = (&mut self.log, &running.log);
         keep("log.format", &mut log.format, &was.format, &mut changed);
+        keep("otlp", &mut self.otlp, &running.otlp, &mut changed);
         keep("demo", &mut self.demo, &running.demo, &mut changed);
         if let Some(address) = running.providers.demo_address() {
             self.providers.set_demo_address(address);

@@ -19,7 +19,7 @@ use super::routing::Routing;
 use super::units::{bytes, duration};
 use super::{
     Admin, Config, Cors, Demo, ErrorFormat, Errors, Keys, Limits, Listen, Log, LogFormat, Memory,
-    Metrics, Server, Timeouts, TlsFiles, Usage,
+    Metrics, Otlp, Server, Timeouts, TlsFiles, Usage,
 };
 use super::{STREAM_USAGE, StreamUsage};
 use crate::catalogue::Catalogue;
@@ -89,6 +89,10 @@ fn read_root(root: &mut Section<'_>, dir: &Path) -> Config {
         metrics: root.section("metrics", |section| Metrics {
             // Thousands of keys would be thousands of series in whoever stores them.
             keys: section.value("keys", false, boolean),
+        }),
+        otlp: root.section("otlp", |section| Otlp {
+            // Nothing is sent anywhere that nobody asked for.
+            endpoint: section.optional("endpoint", parsed(collector)),
         }),
         errors: root.section("errors", |section| {
             const FORMATS: &[(&str, ErrorFormat)] = &[
@@ -318,6 +322,12 @@ fn listen(text: &str, dir: &Path) -> Result<Listen, String> {
 
 fn takes_any_port(listen: &Listen) -> bool {
     matches!(listen, Listen::Tcp(address) if address.port() == 0)
+}
+
+/// A collector's address.
+fn collector(text: &str) -> Result<BaseUrl, String> {
+    BaseUrl::parse(text)
+        .map_err(|_| format!("{text:?} is no address; write \"http://127.0.0.1:4318\""))
 }
 
 /// A host as it stands in an address, without port.

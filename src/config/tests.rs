@@ -3,6 +3,8 @@ mod providers;
 
 use std::collections::HashSet;
 
+use tracing::level_filters::LevelFilter;
+
 use super::*;
 
 fn dir() -> PathBuf {

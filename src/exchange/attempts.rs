@@ -169,7 +169,14 @@ async fn try_candidate(
                 continue;
             }
         };
-        let outgoing = order.outgoing(candidate.route, candidate.key, base, request, worker)?;
+        let outgoing = order.outgoing(
+            candidate.route,
+            candidate.key,
+            base,
+            request,
+            exchange.record.trace,
+            worker,
+        )?;
         let mut tried = send(
             connection, outgoing, base, request, provider, watch, exchange,
         )

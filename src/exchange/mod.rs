@@ -114,7 +114,9 @@ struct Exchange<'w> {
 /// Serves the request that `head` begins.
 pub async fn run(caller: &mut Caller, head: Head<RequestLine>, worker: &Worker) -> Next {
     let head_bytes = head.end;
-    let mut exchange = Exchange::new(worker, &head, caller.reader.bytes());
+    let bytes = caller.reader.bytes();
+    let mut exchange = Exchange::new(worker, &head, bytes);
+    exchange.record.trace = worker.trace(head.first(Name::Traceparent, bytes));
     let next = match exchange.serve(caller, head).await {
         Ok(next) => next,
         Err(Stop::Fault(fault)) => {
@@ -128,6 +130,11 @@ pub async fn run(caller: &mut Caller, head: Head<RequestLine>, worker: &Worker) 
         }
     };
     exchange.record.finish();
+    if let Some(tracer) = &worker.shared.tracer {
+        for span in exchange.record.spans() {
+            tracer.record(span);
+        }
+    }
     if let Some(event) = exchange.record.event() {
         worker.usage.record(&event);
     }

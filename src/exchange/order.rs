@@ -24,6 +24,7 @@ use crate::provider::splice::{Piece, Splices};
 use crate::provider::upstream_form::{self, Address};
 use crate::provider::{Dialect, Kind, multipart, stream_usage};
 use crate::secret::Secret;
+use crate::traces::Context;
 use crate::upstream::{Outgoing, Part};
 use crate::worker::Worker;
 
@@ -273,8 +274,10 @@ impl Order<'_> {
         key: Option<&Secret>,
         base: &Base,
         request: &mut Request,
+        trace: Option<Context>,
         worker: &Worker,
     ) -> Result<Outgoing, Fault> {
+        let traceparent = trace.map(Context::to_field);
         let provider = worker.config.providers.get(route.provider);
         let (prefix, model_sent) = route.split(&self.model);
         // Edits of one pass over one body do not overlap; should they, the body is not what it seemed.
@@ -330,6 +333,7 @@ impl Order<'_> {
             } else {
                 &[]
             },
+            traceparent: traceparent.as_deref(),
             body_bytes: splices.len_after(request.body().len()),
             decoded: request.decoded,
         };

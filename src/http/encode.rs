@@ -28,6 +28,8 @@ pub struct UpstreamHead<'a> {
     pub credential: Option<CredentialLine<'a>>,
     /// Fields to add where the caller did not send them.
     pub defaults: &'a [(Name, &'static str, &'static str)],
+    /// This one in the place of the caller's `traceparent`; none leaves that as it is.
+    pub traceparent: Option<&'a str>,
     /// The body's length after all edits.
     pub body_bytes: usize,
     /// Whether the caller's content coding was taken off.
@@ -57,6 +59,7 @@ pub fn upstream_request(
         let dropped = match field.name {
             Name::Host | Name::ContentLength | Name::AcceptEncoding | Name::Expect => true,
             Name::ContentEncoding => with.decoded,
+            Name::Traceparent => with.traceparent.is_some(),
             name => {
                 name.hop_by_hop() || name.credential() || name.router_only() || name.forwarded()
             }
@@ -73,6 +76,9 @@ pub fn upstream_request(
         if head.first(*name, bytes).is_none() {
             line(out, text.as_bytes(), value.as_bytes());
         }
+    }
+    if let Some(traceparent) = with.traceparent {
+        line(out, b"traceparent", traceparent.as_bytes());
     }
     line(out, b"accept-encoding", b"identity");
     out.extend_from_slice(b"content-length: ");
@@ -202,6 +208,7 @@ mod tests {
                 key: b"sk-stored",
             }),
             defaults: &[(Name::AnthropicVersion, "anthropic-version", "2023-06-01")],
+            traceparent: None,
             body_bytes: 70,
             decoded: true,
         };

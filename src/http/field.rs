@@ -133,6 +133,8 @@ names! {
     Via = "via",
     /// `Origin`
     Origin = "origin",
+    /// `traceparent` (W3C Trace Context)
+    Traceparent = "traceparent",
     /// `request-id`, Anthropic's id of an answer.
     RequestId = "request-id",
     /// `x-request-id`, most others'.

@@ -20,10 +20,13 @@ use futures_channel::mpsc::{UnboundedSender, unbounded};
 use crate::config::{Config, Listen};
 use crate::keys::KeyStore;
 use crate::memory::{EmbeddingSettings, MemorySettings, MemoryStore};
-use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
+use crate::net::{
+    self, BoundAddr, BoundListener, TlsAcceptor, TlsConnector, TlsFileError, system_roots,
+};
 use crate::plan::{Connectors, PlanError};
 use crate::secret::Secret;
-use crate::upstream::Resolver;
+use crate::traces::{Collector, Tracer};
+use crate::upstream::{Origin, Resolver};
 use crate::usage::{Carried, Settings, UsageStore};
 use crate::worker::{Shared, Ties, connections_max};
 pub use guest::Guest;
@@ -110,7 +113,10 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
             "limits.connections: there are descriptors for fewer (ulimit -n)"
         );
     }
-    let shared = Arc::<Shared>::default();
+    let shared = Arc::new(Shared {
+        tracer: tracer(&config)?,
+        ..Shared::default()
+    });
     let usage = open_usage(&config, &shared).map_err(StartError::Worker)?;
     let memory = open_memory(&config).map_err(StartError::Worker)?;
     let resolver = Resolver::default();
@@ -200,6 +206,26 @@ fn open_usage(config: &Config, shared: &Arc<Shared>) -> io::Result<UsageStore> {
             shared.key_limits.carry(&key, minute, day, month);
         },
     )
+}
+
+/// What sends spans, where the configuration names a collector.
+fn tracer(config: &Config) -> Result<Option<Tracer>, StartError> {
+    let Some(url) = &config.otlp.endpoint else {
+        return Ok(None);
+    };
+    let tls = url.tls.then(|| TlsConnector::new(system_roots()));
+    let tls = tls.transpose().map_err(StartError::Worker)?;
+    let collector = Collector {
+        origin: Origin {
+            host: url.host.clone(),
+            port: url.port,
+            tls,
+        },
+        authority: url.authority.clone(),
+        path: url.path.clone(),
+    };
+    let tracer = Tracer::start(collector).map_err(StartError::Worker)?;
+    Ok(Some(tracer))
 }
 
 /// For each address the sockets of each worker, handed in or bound here.

@@ -43,5 +43,6 @@ mod streaming;
 mod tenants;
 mod timing;
 mod tls;
+mod traces;
 mod usage;
 mod vault;

@@ -1,0 +1,117 @@
+//! The thread that sends: gathers spans for a moment, posts them, and counts what became of them.
+//!
+//! It runs the product's own way upstream on a loop of its own. A collector that is away costs its spans and nothing
+//! else; it is tried again with the next batch.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::{Collector, Counts, Span, encode};
+use crate::net::{self, Deadlines};
+use crate::upstream::{
+    self, ANSWER_HEAD_LIMITS, Keeping, OriginId, Outgoing, Resolver, Sent, Upstreams, Watch,
+};
+
+/// Sent together at most, and waited for at most.
+const BATCH_MAX: usize = 512;
+const BATCH_TIME: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A collector that is away is told of once in a while.
+const TELL_INTERVAL: Duration = Duration::from_secs(60);
+
+pub(super) fn run(collector: Collector, spans: &Receiver<Span>, counts: &Counts) {
+    let mut told: Option<Instant> = None;
+    let Collector {
+        origin,
+        authority,
+        path,
+    } = collector;
+    let origins: Rc<[_]> = Rc::new([origin]);
+    loop {
+        let (batch, ended) = gather(spans);
+        if !batch.is_empty() {
+            let request = request(&authority, &path, &encode::body(&batch));
+            let status = post(origins.clone(), request);
+            let count = batch.len() as u64;
+            if status.is_some_and(|status| (200..300).contains(&status)) {
+                counts.sent.fetch_add(count, Ordering::Relaxed);
+            } else {
+                counts.failed.fetch_add(count, Ordering::Relaxed);
+                if told.is_none_or(|told| told.elapsed() > TELL_INTERVAL) {
+                    tracing::warn!(status, "the trace collector took nothing");
+                    told = Some(Instant::now());
+                }
+            }
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Waits for a first span, then a moment for more. True once nobody makes any.
+fn gather(spans: &Receiver<Span>) -> (Vec<Span>, bool) {
+    let Ok(first) = spans.recv() else {
+        return (Vec::new(), true);
+    };
+    let until = Instant::now() + BATCH_TIME;
+    let mut batch = vec![first];
+    while batch.len() < BATCH_MAX {
+        match spans.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(span) => batch.push(span),
+            Err(RecvTimeoutError::Timeout) => break,
+            Err(RecvTimeoutError::Disconnected) => return (batch, true),
+        }
+    }
+    (batch, false)
+}
+
+fn request(authority: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    let path = path.trim_end_matches('/');
+    let path = path.strip_suffix("/v1/traces").unwrap_or(path);
+    let mut request = format!(
+        "POST {path}/v1/traces HTTP/1.1\r\nhost: {authority}\r\ncontent-type: application/json\r\n\
+         connection: close\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
+}
+
+/// The status of the collector's answer; none if none came.
+fn post(origins: Rc<[upstream::Origin]>, request: Vec<u8>) -> Option<u16> {
+    let posted = net::run(async move {
+        let deadlines = Deadlines::new(Instant::now());
+        net::spawn(deadlines.clone().keep());
+        let keeping = Keeping {
+            connect_timeout: CONNECT_TIMEOUT,
+            idle_timeout: Duration::ZERO,
+            idle_per_origin_max: 0,
+            unacknowledged_timeout: ANSWER_TIMEOUT,
+        };
+        let upstreams = Upstreams::new(origins, Resolver::default(), deadlines, keeping);
+        let connection = upstreams.checkout(OriginId(0), true).await.ok()?;
+        let (near, _far) = net::pair().ok()?;
+        let (mut nobody, _writer, _) = near.split();
+        let mut watch = Watch::new(&mut nobody);
+        let outgoing = Outgoing {
+            body: Vec::new(),
+            start: request,
+            rest: Vec::new(),
+        };
+        let limits = &ANSWER_HEAD_LIMITS;
+        match upstream::send(connection, outgoing, ANSWER_TIMEOUT, limits, &mut watch).await {
+            Sent::Answered(answer) => {
+                let status = answer.head.line.status;
+                answer.discard().await;
+                Some(status)
+            }
+            Sent::Failed(..) => None,
+        }
+    });
+    posted.ok().flatten()
+}

@@ -1,0 +1,154 @@
+//! Traces: a caller's goes on to the provider, spans reach the collector, and a collector that is away costs nothing.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::support::operator::ask;
+use crate::support::{CHAT, Provider, Setup, eventually, json};
+
+const CALLERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+const CHAT_PATH: &str = "/v1/chat/completions";
+
+fn spans(collector: &Provider) -> Vec<Value> {
+    let mut all = Vec::new();
+    for received in collector.received() {
+        assert_eq!(received.target, "/v1/traces");
+        assert_eq!(
+            received.fields.get("content-type"),
+            Some("application/json")
+        );
+        let body: Value = serde_json::from_slice(&received.body).unwrap();
+        let spans = &body["resourceSpans"][0]["scopeSpans"][0]["spans"];
+        all.extend(spans.as_array().unwrap().iter().cloned());
+    }
+    all
+}
+
+fn attributes(span: &Value) -> BTreeMap<String, String> {
+    let all = span["attributes"].as_array().unwrap().iter();
+    all.map(|attribute| {
+        let value = attribute["value"]
+            .as_object()
+            .unwrap()
+            .values()
+            .next()
+            .unwrap();
+        let text = value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned);
+        (attribute["key"].as_str().unwrap().to_owned(), text)
+    })
+    .collect()
+}
+
+#[test]
+fn a_trace_goes_through() {
+    let provider = Provider::answering(json(
+        200,
+        r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
+    ));
+    let collector = Provider::answering(json(200, "{}"));
+    let toml = format!("otlp.endpoint = \"{}\"", collector.url(""));
+    let router = Setup::all(&provider).toml(&toml).start();
+    let reply = router.post_with(CHAT_PATH, &[("traceparent", CALLERS)], CHAT);
+    assert_eq!(reply.status, 200);
+    let sent = provider.last();
+    let sent = sent.fields.all("traceparent");
+    assert_eq!(sent.len(), 1);
+    let parts: Vec<&str> = sent[0].split('-').collect();
+    assert_eq!(
+        (parts[1], parts[3]),
+        ("0af7651916cd43dd8448eb211c80319c", "01")
+    );
+    assert_ne!(parts[2], "b7ad6b7169203331");
+    eventually("spans", || spans(&collector).len() == 2);
+    let all = spans(&collector);
+    let own = all.iter().find(|span| span["kind"] == 2).unwrap();
+    let wait = all.iter().find(|span| span["kind"] == 3).unwrap();
+    assert_eq!(own["traceId"], parts[1]);
+    assert_eq!(own["parentSpanId"], "b7ad6b7169203331");
+    assert_eq!(wait["parentSpanId"], own["spanId"]);
+    assert_eq!(
+        wait["spanId"], parts[2],
+        "the provider's spans are parts of this one"
+    );
+    assert_eq!(own["name"], "POST /v1/chat/completions");
+    let about = attributes(own);
+    for (name, value) in [
+        ("http.response.status_code", "200"),
+        ("gen_ai.provider.name", "openai"),
+        ("gen_ai.request.model", "gpt-4o"),
+        ("gen_ai.usage.input_tokens", "3"),
+        ("gen_ai.usage.output_tokens", "4"),
+    ] {
+        assert_eq!(about.get(name).map(String::as_str), Some(value), "{name}");
+    }
+    let nanos = |span: &Value, name: &str| span[name].as_str().unwrap().parse::<u64>().unwrap();
+    assert!(nanos(own, "startTimeUnixNano") <= nanos(wait, "startTimeUnixNano"));
+    assert!(nanos(wait, "startTimeUnixNano") <= nanos(wait, "endTimeUnixNano"));
+    let text = Value::from(all).to_string();
+    assert!(!text.contains("mk_") && !text.contains("stored-") && !text.contains("\"hi\""));
+
+    // Who does not want its trace kept is passed on, and not kept.
+    let unsampled = CALLERS.replace("-01", "-00");
+    router.post_with(CHAT_PATH, &[("traceparent", &unsampled)], CHAT);
+    assert!(
+        provider
+            .last()
+            .fields
+            .get("traceparent")
+            .unwrap()
+            .ends_with("-00")
+    );
+    // Who brings none begins one here.
+    router.post(CHAT_PATH, CHAT);
+    let begun = provider
+        .last()
+        .fields
+        .get("traceparent")
+        .unwrap()
+        .to_owned();
+    eventually("the new trace", || spans(&collector).len() == 4);
+    let last = spans(&collector).pop().unwrap();
+    assert!(begun.contains(last["traceId"].as_str().unwrap()));
+    let metrics = ask(&router, "GET", "/metrics", "");
+    assert!(
+        metrics
+            .text()
+            .contains("\nmemoryrouter_spans_sent_total 4\n")
+    );
+}
+
+#[test]
+fn without_a_collector_a_callers_field_is_its_own() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider).start();
+    router.post_with(
+        CHAT_PATH,
+        &[("traceparent", CALLERS), ("tracestate", "a=b")],
+        CHAT,
+    );
+    let seen = provider.last();
+    assert_eq!(seen.fields.get("traceparent"), Some(CALLERS));
+    assert_eq!(seen.fields.get("tracestate"), Some("a=b"));
+    router.post(CHAT_PATH, CHAT);
+    assert_eq!(provider.last().fields.get("traceparent"), None);
+}
+
+#[test]
+fn a_collector_that_is_away_costs_its_spans_only() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider)
+        .toml("otlp.endpoint = \"http://127.0.0.1:1\"")
+        .start();
+    for _ in 0..20 {
+        assert_eq!(router.post(CHAT_PATH, CHAT).status, 200);
+    }
+    eventually("the loss is counted", || {
+        let metrics = ask(&router, "GET", "/metrics", "");
+        metrics
+            .text()
+            .contains("\nmemoryrouter_spans_failed_total 40\n")
+    });
+}
