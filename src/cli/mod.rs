@@ -4,7 +4,6 @@
 //! command was asked for goes to stdout, as text or with `--json` as one JSON value; what went wrong goes to stderr.
 //! No secret is ever read from an argument, because every user of the machine can read those.
 
-#[allow(dead_code, reason = "for the commands about stores")]
 mod admin_client;
 mod check;
 mod init;
