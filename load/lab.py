@@ -144,7 +144,7 @@ class Lab:
         port = free_port()
         return self.start(name, [example("mock"), port, *options], port)
 
-    def router(self, mock, keys=10_000, workers=1, ca=None, name="memoryrouter", toml=""):
+    def router(self, mock, keys=10_000, workers=1, ca=None, name="memoryrouter", memory=False, toml=""):
         program, home, port = TARGET / "memoryrouter", self.home(name), free_port()
 
         def run(*words, text=""):
@@ -155,7 +155,7 @@ class Lab:
         scheme = "https" if ca else "http"
         (home / "memoryrouter.toml").write_text(
             f'[server]\nlisten = ["127.0.0.1:{port}"]\nworkers = {workers}\n[admin]\nlisten = "127.0.0.1:{free_port()}"\n'
-            f'[log]\naccess = false\n[limits]\nupstream_idle = 1024\n{toml}'
+            f'[log]\naccess = false\n[memory]\nenabled = {"true" if memory else "false"}\n[limits]\nupstream_idle = 1024\n{toml}'
             f'[providers.openai]\nbase_url = "{scheme}://127.0.0.1:{mock.port}/v1"\n' + (f'ca = "{ca}"\n' if ca else "")
         )
         run("providers", "set", "openai", text="sk-upstream")

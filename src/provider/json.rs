@@ -268,7 +268,18 @@ pub(super) fn decode(raw: &[u8], escaped: bool) -> Cow<'_, str> {
     if !escaped {
         return String::from_utf8_lossy(raw);
     }
-    Cow::Owned(Chars { raw, at: 0 }.map(|(c, _)| c).collect())
+    // Escapes stand far apart in most texts: what lies between is copied in runs, which no backslash can cut.
+    let mut text = String::with_capacity(raw.len());
+    let mut chars = Chars { raw, at: 0 };
+    while let Some(rest) = raw.get(chars.at..).filter(|rest| !rest.is_empty()) {
+        let run = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
+        text.push_str(&String::from_utf8_lossy(&rest[..run]));
+        chars.at += run;
+        if run < rest.len() {
+            text.push(chars.escape());
+        }
+    }
+    Cow::Owned(text)
 }
 
 /// Appends a text as it stands between quotes (RFC 8259 section 7).
