@@ -18,7 +18,7 @@ pub use provider::{Gate, Provider, Then, json};
 pub use router::{Router, Setup};
 
 /// How long a test waits for what must happen: long, so that a loaded machine is not a failure.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The body of a plain chat request.
 pub const CHAT: &str = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}]}"#;
