@@ -57,8 +57,16 @@ fn contents(lines: &str) -> Vec<String> {
 fn in_a_file(home: &Home, needle: &str) -> bool {
     let files = fs::read_dir(home.path()).unwrap();
     files.into_iter().any(|file| {
-        let bytes = fs::read(file.unwrap().path()).unwrap();
-        crate::support::contains(&bytes, needle.as_bytes())
+        let file = file.unwrap();
+        // A socket holds nothing, and a file that is gone by now neither.
+        let bytes = match file.file_type().unwrap().is_file() {
+            true => fs::read(file.path()),
+            false => return false,
+        };
+        match bytes {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            bytes => crate::support::contains(&bytes.unwrap(), needle.as_bytes()),
+        }
     })
 }
 
