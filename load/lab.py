@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 PEERS = ROOT / "load/peers"
-INSTALLED = ROOT / "load/.peers"
+INSTALLED = TARGET.parent / "peers"
 PINGORA = PEERS / "pingora/target/release/pingora-peer"
 LITELLM = INSTALLED / "venv/bin/litellm"
 PORTKEY = INSTALLED / "node_modules/@portkey-ai/gateway/build/start-server.js"
