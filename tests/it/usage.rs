@@ -224,14 +224,20 @@ fn a_restart_begins_no_budget_anew() {
         }
         assert_eq!(router.stop().0, 0);
         let router = home.serve();
-        // 200 of 250 tokens are used: one more is let in by its estimate, if the limit is not on requests.
-        let more = if limit[0] == "--rpm" { 429 } else { 200 };
+        // 200 of 250 tokens are used: one more is let in by its estimate, if the limit is not on requests. Anew, it
+        // would be three, and two.
+        let more = if limit[0] == "--rpm" { 0 } else { 1 };
         eventually("what was used before", || {
             router.log().contains("listening")
         });
-        thread::sleep(Duration::from_millis(300));
-        assert_eq!(ask(&mut router.connect(), key), more, "{limit:?}");
-        assert_eq!(ask(&mut router.connect(), key), 429, "{limit:?}");
+        thread::sleep(Duration::from_secs(1));
+        let mut served = 0;
+        for _ in 0..4 {
+            served += usize::from(ask(&mut router.connect(), key) == 200);
+            // An answer is settled once it is out.
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(served, more, "{limit:?}");
         router.stop();
     }
 }
