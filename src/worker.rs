@@ -238,12 +238,16 @@ impl Drop for InFlight {
     }
 }
 
+/// Dials that are under way at once, where there are many descriptors: each needs one more until it is through.
+const DIALS_AT_ONCE: u64 = 2048;
+
 /// A caller's connection may need a second one, to its provider, and a third descriptor while that is dialled; files,
 /// logs and rings need some besides. Beyond that, a caller would be accepted only to be failed.
 pub fn connections_max(config: &Config) -> usize {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    let reserve = (descriptors / 4).min(DESCRIPTORS_RESERVED);
-    let fits = usize::try_from((descriptors - reserve) / 3).unwrap_or(usize::MAX);
+    let free = descriptors - (descriptors / 4).min(DESCRIPTORS_RESERVED);
+    let fits = (free / 3).max(free.saturating_sub(DIALS_AT_ONCE) / 2);
+    let fits = usize::try_from(fits).unwrap_or(usize::MAX);
     config.limits.connections_max.min(fits)
 }
 
