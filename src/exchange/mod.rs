@@ -169,13 +169,14 @@ impl<'w> Exchange<'w> {
         };
         let endpoint = endpoint.map_err(|miss| fault_of(miss, &path))?;
         self.record.route = endpoint.template();
+        // What is rare is boxed: its futures would weigh on every exchange.
         let operation = match (endpoint, &tenant) {
             (Endpoint::Proxy(operation), Some(_)) => operation,
             (Endpoint::Vault(task), Some(tenant)) => {
-                return vault::serve(task, caller, head, framing, tenant, self).await;
+                return Box::pin(vault::serve(task, caller, head, framing, tenant, self)).await;
             }
             (Endpoint::Account(task), Some(tenant)) => {
-                return account::serve(task, caller, head, framing, tenant, self).await;
+                return Box::pin(account::serve(task, caller, head, framing, tenant, self)).await;
             }
             (endpoint, tenant) => {
                 let answer = local::answer(&endpoint, tenant.as_ref(), self);

@@ -5,13 +5,12 @@
 //! the vault. A vault leaves RAM only when all of it is durable and nobody holds it: what lies in the queue belongs to a
 //! hot vault, and so a load never has to wait for the writer.
 
-use std::collections::VecDeque;
-use std::hash::RandomState;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use ahash::RandomState;
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use futures_channel::oneshot;
@@ -19,13 +18,14 @@ use futures_channel::oneshot;
 use super::MemoryError;
 use super::change::Op;
 use super::embed::{Embedder, EmbeddingSettings};
+use super::jobs::{Job, Jobs};
 use super::log::Log;
 use super::queue::{Done, Queue};
 use super::seal::{Tag, VaultRef};
 use super::status::{Counters, StoreState, raise, raise_by};
 use super::turns::Turns;
-use super::vault::{Applied, Hot, Ready};
-use super::words::{Delete, MemoryId, NewMemory};
+use super::vault::{Applied, Hashed, Hot, Ready};
+use super::words::{MemoryId, NewMemory};
 
 /// What is said to a vault while it is on its way, at most.
 const PENDING_MAX: usize = 1024;
@@ -77,55 +77,6 @@ pub struct Added {
     pub duplicates: u64,
     /// The new ones.
     pub ids: Vec<MemoryId>,
-}
-
-/// What is done off the workers.
-pub(super) enum Job {
-    Load(VaultRef),
-    /// Captures that are too long to be analysed on a worker.
-    Capture(Arc<Hot>, Vec<NewMemory>),
-    Add(Arc<Hot>, Vec<NewMemory>, oneshot::Sender<Written<Added>>),
-    Delete(Arc<Hot>, Delete, oneshot::Sender<Written<u64>>),
-    /// Another process left something for a vault.
-    TakeIn(Tag),
-    Evict,
-    Retain,
-}
-
-/// What loaders wait at.
-#[derive(Default)]
-pub(super) struct Jobs {
-    waiting: Mutex<VecDeque<Job>>,
-    wake: Condvar,
-}
-
-impl Jobs {
-    pub(super) fn push(&self, job: Job) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push_back(job);
-        drop(waiting);
-        self.wake.notify_one();
-    }
-
-    /// None when `ended` says so.
-    pub(super) fn next(&self, ended: impl Fn() -> bool) -> Option<Job> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
-            if ended() {
-                return None;
-            }
-            if let Some(job) = waiting.pop_front() {
-                return Some(job);
-            }
-            let woken = self.wake.wait(waiting);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    pub(super) fn wake_all(&self) {
-        drop(self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        self.wake.notify_all();
-    }
 }
 
 pub(super) struct Core {
@@ -299,10 +250,37 @@ impl Core {
         also: Vec<Op>,
         done: Option<Done>,
     ) -> Added {
-        let ready: Vec<Ready> = memories
+        let given = memories.len();
+        let new = self.without_twins(hot, memories);
+        let twins = (given - new.len()) as u64;
+        let mut added = self.add_new(hot, new, also, done);
+        added.duplicates += twins;
+        added
+    }
+
+    /// Those that the vault does not hold; the others are counted. Looking for a twin takes a fraction of what analysing
+    /// a long text does.
+    pub(super) fn without_twins(&self, hot: &Hot, memories: Vec<NewMemory>) -> Vec<Hashed> {
+        let given = memories.len();
+        let hashed = memories
             .into_iter()
-            .map(|memory| Ready::new(memory, &self.hasher))
-            .collect();
+            .map(|memory| Hashed::new(memory, &self.hasher));
+        // Hashed before the lock is taken.
+        let hashed: Vec<Hashed> = hashed.collect();
+        let new = hot.read().without_twins(hashed);
+        raise_by(&self.counters.duplicates, given - new.len());
+        new
+    }
+
+    /// Adds what has just been looked for.
+    pub(super) fn add_new(
+        &self,
+        hot: &Hot,
+        new: Vec<Hashed>,
+        also: Vec<Op>,
+        done: Option<Done>,
+    ) -> Added {
+        let ready: Vec<Ready> = new.into_iter().map(Ready::from).collect();
         let mut added = Added::default();
         let mut ops = also;
         let mut ready = ready.into_iter().peekable();

@@ -8,7 +8,8 @@ use futures_channel::oneshot;
 
 use super::MemoryError;
 use super::change::Op;
-use super::core::{Core, Job, Written};
+use super::core::{Core, Written};
+use super::jobs::Job;
 use super::log::{LogError, guarded};
 use super::revector;
 use super::row::{self, Row};
@@ -43,8 +44,8 @@ fn work(core: &Core, job: Job) {
             let loaded = guarded(|| load(core, &vault)).map_err(unavailable);
             core.arrived(&vault, loaded);
         }
-        Job::Capture(hot, memories) => {
-            core.add(&hot, memories, Vec::new(), None);
+        Job::Capture(hot, new) => {
+            core.add_new(&hot, new, Vec::new(), None);
         }
         Job::Add(hot, memories, reply) => {
             let (done, durable) = oneshot::channel();

@@ -14,6 +14,7 @@ mod compact;
 mod core;
 mod dense;
 mod embed;
+mod jobs;
 mod loader;
 mod log;
 mod queue;

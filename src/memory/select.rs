@@ -10,6 +10,8 @@ mod said;
 
 use std::borrow::Cow;
 
+use memchr::memmem;
+
 use super::analyse::analyse;
 use super::index::Index;
 use super::rank::{Hit, ranked};
@@ -265,7 +267,8 @@ fn is_present(query: &Query<'_>, text: &str) -> bool {
     let (text, asked) = (text.trim(), query.text.trim());
     let same = asked.len() == text.len() && asked.eq_ignore_ascii_case(text);
     let inside = (INSIDE_BYTES_MIN..asked.len()).contains(&text.len());
-    same || inside && both_ends(asked).contains(text) || (query.present)(text)
+    same || inside && memmem::find(both_ends(asked).as_bytes(), text.as_bytes()).is_some()
+        || (query.present)(text)
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 
 use super::change::Op;
-use super::core::{Added, Core, Found, Job, MemorySettings};
+use super::core::{Added, Core, Found, MemorySettings};
+use super::jobs::Job;
 use super::seal::{self, VaultRef};
 use super::status::{MemoryStatus, StoreState, raise, raise_by};
 use super::turns::Turns;
@@ -155,10 +156,14 @@ impl MemoryStore {
             Err(MemoryError::Closed) => return self.leave(vault, memories),
             Err(_) => return raise_by(&core.counters.dropped, memories.len()),
         };
+        let new = core.without_twins(&hot, memories);
+        if new.is_empty() {
+            return;
+        }
         if bytes <= AT_ONCE_BYTES {
-            core.add(&hot, memories, Vec::new(), None);
+            core.add_new(&hot, new, Vec::new(), None);
         } else {
-            core.jobs.push(Job::Capture(hot, memories));
+            core.jobs.push(Job::Capture(hot, new));
         }
     }
 

@@ -5,10 +5,12 @@
 //! Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets its turns.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use ahash::RandomState;
 
 use super::{MemoryId, Recalled, Window, block};
 

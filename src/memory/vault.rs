@@ -7,9 +7,10 @@
 mod vectors;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ahash::RandomState;
 
 use super::analyse::{analyse, tokens};
 use super::change::Op;
@@ -27,16 +28,28 @@ const OVERHEAD: usize = 16;
 /// No vault is as large: it counts no more.
 const LEFT: usize = usize::MAX;
 
-/// A memory ready to be added: analysed, encoded, and hashed for the look-up of its twin.
+/// A memory with the hash by which its twin is found.
+pub(super) struct Hashed {
+    memory: NewMemory,
+    hash: u64,
+}
+
+impl Hashed {
+    pub(super) fn new(memory: NewMemory, hasher: &RandomState) -> Self {
+        let hash = hash(hasher, memory.session.as_deref(), &memory.text);
+        Self { memory, hash }
+    }
+}
+
+/// A memory ready to be added: analysed and encoded.
 pub(super) struct Ready {
     row: Row,
     record: Vec<u8>,
     hash: u64,
 }
 
-impl Ready {
-    pub(super) fn new(memory: NewMemory, hasher: &RandomState) -> Self {
-        let hash = hash(hasher, memory.session.as_deref(), &memory.text);
+impl From<Hashed> for Ready {
+    fn from(Hashed { memory, hash }: Hashed) -> Self {
         let row = Row::new(memory);
         Self {
             record: row.encode(),
@@ -195,6 +208,19 @@ impl Vault {
         true
     }
 
+    fn holds_twin(&self, memory: &NewMemory, hash: u64) -> bool {
+        let twin = self.by_text.get(&hash).and_then(|seq| self.get(*seq));
+        twin.is_some_and(|twin| {
+            *twin.text == *memory.text && twin.session.as_deref() == memory.session.as_deref()
+        })
+    }
+
+    /// Leaves out those that are there already.
+    pub(super) fn without_twins(&self, mut memories: Vec<Hashed>) -> Vec<Hashed> {
+        memories.retain(|Hashed { memory, hash }| !self.holds_twin(memory, *hash));
+        memories
+    }
+
     /// Adds what is not there yet; the changes are for the log.
     pub(super) fn add(
         &mut self,
@@ -203,12 +229,7 @@ impl Vault {
     ) -> Applied {
         let mut applied = Applied::default();
         for Ready { row, record, hash } in ready {
-            let twin = self.by_text.get(&hash).and_then(|seq| self.get(*seq));
-            let same = |twin: &&Kept| {
-                *twin.text == *row.memory.text
-                    && twin.session.as_deref() == row.memory.session.as_deref()
-            };
-            if twin.filter(same).is_some() {
+            if self.holds_twin(&row.memory, hash) {
                 applied.duplicates += 1;
                 continue;
             }

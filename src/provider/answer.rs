@@ -6,7 +6,9 @@
 
 mod text;
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::{self, FinderRev};
 use serde::Deserialize;
 use sonic_rs::JsonValueTrait as _;
 
@@ -171,16 +173,15 @@ impl Observed {
     }
 
     fn counts(&mut self, dialect: Dialect, bytes: &[u8]) {
-        let name: &[u8] = if dialect == Dialect::Gemini {
-            b"\"usageMetadata\""
-        } else {
-            b"\"usage\""
+        let name = match dialect {
+            Dialect::Gemini => &*GEMINI_COUNTS,
+            Dialect::OpenAi | Dialect::Anthropic => &*COUNTS,
         };
         // From the end: an answer's own counts stand behind whatever else is named so. A quote inside a string is
         // escaped, so text that speaks of "usage" does not match.
         let mut end = bytes.len();
-        while let Some(at) = memmem::rfind(&bytes[..end], name) {
-            if let Some(object) = object_behind(&bytes[at + name.len()..])
+        while let Some(at) = name.rfind(&bytes[..end]) {
+            if let Some(object) = object_behind(&bytes[at + name.needle().len()..])
                 && let Ok(counts) = sonic_rs::from_slice::<Counts>(object)
             {
                 self.usage.add(&counts, dialect);
@@ -190,6 +191,11 @@ impl Observed {
         }
     }
 }
+
+/// The members that hold counts. Made once: a search's preparation costs as much as the search through a short answer.
+static COUNTS: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
+static GEMINI_COUNTS: LazyLock<FinderRev<'static>> =
+    LazyLock::new(|| FinderRev::new(b"\"usageMetadata\""));
 
 /// The members of an event that hold what the model says: texts, thoughts, arguments of calls.
 const SAYING: [&[u8]; 7] = [

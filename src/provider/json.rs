@@ -5,8 +5,12 @@
 //! because sonic-rs' checked skip recurses without a bound (a body of `[` overflows the stack, which no handler can
 //! catch) and takes any four bytes behind `\u`; at several GB/s on message-heavy bodies it is no slower.
 
+mod string;
+
 use std::borrow::Cow;
 use std::ops::Range;
+
+pub(super) use string::skip_string;
 
 /// How deep values may nest, the top-level object included.
 pub(super) const DEPTH_MAX: u32 = 128;
@@ -172,114 +176,28 @@ fn skip_digits(bytes: &[u8], start: usize) -> Result<usize, Broken> {
     if at == start { Err(Broken) } else { Ok(at) }
 }
 
-const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-const QUOTES: u64 = u64::from_ne_bytes([b'"'; 8]);
-const BACKSLASHES: u64 = u64::from_ne_bytes([b'\\'; 8]);
-const SPACES: u64 = u64::from_ne_bytes([0x20; 8]);
-
-/// Bit 7 of each byte that ends a plain run: a quote, a backslash, a control character. A borrow can mark bytes above
-/// a true hit as well, so only the lowest mark is exact; it is the only one that is read.
-#[inline]
-fn run_ends(word: u64) -> u64 {
-    let quote = word ^ QUOTES;
-    let backslash = word ^ BACKSLASHES;
-    (quote.wrapping_sub(ONES) & !quote
-        | backslash.wrapping_sub(ONES) & !backslash
-        | word.wrapping_sub(SPACES) & !word)
-        & HIGHS
-}
-
-/// Most names and short values end within this many bytes; beyond, vector instructions are worth their start.
-const SHORT_BYTES: usize = 32;
-
-/// The first offset from `at` on where a quote, a backslash or a control character stands, or the end.
-#[inline]
-fn skip_run(bytes: &[u8], at: usize) -> usize {
-    let rest = bytes.get(at..).unwrap_or_default();
-    match rest.split_at_checked(SHORT_BYTES) {
-        None => at + short_run(rest),
-        Some((short, long)) => match short_run(short) {
-            SHORT_BYTES => at + SHORT_BYTES + long_run(long),
-            end => at + end,
-        },
-    }
-}
-
-/// A quote or backslash by memchr, which takes the widest registers that there are; then what it passed over once more
-/// for control characters, in blocks that the compiler turns into vector instructions.
-fn long_run(bytes: &[u8]) -> usize {
-    let end = memchr::memchr2(b'"', b'\\', bytes).unwrap_or(bytes.len());
-    let (blocks, _) = bytes[..end].as_chunks::<32>();
-    let mut at = 0;
-    for block in blocks {
-        if block
-            .iter()
-            .fold(0, |hit, byte| hit | u8::from(*byte < 0x20))
-            != 0
-        {
-            break;
-        }
-        at += block.len();
-    }
-    at + short_run(&bytes[at..end])
-}
-
-fn short_run(rest: &[u8]) -> usize {
-    let mut at = 0;
-    let (words, tail) = rest.as_chunks::<8>();
-    for word in words {
-        let ends = run_ends(u64::from_le_bytes(*word));
-        if ends != 0 {
-            return at + (ends.trailing_zeros() / 8) as usize;
-        }
-        at += 8;
-    }
-    let plain = |&&b: &&u8| b != b'"' && b != b'\\' && b >= 0x20;
-    at + tail.iter().take_while(plain).count()
-}
-
-/// Skips what follows an opening quote; returns the offset behind the closing one, and whether there were escapes.
-pub(super) fn skip_string(bytes: &[u8], mut at: usize) -> Result<(usize, bool), Broken> {
-    let mut escaped = false;
-    loop {
-        at = skip_run(bytes, at);
-        match bytes.get(at) {
-            Some(b'"') => return Ok((at + 1, escaped)),
-            Some(b'\\') => {
-                escaped = true;
-                at = match bytes.get(at + 1) {
-                    Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => at + 2,
-                    Some(b'u') => match bytes.get(at + 2..at + 6) {
-                        Some(hex) if hex.iter().all(u8::is_ascii_hexdigit) => at + 6,
-                        _ => return Err(Broken),
-                    },
-                    _ => return Err(Broken),
-                };
-            }
-            _ => return Err(Broken),
-        }
-    }
-}
-
 /// The text of a skipped string, from its bytes between the quotes. A lone surrogate becomes U+FFFD: the text is for
 /// comparing and showing, never for sending on.
 pub(super) fn decode(raw: &[u8], escaped: bool) -> Cow<'_, str> {
     if !escaped {
         return String::from_utf8_lossy(raw);
     }
-    // Escapes stand far apart in most texts: what lies between is copied in runs, which no backslash can cut.
-    let mut text = String::with_capacity(raw.len());
+    // Runs between escapes are short, in code above all: they are checked together, once they are put together.
+    let mut text = Vec::with_capacity(raw.len());
     let mut chars = Chars { raw, at: 0 };
     while let Some(rest) = raw.get(chars.at..).filter(|rest| !rest.is_empty()) {
         let run = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
-        text.push_str(&String::from_utf8_lossy(&rest[..run]));
+        text.extend_from_slice(&rest[..run]);
         chars.at += run;
         if run < rest.len() {
-            text.push(chars.escape());
+            let escaped = chars.escape();
+            text.extend_from_slice(escaped.encode_utf8(&mut [0; 4]).as_bytes());
         }
     }
-    Cow::Owned(text)
+    Cow::Owned(match String::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
 }
 
 /// Appends a text as it stands between quotes (RFC 8259 section 7).

@@ -20,9 +20,6 @@ use crate::net::{self, Deadline, Deadlines, Reader, Side, TlsConnector, Writer};
 pub use resolve::Resolver;
 pub use send::{ANSWER_HEAD_LIMITS, Answer, Failure, Outgoing, Part, Sending, Sent, Watch, send};
 
-/// Room for the read that an idle connection keeps in flight: an answer's head and the start of its body.
-const IDLE_READ_BYTES: usize = 4 * 1024;
-
 /// Where a provider is: scheme, host and port, and whom its certificate must name.
 pub struct Origin {
     /// Host name or IP address, without brackets.
@@ -116,7 +113,9 @@ impl Upstreams {
     /// Takes a connection back after a clean exchange.
     pub fn give_back(&self, mut connection: Connection) {
         connection.deadline.disarm();
-        connection.reader.arm(IDLE_READ_BYTES);
+        // An answer's head and the start of its body come with that one read, as long as not too many wait so.
+        connection.reader.set_brisk(true);
+        connection.reader.arm_next();
         connection.idle_since = Instant::now();
         connection.reused = true;
         let mut idle = self.idle.borrow_mut();

@@ -167,7 +167,10 @@ impl Message {
             if !joined.is_empty() && !text.is_empty() {
                 joined.push('\n');
             }
-            joined += &text;
+            match joined.is_empty() {
+                true => joined = text.into_owned(),
+                false => joined += &text,
+            }
             true
         });
         joined
