@@ -8,7 +8,7 @@ mod text;
 
 use std::sync::LazyLock;
 
-use memchr::memmem::{self, FinderRev};
+use memchr::memmem::{Finder, FinderRev};
 use serde::Deserialize;
 use sonic_rs::JsonValueTrait as _;
 
@@ -192,30 +192,42 @@ impl Observed {
     }
 }
 
-/// The members that hold counts. Made once: a search's preparation costs as much as the search through a short answer.
+/// Searches are prepared once: for something as short as an event that costs as much as the search.
+type Finders<const N: usize> = LazyLock<[Finder<'static>; N]>;
+
+/// The members that hold counts.
 static COUNTS: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
 static GEMINI_COUNTS: LazyLock<FinderRev<'static>> =
     LazyLock::new(|| FinderRev::new(b"\"usageMetadata\""));
 
+static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+
+/// What an event adds to an answer stands in the first of these that there is.
+static DELTAS: Finders<2> =
+    LazyLock::new(|| [b"\"delta\"".as_slice(), b"\"text\""].map(Finder::new));
+
 /// The members of an event that hold what the model says: texts, thoughts, arguments of calls.
-const SAYING: [&[u8]; 7] = [
-    b"\"content\"",
-    b"\"text\"",
-    b"\"delta\"",
-    b"\"arguments\"",
-    b"\"thinking\"",
-    b"\"partial_json\"",
-    b"\"reasoning_content\"",
-];
+static SAYING: Finders<7> = LazyLock::new(|| {
+    [
+        b"\"content\"".as_slice(),
+        b"\"text\"",
+        b"\"delta\"",
+        b"\"arguments\"",
+        b"\"thinking\"",
+        b"\"partial_json\"",
+        b"\"reasoning_content\"",
+    ]
+    .map(Finder::new)
+});
 
 /// How long the strings are that an event adds to an answer. Ends of streams repeat it all, and hold no delta.
 fn said_bytes(data: &[u8]) -> usize {
-    let start = memmem::find(data, b"\"delta\"").or_else(|| memmem::find(data, b"\"text\""));
+    let start = DELTAS.iter().find_map(|delta| delta.find(data));
     let Some(delta) = start.and_then(|start| data.get(start..)) else {
         return 0;
     };
     let said = SAYING.iter().filter_map(|name| {
-        let behind = &delta[memmem::find(delta, name)? + name.len()..];
+        let behind = &delta[name.find(delta)? + name.needle().len()..];
         let value = behind.trim_ascii_start().strip_prefix(b":")?;
         let string = value.trim_ascii_start().strip_prefix(b"\"")?;
         Some(super::json::skip_string(string, 0).ok()?.0 - 1)
@@ -254,7 +266,7 @@ fn object_behind(bytes: &[u8]) -> Option<&[u8]> {
 
 /// `{"error": …}` or `{"type": "error", …}`, whatever the event is called. An `error` of null is none.
 fn top_level_error(data: &[u8]) -> bool {
-    if memmem::find(data, b"\"error\"").is_none() {
+    if ERROR.find(data).is_none() {
         return false;
     }
     let error = sonic_rs::get(data, &["error"]).is_ok_and(|value| !value.is_null());
