@@ -4,6 +4,7 @@ CPU time comes from the scheduler (`/proc/PID/task/*/schedstat`), because that r
 that is started listens on 127.0.0.1 and ends with the script.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -144,7 +145,7 @@ class Lab:
         port = free_port()
         return self.start(name, [example("mock"), port, *options], port)
 
-    def router(self, mock, keys=10_000, workers=1, ca=None, name="memoryrouter", memory=False, toml=""):
+    def router(self, mock, keys=10_000, workers=1, ca=None, name="memoryrouter", memory=False, upstream_idle=1024):
         program, home, port = TARGET / "memoryrouter", self.home(name), free_port()
 
         def run(*words, text=""):
@@ -155,7 +156,7 @@ class Lab:
         scheme = "https" if ca else "http"
         (home / "memoryrouter.toml").write_text(
             f'[server]\nlisten = ["127.0.0.1:{port}"]\nworkers = {workers}\n[admin]\nlisten = "127.0.0.1:{free_port()}"\n'
-            f'[log]\naccess = false\n[memory]\nenabled = {"true" if memory else "false"}\n[limits]\nupstream_idle = 1024\n{toml}'
+            f'[log]\naccess = false\n[memory]\nenabled = {"true" if memory else "false"}\n[limits]\nupstream_idle = {upstream_idle}\n'
             f'[providers.openai]\nbase_url = "{scheme}://127.0.0.1:{mock.port}/v1"\n' + (f'ca = "{ca}"\n' if ca else "")
         )
         run("providers", "set", "openai", text="sk-upstream")
@@ -212,7 +213,7 @@ def many_keys(run, count):
     exported = json.loads(run("snapshot", "export", "--plain"))
     record = exported["keys"][0]
     for number in range(count - 1):
-        tokens = [{**entry, "digest": f"{number:064x}"} for entry in record["tokens"]]
+        tokens = [{**entry, "digest": hashlib.sha256(b"%d" % number).hexdigest()} for entry in record["tokens"]]
         copy = {**record, "id": f"key_{number:016d}", "vault": f"vault_{number:016d}", "tokens": tokens}
         exported["keys"].append(copy)
     run("snapshot", "import", text=json.dumps(exported))

@@ -61,9 +61,9 @@ impl KeyLimits {
         if key.limits == Limits::default() {
             return Ok(None);
         }
-        let state = match self.0.get(&key.id) {
+        let state = match self.0.get(&*key.id) {
             Some(state) => state.clone(),
-            None => self.0.entry(key.id.clone()).or_default().clone(),
+            None => self.0.entry(key.id.to_string()).or_default().clone(),
         };
         let reserve = body_bytes / BYTES_PER_TOKEN;
         let (now, today) = (Instant::now(), clock::unix_seconds());

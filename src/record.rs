@@ -84,7 +84,7 @@ pub struct Record {
     /// The endpoint's template, or what stands for it; never the caller's own path.
     pub route: &'static str,
     /// The memory key's id.
-    pub key_id: Option<String>,
+    pub key_id: Option<Arc<str>>,
     /// The provider that answered, or was to.
     pub provider: Option<Arc<str>>,
     /// The model as it went upstream.
@@ -107,7 +107,11 @@ pub struct Record {
     pub attempts: u32,
     /// Whether the last of them went over a connection that was open already.
     pub reused: bool,
-    /// The router's own time before the request left.
+    /// How long the caller took to send its body behind the head.
+    pub received: Duration,
+    /// Of the router's own time, what memory took.
+    pub memory: Duration,
+    /// The router's own time before the request left, dialling included.
     pub overhead: Option<Duration>,
     /// From the request's departure to the head of the answer.
     pub first_byte: Option<Duration>,
@@ -173,6 +177,8 @@ impl Record {
             memory_stored: 0,
             attempts: 0,
             reused: false,
+            received: Duration::ZERO,
+            memory: Duration::ZERO,
             overhead: None,
             first_byte: None,
             trace: None,
@@ -265,13 +271,21 @@ impl Record {
                 parent: Some(trace.exchange),
                 name: self.provider.as_deref().unwrap_or_default().to_owned(),
                 client: true,
-                start_ns: start_ns.saturating_add(nanos(overhead)).min(end_ns),
+                start_ns: start_ns
+                    .saturating_add(nanos(self.received + overhead))
+                    .min(end_ns),
                 end_ns,
                 failed: self.side() == Some(FaultSide::Provider),
                 attributes: about.into_iter().chain(tokens).flatten().collect(),
             });
         }
         spans
+    }
+
+    /// The request leaves now; what it took until it left for the first time counts.
+    pub fn departs(&mut self) {
+        let own = self.elapsed().saturating_sub(self.received);
+        self.overhead.get_or_insert(own);
     }
 
     /// Time since the head arrived.
@@ -333,7 +347,7 @@ impl Record {
             id = self.request_id.as_str(),
             method = self.method,
             route = self.route,
-            key = self.key_id,
+            key = self.key_id.as_deref(),
             provider = self.provider.as_deref(),
             model = self.model.as_deref(),
             status = self.status,
@@ -346,6 +360,8 @@ impl Record {
             reasoning_tokens = self.usage.reasoning,
             attempts = self.attempts,
             reused = self.reused,
+            receive_ms = millis(self.received),
+            memory_ms = millis(self.memory),
             overhead_ms = self.overhead.map(millis),
             first_byte_ms = self.first_byte.map(millis),
             total_ms = millis(self.elapsed()),

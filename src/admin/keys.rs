@@ -217,7 +217,7 @@ pub(super) async fn create(desk: &Desk, request: &Request, who: Who) -> Result<A
             |editor| editor.add_key(new),
             |(record, _)| {
                 vec![
-                    ("key", record.id.clone()),
+                    ("key", record.id.to_string()),
                     ("account", record.account.clone()),
                 ]
             },
@@ -309,7 +309,7 @@ pub(super) async fn change(
             who,
             what,
             move |editor| editor.change_key(&id, change),
-            |record| vec![("key", record.id.clone())],
+            |record| vec![("key", record.id.to_string())],
         )
         .await?;
     Ok(Answer::json(&Shown::new(&record, None)))
@@ -336,7 +336,7 @@ pub(super) async fn rotate(
             who,
             "key rotated",
             move |editor| editor.rotate(&id, old_until),
-            |(record, _)| vec![("key", record.id.clone())],
+            |(record, _)| vec![("key", record.id.to_string())],
         )
         .await?;
     Ok(Answer::json(&Shown::new(&record, Some(&token))))
@@ -390,7 +390,7 @@ pub(super) async fn delete(
                     editor.set_state(&id, KeyState::Revoked)
                 }
             },
-            |record| vec![("key", record.id.clone())],
+            |record| vec![("key", record.id.to_string())],
         )
         .await?;
     if forever {

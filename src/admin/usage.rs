@@ -167,26 +167,15 @@ pub(super) async fn answer(desk: &Desk, request: &Request) -> Result<Answer, Den
     };
     let query = Query {
         key: request.parameter("key").map(str::to_owned),
+        provider: request.parameter("provider").map(str::to_owned),
+        model: request.parameter("model").map(str::to_owned),
         since,
         until,
         by,
     };
     let report = desk.control.usage().ask(query).await;
     let report = report.map_err(|error| Denial::new(503, error.to_string()))?;
-    // What the store does not choose by is chosen here, of the lines that name it.
-    let wanted = |line: &Line| {
-        let is = |name: &str, value: &Option<String>| match request.parameter(name) {
-            Some(wanted) => value.as_deref().is_none_or(|value| value == wanted),
-            None => true,
-        };
-        is("provider", &line.provider) && is("model", &line.model)
-    };
-    let rows: Vec<Row> = report
-        .lines
-        .into_iter()
-        .filter(wanted)
-        .map(Row::new)
-        .collect();
+    let rows: Vec<Row> = report.lines.into_iter().map(Row::new).collect();
     if csv {
         return Ok(table(&words, &rows));
     }

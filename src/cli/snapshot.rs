@@ -21,7 +21,8 @@ use crate::keys::{
 };
 use crate::secret::Secret;
 
-const IMPORT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+/// An export on its way in: a million keys are about 540 MB of JSON.
+const IMPORT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 
 #[derive(Subcommand)]
 pub(crate) enum SnapshotCommand {
@@ -206,9 +207,12 @@ fn import(files: &KeyFiles, allow_shrink: bool) -> Result<(), Failure> {
     let mut text = Zeroizing::new(Vec::new());
     std::io::stdin()
         .lock()
-        .take(IMPORT_BYTES_MAX)
+        .take(IMPORT_BYTES_MAX + 1)
         .read_to_end(&mut text)
         .map_err(|error| Failure::failed(format!("cannot read the export from stdin: {error}")))?;
+    if text.len() as u64 > IMPORT_BYTES_MAX {
+        return Err(Failure::failed("the export is larger than 1 GiB"));
+    }
     let plain: Plain = sonic_rs::from_slice(&text)
         .map_err(|error| Failure::failed(format!("this is no export: {error}")))?;
     if plain.format != FORMAT {
@@ -249,7 +253,7 @@ impl PlainKey {
             _ => None,
         };
         Self {
-            id: record.id.clone(),
+            id: record.id.to_string(),
             name: record.name.clone(),
             account: record.account.clone(),
             vault: record.vault.clone(),
@@ -284,7 +288,7 @@ impl PlainKey {
         let per_day = self.tokens_per_day.map(|tokens| (tokens, Period::Day));
         let per_month = self.tokens_per_month.map(|tokens| (tokens, Period::Month));
         Some(KeyRecord {
-            id: self.id,
+            id: self.id.into(),
             name: self.name,
             account: self.account,
             vault: self.vault,

@@ -86,6 +86,8 @@ pub(crate) fn run(command: &UsageCommand, global: &Global) -> Result<(), Failure
     let back = i64::try_from(command.since.as_secs()).unwrap_or(i64::MAX);
     let query = Query {
         key: command.key.clone(),
+        provider: None,
+        model: None,
         since: clock::day_start(now.saturating_sub(back).max(0)),
         until: clock::day_start(now) + DAY_SECONDS,
         by: command.by.iter().map(|word| word.by()).collect(),

@@ -80,7 +80,9 @@ async fn usage(query: &str, tenant: &Tenant, exchange: &Exchange<'_>) -> Result<
         return Err(Fault::InvalidParameter("start", "It is behind the end"));
     }
     let ask = |by: &[By]| Query {
-        key: Some(tenant.key.id.clone()),
+        key: Some(tenant.key.id.to_string()),
+        provider: None,
+        model: None,
         since: start,
         until: end + DAY_SECONDS,
         by: by.to_vec(),
@@ -111,7 +113,9 @@ struct Stats<'a> {
 async fn stats(tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault> {
     let now = clock::unix_seconds();
     let since = |since| Query {
-        key: Some(tenant.key.id.clone()),
+        key: Some(tenant.key.id.to_string()),
+        provider: None,
+        model: None,
         since,
         until: now + 1,
         by: Vec::new(),
@@ -161,7 +165,7 @@ async fn mint(body: &[u8], tenant: &Tenant, exchange: &Exchange<'_>) -> Result<S
     let new = wish.granted(&tenant.key, now).map_err(Fault::InvalidKey)?;
     let minted = edit(tenant, exchange, "key made", move |editor| {
         let (record, token) = editor.add_key(new)?;
-        Ok((record.id.clone(), (record, token)))
+        Ok((record.id.to_string(), (record, token)))
     });
     let (record, token) = minted.await?;
     json(&KeyForm::new(&record, Some(&token), now))
@@ -190,7 +194,7 @@ async fn edit<T: Send + 'static>(
     let place = Place::take(&exchange.worker.shared.key_edits).ok_or(Fault::KeysUnavailable)?;
     let store = exchange.worker.keys.clone();
     let dir = exchange.worker.config.dir.clone();
-    let who = Who::Key(tenant.key.id.clone());
+    let who = Who::Key(tenant.key.id.to_string());
     let (reply, answer) = oneshot::channel();
     let work = move || {
         let changed = keys::edit(store.files(), change);

@@ -235,10 +235,7 @@ async fn send(
         let reused = connection.reused();
         exchange.record.attempts += 1;
         exchange.record.reused = reused;
-        exchange
-            .record
-            .overhead
-            .get_or_insert(exchange.record.elapsed());
+        exchange.record.departs();
         let first_byte_timeout = worker.config.timeouts.first_byte;
         let sent = upstream::send(connection, outgoing, first_byte_timeout, &limits, watch).await;
         exchange.record.first_byte = Some(departed.elapsed());

@@ -4,7 +4,7 @@
 //! the model that decides the provider may stand last in it, and because another attempt needs it again.
 
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Caller, Stop};
 use crate::error::Fault;
@@ -14,7 +14,7 @@ use crate::net::Fill;
 use crate::provider::coding::{CodingError, Codings};
 use crate::worker::Worker;
 
-/// The least and the most to ask of one read. Memory follows what has arrived, never what a length promises.
+/// The least and the most to ask of one read at first. Memory follows what has arrived, not what a length promises.
 const READ_BYTES: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
@@ -27,6 +27,8 @@ pub(super) struct Request {
     body: Body,
     /// Whether a content coding was taken off.
     pub(super) decoded: bool,
+    /// How long the caller was waited for.
+    pub(super) waited: Duration,
 }
 
 enum Body {
@@ -140,17 +142,17 @@ async fn receive_length(
     if length > READ_BYTES {
         caller.reader.make_room(end);
     }
+    let mut waited = Duration::ZERO;
     while caller.reader.bytes().len() < end {
-        let missing = end - caller.reader.bytes().len();
-        let spare = missing.clamp(
-            1,
-            caller
-                .reader
-                .bytes()
-                .len()
-                .clamp(READ_BYTES, READ_BYTES_MAX),
-        );
-        fill(caller, spare, worker).await?;
+        let received = caller.reader.bytes().len();
+        let missing = end - received;
+        // Room follows what has come. Once a quarter has, the rest is believed in: doubling to the end would copy it
+        // all once more, and leave up to twice the room.
+        let spare = match received >= end / 4 {
+            true => missing,
+            false => missing.min(received.clamp(READ_BYTES, READ_BYTES_MAX)),
+        };
+        waited += fill(caller, spare, worker).await?;
     }
     let mut bytes = caller.reader.take();
     // What came behind the body is the next request.
@@ -161,6 +163,7 @@ async fn receive_length(
         head,
         bytes,
         decoded: false,
+        waited,
     })
 }
 
@@ -174,6 +177,7 @@ async fn receive_chunked(
     let mut received = bytes.split_off(head.end);
     let mut scanner = ChunkScanner::default();
     let mut body = Vec::new();
+    let mut waited = Duration::ZERO;
     loop {
         let used = scanner
             .scan(&received, |range| body.extend_from_slice(&received[range]))
@@ -188,9 +192,10 @@ async fn receive_chunked(
                 bytes,
                 body: Body::Apart(body),
                 decoded: false,
+                waited,
             });
         }
-        fill(
+        waited += fill(
             caller,
             received.len().clamp(READ_BYTES, READ_BYTES_MAX),
             worker,
@@ -200,13 +205,12 @@ async fn receive_chunked(
     }
 }
 
-/// Reads more; a caller that sends nothing for too long is shut down by its deadline.
-async fn fill(caller: &mut Caller, spare: usize, worker: &Worker) -> Result<(), Stop> {
-    caller
-        .deadline
-        .arm(Instant::now(), worker.config.timeouts.body_idle);
+/// Reads more, and tells how long that took; a caller that sends nothing for too long is shut down by its deadline.
+async fn fill(caller: &mut Caller, spare: usize, worker: &Worker) -> Result<Duration, Stop> {
+    let since = Instant::now();
+    caller.deadline.arm(since, worker.config.timeouts.body_idle);
     match caller.reader.fill(spare).await {
-        Fill::Bytes(_) => Ok(()),
+        Fill::Bytes(_) => Ok(since.elapsed()),
         // Half a request: the connection is of no use, and nothing of it went upstream.
         Fill::End | Fill::Failed(_) => Err(Stop::CallerLeft),
     }

@@ -200,10 +200,12 @@ impl<'w> Exchange<'w> {
         let request = body::receive(caller, head, framing, self.worker).await?;
         (self.read_whole, self.received) = (true, true);
         self.record.request_bytes = request.body().len() as u64;
+        self.record.received = request.waited;
         let mut order = order::take(&request, &operation, &tenant, self.worker)?;
         self.record.model = Some(order.model.clone());
         let recall = recall::recall(&mut order, &request, &tenant, self).await;
         self.record.memory_recalled = u64::from(recall.tokens());
+        self.record.memory = recall.took;
 
         let mut watch = Watch::new(&mut caller.reader);
         let attempt = attempts::answer(&order, request, &tenant, &mut watch, self).await?;

@@ -36,7 +36,7 @@ pub(super) struct Recall {
     pub(super) recollection: Option<Arc<Recollection>>,
     /// When the user's words came.
     pub(super) at_ms: i64,
-    took: Duration,
+    pub(super) took: Duration,
     failed: bool,
 }
 

@@ -5,6 +5,7 @@
 //! is used, duplicates and bytes behind the end are refused. Pure.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -89,7 +90,7 @@ pub struct TokenEntry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// Names it in commands, logs and metrics. Not a secret.
-    pub id: String,
+    pub id: Arc<str>,
     /// For people.
     pub name: String,
     /// Whose provider keys it uses.
@@ -236,7 +237,7 @@ impl Contents {
     fn check_unique(&self) -> Result<(), ContentsError> {
         let (mut ids, mut digests) = (HashSet::new(), HashSet::new());
         for key in &self.keys {
-            if !ids.insert(key.id.as_str())
+            if !ids.insert(&*key.id)
                 || !key.tokens.iter().all(|token| digests.insert(&token.digest))
             {
                 return Err(ContentsError::Duplicate);
@@ -244,7 +245,7 @@ impl Contents {
         }
         for list in self.provider_keys.values() {
             let mut ids = HashSet::new();
-            if !list.iter().all(|key| ids.insert(key.id.as_str())) {
+            if !list.iter().all(|key| ids.insert(&*key.id)) {
                 return Err(ContentsError::Duplicate);
             }
         }
@@ -254,7 +255,7 @@ impl Contents {
 
 impl KeyRecord {
     fn encode(&self, out: &mut Writer) {
-        for text in [&self.id, &self.name, &self.account, &self.vault] {
+        for text in [&*self.id, &self.name, &self.account, &self.vault] {
             out.text(text);
         }
         out.bytes(&self.vault_key);
@@ -330,7 +331,7 @@ impl KeyRecord {
             token_budget,
         };
         Ok(Self {
-            id,
+            id: id.into(),
             name,
             account,
             vault,
@@ -364,7 +365,7 @@ pub(super) mod tests {
             .insert(("default".into(), "openai".into()), vec![stored]);
         for number in 0..3u8 {
             contents.keys.push(KeyRecord {
-                id: format!("k{number}"),
+                id: format!("k{number}").into(),
                 name: "näme".into(),
                 account: "default".into(),
                 vault: format!("v{number}"),

@@ -71,7 +71,7 @@ impl Editor<'_> {
         check_words(&new.name, &new.models)?;
         let (token, entry) = self.token(new.token)?;
         let record = KeyRecord {
-            id: new_id("key")?,
+            id: new_id("key")?.into(),
             name: new.name,
             account: new.account,
             vault: new_id("vault")?,
@@ -116,7 +116,7 @@ impl Editor<'_> {
 
     /// The record of an id.
     pub fn key(&mut self, id: &str) -> Result<&mut KeyRecord, EditError> {
-        let found = self.contents.keys.iter_mut().find(|key| key.id == id);
+        let found = self.contents.keys.iter_mut().find(|key| *key.id == *id);
         found.ok_or_else(|| EditError::NotFound(format!("key: {id}")))
     }
 
@@ -129,7 +129,7 @@ impl Editor<'_> {
 
     /// Takes a key out for good, and with it the only means to read its vault.
     pub fn remove_key(&mut self, id: &str) -> Result<KeyRecord, EditError> {
-        let found = self.contents.keys.iter().position(|key| key.id == id);
+        let found = self.contents.keys.iter().position(|key| *key.id == *id);
         let at = found.ok_or_else(|| EditError::NotFound(format!("key: {id}")))?;
         Ok(self.contents.keys.remove(at))
     }

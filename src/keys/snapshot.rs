@@ -52,7 +52,7 @@ impl Entry {
     /// No token has this digest: it would have to be found first.
     fn nobody() -> Self {
         let record = KeyRecord {
-            id: String::new(),
+            id: Arc::from(""),
             name: String::new(),
             account: String::new(),
             vault: String::new(),
@@ -170,7 +170,7 @@ impl Snapshot {
 
     /// The memory key of an id.
     pub fn record(&self, id: &str) -> Option<&Arc<KeyRecord>> {
-        self.records.iter().find(|record| record.id == id)
+        self.records.iter().find(|record| *record.id == *id)
     }
 
     /// All stored provider keys: account, provider, keys.
@@ -364,7 +364,7 @@ mod tests {
         let id = |token: &str, now| {
             snapshot
                 .authenticate(token.as_bytes(), now)
-                .map(|key| key.id.as_str())
+                .map(|key| &*key.id)
         };
         assert_eq!(id("mk_good", 1_000_000), Some("k0"));
         assert_eq!((id("mk_old", 99), id("mk_old", 100)), (Some("k0"), None));

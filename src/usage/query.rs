@@ -50,6 +50,10 @@ impl By {
 pub struct Query {
     /// One key; all without.
     pub key: Option<String>,
+    /// One provider; all without.
+    pub provider: Option<String>,
+    /// One model, as the provider knows it; all without.
+    pub model: Option<String>,
     /// From this hour on.
     pub since: UnixSeconds,
     /// Up to this time.
@@ -204,6 +208,13 @@ struct Sum<'q> {
 
 impl Sum<'_> {
     fn add(&mut self, place: &Place<'_>, counts: &Counts) {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        let query = self.query;
+        if !(is(&query.provider, place.provider) && is(&query.model, place.model)) {
+            return;
+        }
         self.total.merge(counts);
         let by = |which| self.query.by.contains(&which);
         let text = |which, text: &str| by(which).then(|| text.to_owned());

@@ -81,6 +81,18 @@ fn what_every_core_counts_is_written_and_read_from_another_process() {
         ..all(&[])
     };
     assert_eq!(store.ask_blocking(&one).unwrap().total.requests, 10);
+    for (provider, model, requests) in [
+        (Some("openai"), None, 20),
+        (Some("anthropic"), None, 0),
+        (None, Some("nothing"), 0),
+    ] {
+        let some = Query {
+            provider: provider.map(str::to_owned),
+            model: model.map(str::to_owned),
+            ..all(&[])
+        };
+        assert_eq!(store.ask_blocking(&some).unwrap().total.requests, requests);
+    }
     let later = Query {
         since: clock::unix_seconds() + 3600,
         until: i64::MAX,
@@ -236,10 +248,10 @@ fn hours_become_days_and_old_days_go() {
     assert_eq!(ledger.last_batch().unwrap(), Some(7));
     let ask = |since: i64, until: i64, by: &[By]| {
         let query = Query {
-            key: None,
             since: since * 3600,
             until: until * 3600,
             by: by.to_vec(),
+            ..Query::default()
         };
         query::answer(&query, Some(&ledger.read().unwrap()), None).unwrap()
     };

@@ -156,7 +156,7 @@ fn a_key_with_the_capability_mints_lists_and_revokes() {
     assert_eq!(send(&router, child, "POST", CHAT, BODY).status, 429);
     assert_eq!(get(&router, child, "/v1/keys").status, 403);
     let list = get(&router, &boss, "/v1/keys");
-    assert!(!list.text().contains(child) && !list.text().contains(&foreign));
+    assert!(!list.text().contains(child) && !list.text().contains(&*foreign));
     let listed = list.json();
     let listed = listed["keys"].as_array().unwrap();
     assert_eq!(listed.len(), 3);

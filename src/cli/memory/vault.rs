@@ -72,7 +72,7 @@ impl Vault {
         }
         let (_, contents) = keys::inspect(&Global::key_files(config))
             .map_err(|refusal| Failure::refused(&refusal, config))?;
-        let record = contents.keys.iter().find(|record| record.id == key);
+        let record = contents.keys.iter().find(|record| *record.id == *key);
         let record = record.ok_or_else(|| Failure::failed(format!("no key {key:?}")))?;
         let vault = VaultRef::new(&record.vault, record.vault_key);
         let store = MemoryStore::open(MemorySettings {
