@@ -1,5 +1,5 @@
 //! A load generator: `generate URL [--connections N] [--seconds S] [--rate R] [--fresh] [--idle S] [--body BYTES]
-//! [--key TOKEN] [--field 'NAME: VALUE']`. URL is `http://ADDRESS:PORT/PATH`; anything that speaks HTTP/1.1 there can be measured.
+//! [--key TOKEN] [--model NAME] [--field 'NAME: VALUE']`. URL is `http://ADDRESS:PORT/PATH`; anything that speaks HTTP/1.1 there can be measured.
 //!
 //! Closed loop: each of N connections sends its next request when its answer has come. With `--rate`, open loop:
 //! requests are due at a fixed rate however slow answers are, and a request's time counts from when it was due, so a
@@ -26,6 +26,9 @@ const LIMITS: HeadLimits = HeadLimits {
     target_bytes_max: 0,
 };
 
+/// Of the loop's timer.
+const TICK: Duration = Duration::from_millis(2);
+
 struct Options {
     address: SocketAddr,
     connections: usize,
@@ -50,6 +53,7 @@ impl Options {
             .ok_or("the host has no address")?;
         let (mut connections, mut seconds, mut rate) = (64, 3.0, 0.0);
         let (mut fresh, mut idle, mut body, mut key) = (false, None, 1000, String::new());
+        let mut model = "gpt-4o".to_owned();
         let mut fields = String::new();
         while let Some(word) = words.next() {
             if word == "--fresh" {
@@ -64,6 +68,7 @@ impl Options {
                 "--idle" => idle = Some(value.parse()?),
                 "--body" => body = value.parse()?,
                 "--key" => key = value,
+                "--model" => model = value,
                 "--field" => fields += &(value + "\r\n"),
                 other => return Err(format!("unknown option {other}").into()),
             }
@@ -76,7 +81,7 @@ impl Options {
         // Text like a chat's: lines, quotes and a few letters that are not ASCII, as JSON has them.
         let text = "The quick brown fox \\\"jumps\\\" over the lazy dog, once more and again.\\n";
         let body = format!(
-            "{{\"model\":\"gpt-4o\",\"messages\":[{{\"role\":\"user\",\"content\":\"{}\"}}]{stream}}}",
+            "{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"{}\"}}]{stream}}}",
             text.repeat(body / text.len() + 1)
         );
         let credential = match key.as_str() {
@@ -221,10 +226,14 @@ async fn keep_busy(number: usize, options: Rc<Options>, found: Rc<RefCell<Found>
         let due = if options.rate > 0.0 {
             let due = started + Duration::from_secs_f64(turn * interval);
             turn += 1.0;
-            if let Some(early) = due.checked_duration_since(Instant::now()) {
-                monoio::time::sleep(early).await;
+            match due.checked_duration_since(Instant::now()) {
+                // The timer ticks once a millisecond: what it wakes late is not the server's.
+                Some(early) => {
+                    monoio::time::sleep(early).await;
+                    due + due.elapsed().min(TICK)
+                }
+                None => due,
             }
-            due
         } else {
             Instant::now()
         };

@@ -23,6 +23,8 @@ use super::stream::Stream;
 
 /// Connections the kernel completes while a core is busy; more than any burst a core can lag behind.
 const BACKLOG: i32 = 4096;
+/// See [`Listener::accepts_at_once`].
+const ACCEPTS_AT_ONCE: usize = 32;
 
 /// The address that a listener really got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -216,6 +218,13 @@ impl Listener {
                 Ok(accepted_unix(stream))
             }
         }
+    }
+
+    /// How many accepts are to wait at once. With io_uring one brings one caller for each turn of the loop, and a turn
+    /// with a thousand busy callers takes 25 ms: those who come in a burst would wait for seconds. With epoll one
+    /// accept goes on while there are callers.
+    pub fn accepts_at_once(&self) -> usize {
+        if epoll() { 1 } else { ACCEPTS_AT_ONCE }
     }
 
     /// Whether accepting has been ended.

@@ -3,7 +3,7 @@
 //! Accepting never stands in a select (a dropped accept leaks its descriptor): it is stopped by shutting the listener
 //! down. Each connection is a task of its own, and a panic in it is counted and costs that connection only.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -104,7 +104,11 @@ impl Seat {
         for bound in self.listeners {
             let listener = Rc::new(bound.open()?);
             listeners.push(listener.clone());
-            net::spawn(accept(listener, serving.clone()));
+            let failed_at = Rc::new(Cell::new(None));
+            for _ in 0..listener.accepts_at_once() {
+                let accepting = accept(listener.clone(), serving.clone(), failed_at.clone());
+                net::spawn(accepting);
+            }
         }
         // The starter may have given up; then this worker is told to drain.
         let _ = self.ready.send(());
@@ -155,14 +159,21 @@ async fn obey(
     }
 }
 
-async fn accept(listener: Rc<Listener>, serving: Serving) {
+/// Accepts until the worker drains. Several of these share a listener, and `failed_at`, so that a failure that meets all
+/// of them is told once.
+async fn accept(listener: Rc<Listener>, serving: Serving, failed_at: Rc<Cell<Option<Instant>>>) {
     loop {
         match listener.accept().await {
             Ok(accepted) => admit(accepted, &serving),
             Err(_) if serving.borrow().worker.draining() => return,
             Err(error) => {
-                metrics::add(&serving.borrow().worker.metrics.accept_failures);
-                tracing::warn!(%error, "accept failed");
+                let now = Instant::now();
+                let told = |at| now.duration_since(at) < ACCEPT_PAUSE;
+                if !failed_at.get().is_some_and(told) {
+                    failed_at.set(Some(now));
+                    metrics::add(&serving.borrow().worker.metrics.accept_failures);
+                    tracing::warn!(%error, "accept failed");
+                }
                 net::sleep(ACCEPT_PAUSE).await;
             }
         }
