@@ -106,6 +106,7 @@ async fn ask(worker: &Worker, place: ProviderId, key: &Secret) -> Result<u16, Fa
     let connection = worker.upstreams.checkout(base.origin, true).await;
     let connection = connection.map_err(|error| match error {
         DialError::Unreachable => Fault::Unreachable(name()),
+        DialError::NoDescriptor => Fault::TooManyConnections,
         DialError::TimedOut => Fault::TimedOut(name(), Wait::Connect),
     })?;
     // Nobody's leaving ends it: the request takes no longer than its timeout.

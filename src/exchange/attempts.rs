@@ -164,6 +164,10 @@ async fn try_candidate(
                 fault = Some(Fault::Unreachable(provider.clone()));
                 continue;
             }
+            Err(DialError::NoDescriptor) => {
+                fault = Some(Fault::TooManyConnections);
+                continue;
+            }
             Err(DialError::TimedOut) => {
                 fault = Some(Fault::TimedOut(provider.clone(), Wait::Connect));
                 continue;

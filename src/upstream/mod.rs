@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
 use crate::net::{self, Deadline, Deadlines, Reader, Side, TlsConnector, Writer};
 
 pub use resolve::Resolver;
@@ -41,6 +43,8 @@ pub enum DialError {
     Unreachable,
     /// The connect timeout passed.
     TimedOut,
+    /// This process may open no more.
+    NoDescriptor,
 }
 
 /// A connection to a provider.
@@ -213,11 +217,10 @@ async fn connect_first(
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 tracing::debug!(%address, %error, "connect failed");
-                let timed_out = error.kind() == io::ErrorKind::TimedOut;
-                last = if timed_out {
-                    DialError::TimedOut
-                } else {
-                    DialError::Unreachable
+                last = match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EMFILE | Errno::ENFILE) => DialError::NoDescriptor,
+                    _ if error.kind() == io::ErrorKind::TimedOut => DialError::TimedOut,
+                    _ => DialError::Unreachable,
                 };
             }
         }

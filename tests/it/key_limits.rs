@@ -217,5 +217,6 @@ fn requests_at_once_are_counted_while_they_run() {
     }
     assert_eq!(busy[0].reply().status, 200);
     assert_eq!(third.reply().status, 200);
-    assert_eq!(ask(&router, &key).status, 200);
+    // An answer's last byte is with its caller a moment before its place is free for another connection.
+    crate::support::eventually("all places free", || ask(&router, &key).status == 200);
 }
