@@ -12,7 +12,7 @@ use super::answer::{Answer, Denial};
 use super::desk::Desk;
 use super::request::Request;
 use crate::audit::{self, Who};
-use crate::config::{Config, ErrorFormat, Log, LogFormat};
+use crate::config::{Config, ErrorFormat, Log, LogFormat, StreamUsage};
 use crate::log;
 
 /// `GET /config`. Paths stand in it; secrets do not even stand in the configuration.
@@ -21,6 +21,13 @@ pub(super) fn config(desk: &Desk) -> Answer {
 }
 
 /// A time as the file spells it.
+fn stream_usage_name(usage: StreamUsage) -> &'static str {
+    match usage {
+        StreamUsage::Exact => "exact",
+        StreamUsage::Estimate => "estimate",
+    }
+}
+
 fn time(time: Duration) -> String {
     humantime::format_duration(time)
         .to_string()
@@ -33,13 +40,14 @@ fn texts(all: impl IntoIterator<Item = impl Display>) -> Vec<String> {
 
 /// The file's sections, each with its keys.
 fn shown(config: &Config) -> Value {
-    let (limits, timeouts) = (&config.limits, &config.timeouts);
+    let (limits, timeouts, memory) = (&config.limits, &config.timeouts, &config.memory);
     let name_of = |id| config.providers.get(id).name.clone();
     let mut providers = Value::new_object();
     for (_, provider) in config.providers.iter() {
         let about = json!({
             "kind": kind_name(provider.kind),
             "base_url": texts(&provider.base_urls),
+            "usage": stream_usage_name(provider.usage),
         });
         providers[provider.name.as_str()] = about;
     }
@@ -68,6 +76,7 @@ fn shown(config: &Config) -> Value {
                 "body_bytes": limits.body_bytes_max,
                 "connections": limits.connections_max,
                 "in_flight": limits.in_flight_max,
+                "auth_failures": limits.auth_failures_max,
                 "upstream_idle": limits.upstream_idle_per_origin_max,
             },
             "timeouts": {
@@ -76,6 +85,7 @@ fn shown(config: &Config) -> Value {
                 "keepalive": time(timeouts.keepalive),
                 "connect": time(timeouts.connect),
                 "first_byte": time(timeouts.first_byte),
+                "unacknowledged": time(timeouts.unacknowledged),
                 "stream_idle": time(timeouts.stream_idle),
                 "drain": time(timeouts.drain),
                 "upstream_idle": time(timeouts.upstream_idle),
@@ -86,8 +96,27 @@ fn shown(config: &Config) -> Value {
                 "fallback": config.routing.fallback.iter().map(|id| name_of(*id)).collect::<Vec<_>>(),
                 "attempts": config.routing.attempts,
             },
-            "memory": { "enabled": config.memory.enabled },
-            "usage": { "retention": time(config.usage.retention) },
+            "memory": {
+                "enabled": memory.enabled,
+                "path": memory.path.display().to_string(),
+                "hot_bytes": memory.hot_bytes,
+                "recall_timeout": time(memory.recall_timeout),
+                "retention": memory.retention.map(time),
+                "tokens_max": memory.tokens_max,
+                "limit": memory.limit,
+                "embeddings": memory.embeddings.as_ref().map(|it| json!({
+                    "base_url": it.base_url.to_string(),
+                    "model": it.model.clone(),
+                    "key_env": it.key_env.clone(),
+                    "deadline": time(it.deadline),
+                })),
+            },
+            "usage": {
+                "retention": time(config.usage.retention),
+                "compact_after": time(config.usage.compact_after),
+                "prices": config.usage.prices.display().to_string(),
+                "stream": stream_usage_name(config.usage.stream),
+            },
             "errors": {
                 "format": match config.errors.format {
                     ErrorFormat::Plain => "plain",
