@@ -187,7 +187,8 @@ class Lab:
             f"      api_base: http://127.0.0.1:{mock.port}/v1\n      api_key: sk-upstream\n"
         )
         command = [LITELLM, "--config", home / "config.yaml", "--host", "127.0.0.1", "--port", port]
-        environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False"}
+        environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False",
+                       "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true"}
         return self.start("litellm", command, port, patience=180, env=environment)
 
     def portkey(self, mock):
