@@ -14,7 +14,7 @@ use crate::net::{Fill, Side, Stream};
 use crate::worker::Worker;
 
 /// Room for a head and a short body.
-const READ_BYTES: usize = 8 * 1024;
+const READ_BYTES: usize = 4 * 1024;
 /// A caller whose requests follow each other faster than this is busy: its next request gets room for all of it.
 const BRISK_PAUSE: Duration = Duration::from_secs(1);
 /// How much of a refused request's rest is read before the connection is closed under it, and for how long: enough

@@ -16,7 +16,7 @@ use crate::http::head::{self, Head, HeadLimits, StatusLine};
 use crate::net::{self, Deadline, Fill, Reader, Writer};
 
 /// Room for an answer's head and the start of its body.
-const READ_BYTES: usize = 8 * 1024;
+const READ_BYTES: usize = 4 * 1024;
 /// Interim responses before the final one. Providers send one or two; a chain without end is an attack.
 const INTERIM_MAX: usize = 8;
 /// How much a caller may send ahead while its answer streams; beyond it, it is no longer watched.
