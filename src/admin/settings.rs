@@ -20,7 +20,6 @@ pub(super) fn config(desk: &Desk) -> Answer {
     Answer::json(&shown(&desk.config()))
 }
 
-/// A time as the file spells it.
 fn stream_usage_name(usage: StreamUsage) -> &'static str {
     match usage {
         StreamUsage::Exact => "exact",
@@ -28,6 +27,7 @@ fn stream_usage_name(usage: StreamUsage) -> &'static str {
     }
 }
 
+/// A time as the file spells it.
 fn time(time: Duration) -> String {
     humantime::format_duration(time)
         .to_string()

@@ -105,19 +105,28 @@ pub(super) fn not_found(path: &str) -> Reply {
     )
 }
 
+/// What stands before the message in an answer.
+const YOU_SAID: &str = "You said: ";
+
 /// What it says to the newest user message: what users said before, as far as the router recalled it, then the message
-/// itself. Its own answers it leaves out, or each would hold all that were before it.
+/// itself. Of its own answers only the echo counts, or each would hold all that were before it.
 pub(super) fn echo(said: &str) -> String {
-    let recalled = block::contents(said).into_iter();
-    let remembered: Vec<String> = recalled
-        .filter(|(role, _)| role == "user")
-        .map(|(_, text)| text)
-        .collect();
+    let recalled = block::contents(said);
     let said = block::cut(said);
     let said = said.trim();
+    let mut remembered: Vec<&str> = Vec::new();
+    for (role, text) in &recalled {
+        // Of a statement and its echo, memory gives the later one.
+        let told = match role.as_str() {
+            "user" => Some(text.as_str()),
+            _ => text.rsplit_once(YOU_SAID).map(|(_, told)| told),
+        };
+        let new = told.filter(|told| *told != said && !remembered.contains(told));
+        remembered.extend(new);
+    }
     let echo = match said {
         "" => "You said nothing.".into(),
-        said => format!("You said: {said}"),
+        said => format!("{YOU_SAID}{said}"),
     };
     match remembered.as_slice() {
         [] => echo,

@@ -151,11 +151,20 @@ fn it_tells_what_it_was_reminded_of() {
         memory("My dog is called \"Rex\".", Role::User),
         memory("You said: My dog is called \"Rex\".", Role::Assistant),
         memory("I live in <Zürich>.", Role::User),
+        memory(
+            "I remember: a\nYou said: What is my dog called?",
+            Role::Assistant,
+        ),
+        memory(
+            "I remember: b\nYou said: Rex swims in cold lakes.",
+            Role::Assistant,
+        ),
     ]);
     let said = format!("What is my dog called?\n\n{}", block.unwrap());
     assert_eq!(
         echo(&said),
-        "I remember: My dog is called \"Rex\". | I live in <Zürich>.\nYou said: What is my dog called?"
+        "I remember: My dog is called \"Rex\". | I live in <Zürich>. | Rex swims in cold lakes.\n\
+         You said: What is my dog called?"
     );
     assert_eq!(echo(""), "You said nothing.");
 }
