@@ -36,19 +36,21 @@ pub fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) -> impl F
     async move {
         // A new caller's request is on its way: it is waited for, even by a router that goes down.
         let mut wait = Wait::First;
+        let mut waits_since = Instant::now();
         let end = loop {
-            let head = match next_head(&mut caller, &worker, wait).await {
-                Some(Ok(head)) => head,
+            let (head, arrived) = match next_head(&mut caller, &worker, wait, waits_since).await {
+                Some(Ok(found)) => found,
                 Some(Err(error)) => {
                     Box::pin(exchange::refuse_head(&mut caller, &worker, error)).await;
                     break Next::Linger;
                 }
                 None => break Next::Close,
             };
-            match Box::pin(exchange::run(&mut caller, head, &worker)).await {
-                Next::Exchange => wait = Wait::Next,
-                end => break end,
+            let over = Box::pin(exchange::run(&mut caller, head, arrived, &worker)).await;
+            if over.next != Next::Exchange {
+                break over.next;
             }
+            (wait, waits_since) = (Wait::Next, over.at);
         };
         if end == Next::Linger {
             Box::pin(linger(&mut caller)).await;
@@ -63,15 +65,16 @@ enum Wait {
     Next,
 }
 
-/// Waits for the next request's head. None when the connection ended, or stayed silent for too long, before one came.
+/// Waits for the next request's head, and tells when it was there. None when the connection ended, or stayed silent
+/// for too long, before one came.
 async fn next_head(
     caller: &mut Caller,
     worker: &Worker,
     wait: Wait,
-) -> Option<Result<Head<RequestLine>, HeadError>> {
+    waits_since: Instant,
+) -> Option<Result<(Head<RequestLine>, Instant), HeadError>> {
     let mut scanned = 0;
     let mut begun = false;
-    let waits_since = Instant::now();
     caller.deadline.arm(
         waits_since,
         match wait {
@@ -84,9 +87,10 @@ async fn next_head(
             let limits = worker.head_limits();
             match head::request(caller.reader.bytes(), &mut scanned, &limits).transpose() {
                 Some(done) => {
-                    let brisk = wait == Wait::Next && waits_since.elapsed() < BRISK_PAUSE;
+                    let now = Instant::now();
+                    let brisk = wait == Wait::Next && now - waits_since < BRISK_PAUSE;
                     caller.reader.set_brisk(brisk);
-                    return Some(done);
+                    return Some(done.map(|head| (head, now)));
                 }
                 None if !begun => {
                     begun = true;

@@ -120,6 +120,7 @@ pub struct Record {
     /// How the exchange ended.
     pub ended: Ended,
     started: Instant,
+    total: Option<Duration>,
 }
 
 /// Why an exchange is over.
@@ -184,6 +185,7 @@ impl Record {
             trace: None,
             ended: Ended::Running,
             started,
+            total: None,
         }
     }
 
@@ -215,7 +217,7 @@ impl Record {
                 .duration_since(UNIX_EPOCH)
                 .unwrap_or_default(),
         );
-        let start_ns = end_ns.saturating_sub(nanos(self.elapsed()));
+        let start_ns = end_ns.saturating_sub(nanos(self.total()));
         let number = |key, number: Option<u64>| {
             let number = number.and_then(|number| i64::try_from(number).ok());
             number.map(|number| (key, Value::Number(number)))
@@ -282,15 +284,28 @@ impl Record {
         spans
     }
 
-    /// The request leaves now; what it took until it left for the first time counts.
-    pub fn departs(&mut self) {
-        let own = self.elapsed().saturating_sub(self.received);
+    /// The request leaves at `now`; what it took until it left for the first time counts.
+    pub fn departs(&mut self, now: Instant) {
+        let own = now
+            .duration_since(self.started)
+            .saturating_sub(self.received);
         self.overhead.get_or_insert(own);
     }
 
-    /// Time since the head arrived.
-    pub fn elapsed(&self) -> Duration {
-        self.started.elapsed()
+    /// The last byte has passed, now or when this was first said. Returns when that was.
+    pub fn ends(&mut self) -> Instant {
+        let total = *self.total.get_or_insert_with(|| self.started.elapsed());
+        self.started + total
+    }
+
+    /// When its head was there.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// From its head to the last byte of its answer; nothing while that has not passed.
+    pub fn total(&self) -> Duration {
+        self.total.unwrap_or_default()
     }
 
     /// What is counted of it; nothing where nobody is known to have called.
@@ -364,7 +379,7 @@ impl Record {
             memory_ms = millis(self.memory),
             overhead_ms = self.overhead.map(millis),
             first_byte_ms = self.first_byte.map(millis),
-            total_ms = millis(self.elapsed()),
+            total_ms = millis(self.total()),
             end = self.ended.as_str(),
         );
     }

@@ -103,7 +103,7 @@ async fn ask(worker: &Worker, place: ProviderId, key: &Secret) -> Result<u16, Fa
     let api_version = worker.plan.azure(place).map(|azure| azure.api_version);
     let target = target(provider.kind, &provider.name, &base.path, api_version);
     let message = message(provider.kind, &target, &base.authority, key);
-    let connection = worker.upstreams.checkout(base.origin, true).await;
+    let connection = worker.upstreams.fresh(base.origin).await;
     let connection = connection.map_err(|error| match error {
         DialError::Unreachable => Fault::Unreachable(name()),
         DialError::NoDescriptor => Fault::TooManyConnections,
@@ -118,7 +118,16 @@ async fn ask(worker: &Worker, place: ProviderId, key: &Secret) -> Result<u16, Fa
         ..Outgoing::default()
     };
     let limits = &ANSWER_HEAD_LIMITS;
-    match upstream::send(connection, outgoing, ANSWER_TIMEOUT, limits, &mut watch).await {
+    match upstream::send(
+        connection,
+        outgoing,
+        Instant::now(),
+        ANSWER_TIMEOUT,
+        limits,
+        &mut watch,
+    )
+    .await
+    {
         Sent::Answered(answer) => {
             let status = answer.head.line.status;
             answer.discard().await;

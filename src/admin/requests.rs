@@ -18,7 +18,7 @@ struct List {
 
 #[derive(Serialize)]
 struct Row {
-    at_ms: u64,
+    at_ms: i64,
     id: String,
     provider_id: Option<String>,
     key: Option<String>,

@@ -4,7 +4,7 @@
 //! last answer is held, not thrown away: if nothing better comes, the caller gets it as it came. A request is sent
 //! again on the same provider only if no byte of an answer came and the connection was an old one.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Instant;
 
 use super::body::Request;
@@ -16,12 +16,14 @@ use crate::http::{Framing, Name};
 use crate::metrics;
 use crate::plan::Base;
 use crate::secret::Secret;
-use crate::upstream::{self, Answer, DialError, Failure, OriginId, Outgoing, Sent, Watch};
+use crate::upstream::{self, Answer, DialError, Failure, Outgoing, Sent, Watch};
 
 /// The answer that goes to the caller.
 pub(super) struct Attempt {
     pub(super) answer: Box<Answer>,
     pub(super) framing: Framing,
+    /// When it became the caller's.
+    pub(super) at: Instant,
     /// It is a stream with counts that the caller did not ask for.
     pub(super) cut: bool,
 }
@@ -85,7 +87,7 @@ pub(super) async fn answer(
                         held = Some((attempt, provider));
                     }
                     // Answered before it had read everything: nothing to hold on to.
-                    None => request.restore_body(attempt.answer.discard().await.body),
+                    None => request.restore_body(Box::pin(attempt.answer.discard()).await.body),
                 }
             }
             Tried::NotReached(why) | Tried::Unanswered(why) => {
@@ -97,7 +99,8 @@ pub(super) async fn answer(
             return Err(Stop::CallerLeft);
         }
     }
-    if let Some((attempt, provider)) = held {
+    if let Some((mut attempt, provider)) = held {
+        attempt.at = Instant::now();
         if let Some(route) = order.routes.iter().find(|route| route.provider == provider) {
             exchange.goes_to(route, &order.model);
         }
@@ -126,7 +129,11 @@ fn candidates<'a>(
     };
     let passed = tenant.provider_key.as_ref();
     let first = &order.routes.first;
-    if !keyless(first) && passed.is_none() && stored(first).is_none() {
+    let mut of_first = match keyless(first) || passed.is_some() {
+        true => None,
+        false => stored(first),
+    };
+    if !keyless(first) && passed.is_none() && of_first.is_none() {
         let provider = config.providers.get(first.provider).name.clone();
         return Err(Fault::NoProviderKey(provider));
     }
@@ -138,7 +145,7 @@ fn candidates<'a>(
         let (alone, keys) = match (keyless(route), passed) {
             (true, _) => (Some(None), None),
             (false, Some(key)) => (Some(Some(key)), None),
-            (false, None) => (None, stored(route)),
+            (false, None) => (None, of_first.take().or_else(|| stored(route))),
         };
         let keys = keys.into_iter().flat_map(|keys| keys.in_turn());
         let keys = alone.into_iter().chain(keys.map(|key| Some(&key.secret)));
@@ -158,7 +165,9 @@ async fn try_candidate(
     let provider = &worker.config.providers.get(candidate.route.provider).name;
     let mut fault = None;
     for base in worker.plan.bases_in_turn(candidate.route.provider) {
-        let connection = match checkout(base.origin, false, watch, exchange).await? {
+        let upstreams = &worker.upstreams;
+        let checkout = upstreams.checkout(base.origin, exchange.record.started());
+        let connection = match connected(pin!(checkout), watch, exchange).await? {
             Ok(connection) => connection,
             Err(DialError::Unreachable) => {
                 fault = Some(Fault::Unreachable(provider.clone()));
@@ -200,15 +209,13 @@ async fn try_candidate(
     Ok(Tried::NotReached(fault.unwrap_or_else(none)))
 }
 
-async fn checkout(
-    origin: OriginId,
-    fresh: bool,
+/// Waits for a connection, and counts where it came from.
+async fn connected(
+    connecting: Pin<&mut impl Future<Output = Result<upstream::Connection, DialError>>>,
     watch: &mut Watch<'_>,
     exchange: &Exchange<'_>,
 ) -> Result<Result<upstream::Connection, DialError>, Stop> {
-    let connection = watch
-        .beside(pin!(exchange.worker.upstreams.checkout(origin, fresh)))
-        .await;
+    let connection = watch.beside(connecting).await;
     let metrics = &exchange.worker.metrics;
     metrics::add(match &connection {
         Ok(connection) if connection.reused() => &metrics.pool_hits,
@@ -239,10 +246,19 @@ async fn send(
         let reused = connection.reused();
         exchange.record.attempts += 1;
         exchange.record.reused = reused;
-        exchange.record.departs();
+        exchange.record.departs(departed);
         let first_byte_timeout = worker.config.timeouts.first_byte;
-        let sent = upstream::send(connection, outgoing, first_byte_timeout, &limits, watch).await;
-        exchange.record.first_byte = Some(departed.elapsed());
+        let sent = upstream::send(
+            connection,
+            outgoing,
+            departed,
+            first_byte_timeout,
+            &limits,
+            watch,
+        )
+        .await;
+        let arrived = Instant::now();
+        exchange.record.first_byte = Some(arrived - departed);
         if watch.left() {
             return Err(Stop::CallerLeft);
         }
@@ -254,6 +270,7 @@ async fn send(
                         return Ok(Tried::Answered(Attempt {
                             answer,
                             framing,
+                            at: arrived,
                             cut: false,
                         }));
                     }
@@ -263,7 +280,7 @@ async fn send(
                             error = error.0,
                             "provider sent a malformed answer"
                         );
-                        (Failure::Malformed, answer.discard().await)
+                        (Failure::Malformed, Box::pin(answer.discard()).await)
                     }
                 }
             }
@@ -271,7 +288,8 @@ async fn send(
         if failure == Failure::Closed && reused {
             metrics::add(&worker.metrics.retries);
             outgoing = returned;
-            connection = match checkout(base.origin, true, watch, exchange).await? {
+            let fresh = worker.upstreams.fresh(base.origin);
+            connection = match connected(pin!(fresh), watch, exchange).await? {
                 Ok(connection) => connection,
                 Err(_) => {
                     request.restore_body(outgoing.body);

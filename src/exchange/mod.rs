@@ -64,6 +64,14 @@ pub enum Next {
     Close,
 }
 
+/// How an exchange left its connection.
+pub struct Over {
+    /// What becomes of it.
+    pub next: Next,
+    /// When the exchange was over.
+    pub at: Instant,
+}
+
 /// Why an exchange does not go its whole way.
 pub enum Stop {
     /// The router answers by itself.
@@ -111,11 +119,16 @@ struct Exchange<'w> {
     allowed_origin: Option<String>,
 }
 
-/// Serves the request that `head` begins.
-pub async fn run(caller: &mut Caller, head: Head<RequestLine>, worker: &Worker) -> Next {
+/// Serves the request that `head` begins, and that was there at `arrived`.
+pub async fn run(
+    caller: &mut Caller,
+    head: Head<RequestLine>,
+    arrived: Instant,
+    worker: &Worker,
+) -> Over {
     let head_bytes = head.end;
     let bytes = caller.reader.bytes();
-    let mut exchange = Exchange::new(worker, &head, bytes);
+    let mut exchange = Exchange::new(worker, &head, bytes, arrived);
     exchange.record.trace = worker.trace(head.first(Name::Traceparent, bytes));
     let next = match exchange.serve(caller, head).await {
         Ok(next) => next,
@@ -129,6 +142,7 @@ pub async fn run(caller: &mut Caller, head: Head<RequestLine>, worker: &Worker) 
             Next::Close
         }
     };
+    let at = exchange.record.ends();
     exchange.record.finish();
     if let Some(tracer) = &worker.shared.tracer {
         for span in exchange.record.spans() {
@@ -145,7 +159,7 @@ pub async fn run(caller: &mut Caller, head: Head<RequestLine>, worker: &Worker) 
     if next == Next::Exchange && !received {
         caller.reader.discard(head_bytes);
     }
-    next
+    Over { next, at }
 }
 
 impl<'w> Exchange<'w> {
@@ -224,6 +238,7 @@ impl<'w> Exchange<'w> {
         let outcome = relay::relay(
             attempt.answer,
             attempt.framing,
+            attempt.at,
             head,
             downstream,
             &mut watch,
@@ -236,13 +251,14 @@ impl<'w> Exchange<'w> {
         }
         self.record.response_bytes = outcome.body_bytes;
         self.record.ended = Ended::Relayed(outcome.end);
+        let now = self.record.ends();
         let mut seen = tap.finish();
         self.observed(&mut seen);
         if let Some(permit) = &mut permit {
             permit.settle(self.tokens_used());
         }
         if let Some(connection) = outcome.connection {
-            self.worker.upstreams.give_back(connection);
+            self.worker.upstreams.give_back(connection, now);
         }
         let whole = seen.ended || !ends_with_connection;
         remember::remember(&recall, &seen.text, whole, self);
@@ -253,7 +269,7 @@ impl<'w> Exchange<'w> {
         })
     }
 
-    fn new(worker: &'w Worker, head: &Head<RequestLine>, bytes: &[u8]) -> Self {
+    fn new(worker: &'w Worker, head: &Head<RequestLine>, bytes: &[u8], arrived: Instant) -> Self {
         let origin = head
             .first(Name::Origin, bytes)
             .and_then(|value| std::str::from_utf8(value).ok());
@@ -267,11 +283,7 @@ impl<'w> Exchange<'w> {
         };
         Self {
             worker,
-            record: Record::new(
-                worker.next_request_id(),
-                head.line.method.as_str(),
-                Instant::now(),
-            ),
+            record: Record::new(worker.next_request_id(), head.line.method.as_str(), arrived),
             dialect: None,
             method: head.line.method,
             version: head.line.version,

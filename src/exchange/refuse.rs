@@ -52,6 +52,7 @@ async fn refuse_unread(writer: &mut Writer, deadline: &Deadline, worker: &Worker
     deadline.arm(Instant::now(), worker.config.timeouts.body_idle);
     // Whether the answer arrives is the caller's affair: the connection ends either way.
     let _ = writer.write_all(respond::fault(fault, &context)).await;
+    record.ends();
     record.finish();
     worker.metrics.finished(record, worker.config.metrics.keys);
 }

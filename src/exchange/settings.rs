@@ -7,10 +7,24 @@
 use crate::auth::ModeSuffix;
 use crate::config;
 use crate::error::Fault;
-use crate::http::Name;
 use crate::http::head::{Head, RequestLine};
+use crate::http::{Name, NameSet};
 use crate::provider::body::{self, RouterField, Setting};
 use crate::provider::query;
+
+/// The fields that say something.
+const FIELDS: NameSet = NameSet::of(&[
+    Name::XMemoryMode,
+    Name::XMemoryStore,
+    Name::XMemoryStoreResponse,
+    Name::XMemoryContextLimit,
+    Name::XStoreInput,
+    Name::XStoreResponse,
+    Name::XContextLimit,
+    Name::XSessionId,
+    Name::XClaudeCodeSessionId,
+    Name::XDebug,
+]);
 
 /// However many are asked for.
 const LIMIT_MAX: usize = 1000;
@@ -101,6 +115,12 @@ pub(super) struct Sources<'a> {
 impl Sources<'_> {
     /// Puts the settings together. A body that is not there yet, or is none, says nothing.
     pub(super) fn with(&self, body: Option<&body::Settings>) -> Result<Settings, Fault> {
+        if !self.head.has_any(FIELDS)
+            && self.head.query(self.bytes).is_none()
+            && body.is_none_or(body::Settings::is_empty)
+        {
+            return Ok(self.unspoken());
+        }
         let in_body = |field| value(body, field);
         let in_head = |name| self.header(name);
         let in_query = |name| self.parameter(name);
@@ -133,6 +153,18 @@ impl Sources<'_> {
             session: self.session(body)?,
             debug,
         })
+    }
+
+    /// What holds where neither body nor field nor query says anything, as in most requests.
+    fn unspoken(&self) -> Settings {
+        Settings {
+            mode: self.mode(None),
+            store: true,
+            store_answer: true,
+            limit: self.config.limit,
+            session: None,
+            debug: false,
+        }
     }
 
     /// The mode alone, which cannot be wrong.

@@ -3,6 +3,8 @@
 //! Fields pass in the sender's order and spelling. What is taken off is decided here once: fields of one connection
 //! only, credentials, the router's own settings, a caller's claims about who forwarded. `exchange` and `relay` call in.
 
+use std::time::Duration;
+
 use super::field::{Field, Name};
 use super::framing::{Framing, connection_options};
 use super::head::{Head, RequestLine, StatusLine};
@@ -82,7 +84,7 @@ pub fn upstream_request(
     }
     line(out, b"accept-encoding", b"identity");
     out.extend_from_slice(b"content-length: ");
-    decimal(out, with.body_bytes);
+    decimal(out, with.body_bytes as u64);
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(b"\r\n");
 }
@@ -106,7 +108,7 @@ pub fn downstream_response(
     relayed: Relayed,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(out, usize::from(head.line.status));
+    decimal(out, u64::from(head.line.status));
     out.push(b' ');
     out.extend_from_slice(&bytes[head.line.reason_at.clone()]);
     out.extend_from_slice(b"\r\n");
@@ -132,7 +134,7 @@ pub fn downstream_response(
 }
 
 /// Appends a number in decimal digits.
-fn decimal(out: &mut Vec<u8>, number: usize) {
+pub fn decimal(out: &mut Vec<u8>, number: u64) {
     // As many as the largest number has.
     let mut digits = [0; 20];
     let mut at = digits.len();
@@ -146,6 +148,15 @@ fn decimal(out: &mut Vec<u8>, number: usize) {
         }
     }
     out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a time in milliseconds, with three decimals.
+pub fn millis(out: &mut Vec<u8>, time: Duration) {
+    let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    decimal(out, micros / 1000);
+    let rest = micros % 1000;
+    let digit = |of: u64| b'0' + (rest / of % 10) as u8;
+    out.extend_from_slice(&[b'.', digit(100), digit(10), digit(1)]);
 }
 
 fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
@@ -171,10 +182,16 @@ fn carries_memory_key(field: &Field, bytes: &[u8]) -> bool {
 
 /// Whether a memory key stands anywhere in `text` at the start of a word: such text never leaves for a provider.
 pub fn contains_memory_key(text: &[u8]) -> bool {
-    memchr::memmem::find_iter(text, b"mk").any(|at| {
-        matches!(text.get(at + 2), Some(b'_' | b'-'))
-            && (at == 0 || !text[at - 1].is_ascii_alphanumeric())
+    memchr::memchr_iter(b'k', text).any(|k| {
+        matches!(text.get(k + 1), Some(b'_' | b'-'))
+            && text[..k]
+                .split_last()
+                .is_some_and(|(last, before)| *last == b'm' && !ends_in_word(before))
     })
+}
+
+fn ends_in_word(text: &[u8]) -> bool {
+    text.last().is_some_and(u8::is_ascii_alphanumeric)
 }
 
 #[cfg(test)]
@@ -245,6 +262,27 @@ mod tests {
     }
 
     #[test]
+    fn numbers_and_times() {
+        let written = |write: &dyn Fn(&mut Vec<u8>)| {
+            let mut out = Vec::new();
+            write(&mut out);
+            String::from_utf8(out).unwrap()
+        };
+        for number in [0, 7, 10, 200, 98_765_432_100, u64::MAX] {
+            assert_eq!(written(&|out| decimal(out, number)), number.to_string());
+        }
+        for (micros, text) in [
+            (0, "0.000"),
+            (7, "0.007"),
+            (1_040, "1.040"),
+            (60_000_999, "60000.999"),
+        ] {
+            let time = Duration::from_micros(micros) + Duration::from_nanos(999);
+            assert_eq!(written(&|out| millis(out, time)), text);
+        }
+    }
+
+    #[test]
     fn memory_keys_in_text() {
         for (text, found) in [
             ("mk_a", true),
@@ -253,6 +291,11 @@ mod tests {
             ("amk_b", false),
             ("mk", false),
             ("mkb", false),
+            ("mk_", true),
+            ("k_", false),
+            ("xk_mk", false),
+            ("kmk_", false),
+            ("a b.mk-", true),
         ] {
             assert_eq!(contains_memory_key(text.as_bytes()), found, "{text}");
         }

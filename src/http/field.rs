@@ -41,124 +41,187 @@ macro_rules! names {
             Other,
         }
 
-        impl Name {
-            /// Classifies a name, ASCII case aside.
-            pub fn of(name: &[u8]) -> Self {
-                const LONGEST: usize = 32;
-                let mut lower = [0u8; LONGEST];
-                let Some(lower) = lower.get_mut(..name.len()) else {
-                    return Self::of_long(name);
-                };
-                lower.copy_from_slice(name);
-                lower.make_ascii_lowercase();
-                match &*lower {
-                    $(text if text == $text.as_bytes() => Self::$variant,)*
-                    other => Self::by_prefix(other),
-                }
-            }
-        }
+        const KNOWN: &[(&[u8], Name)] = &[$(($text, Name::$variant),)*];
     };
 }
 
 names! {
     /// `Host`
-    Host = "host",
+    Host = b"host",
     /// `Content-Length`
-    ContentLength = "content-length",
+    ContentLength = b"content-length",
     /// `Transfer-Encoding`
-    TransferEncoding = "transfer-encoding",
+    TransferEncoding = b"transfer-encoding",
     /// `Content-Type`
-    ContentType = "content-type",
+    ContentType = b"content-type",
     /// `Content-Encoding`
-    ContentEncoding = "content-encoding",
+    ContentEncoding = b"content-encoding",
     /// `Accept-Encoding`
-    AcceptEncoding = "accept-encoding",
+    AcceptEncoding = b"accept-encoding",
     /// `Connection`
-    Connection = "connection",
+    Connection = b"connection",
     /// `Keep-Alive`
-    KeepAlive = "keep-alive",
+    KeepAlive = b"keep-alive",
     /// `Proxy-Connection`
-    ProxyConnection = "proxy-connection",
+    ProxyConnection = b"proxy-connection",
     /// `Proxy-Authorization`
-    ProxyAuthorization = "proxy-authorization",
+    ProxyAuthorization = b"proxy-authorization",
     /// `Proxy-Authenticate`
-    ProxyAuthenticate = "proxy-authenticate",
+    ProxyAuthenticate = b"proxy-authenticate",
     /// `TE`
-    Te = "te",
+    Te = b"te",
     /// `Trailer`
-    Trailer = "trailer",
+    Trailer = b"trailer",
     /// `Upgrade`
-    Upgrade = "upgrade",
+    Upgrade = b"upgrade",
     /// `Expect`
-    Expect = "expect",
+    Expect = b"expect",
     /// `Authorization`
-    Authorization = "authorization",
+    Authorization = b"authorization",
     /// `x-api-key`
-    XApiKey = "x-api-key",
+    XApiKey = b"x-api-key",
     /// `x-goog-api-key`
-    XGoogApiKey = "x-goog-api-key",
+    XGoogApiKey = b"x-goog-api-key",
     /// `api-key`, Azure's form: never taken from a caller, never passed on.
-    ApiKey = "api-key",
+    ApiKey = b"api-key",
     /// `X-Memory-Key`
-    XMemoryKey = "x-memory-key",
+    XMemoryKey = b"x-memory-key",
     /// `X-Provider-Key`
-    XProviderKey = "x-provider-key",
+    XProviderKey = b"x-provider-key",
     /// `X-Memory-Mode`
-    XMemoryMode = "x-memory-mode",
+    XMemoryMode = b"x-memory-mode",
     /// `X-Memory-Store`
-    XMemoryStore = "x-memory-store",
+    XMemoryStore = b"x-memory-store",
     /// `X-Memory-Store-Response`
-    XMemoryStoreResponse = "x-memory-store-response",
+    XMemoryStoreResponse = b"x-memory-store-response",
     /// `X-Memory-Context-Limit`
-    XMemoryContextLimit = "x-memory-context-limit",
+    XMemoryContextLimit = b"x-memory-context-limit",
     /// `X-Session-ID`
-    XSessionId = "x-session-id",
+    XSessionId = b"x-session-id",
     /// `x-claude-code-session-id`, which is the provider's too.
-    XClaudeCodeSessionId = "x-claude-code-session-id",
+    XClaudeCodeSessionId = b"x-claude-code-session-id",
     /// `X-Store-Input`
-    XStoreInput = "x-store-input",
+    XStoreInput = b"x-store-input",
     /// `X-Store-Response`
-    XStoreResponse = "x-store-response",
+    XStoreResponse = b"x-store-response",
     /// `X-Context-Limit`
-    XContextLimit = "x-context-limit",
+    XContextLimit = b"x-context-limit",
     /// `X-Debug`
-    XDebug = "x-debug",
+    XDebug = b"x-debug",
     /// `anthropic-version`
-    AnthropicVersion = "anthropic-version",
+    AnthropicVersion = b"anthropic-version",
     /// `Forwarded`
-    Forwarded = "forwarded",
+    Forwarded = b"forwarded",
     /// `X-Real-IP`
-    XRealIp = "x-real-ip",
+    XRealIp = b"x-real-ip",
     /// `Via`
-    Via = "via",
+    Via = b"via",
     /// `Origin`
-    Origin = "origin",
+    Origin = b"origin",
     /// `traceparent` (W3C Trace Context)
-    Traceparent = "traceparent",
+    Traceparent = b"traceparent",
     /// `request-id`, Anthropic's id of an answer.
-    RequestId = "request-id",
+    RequestId = b"request-id",
     /// `x-request-id`, most others'.
-    XRequestId = "x-request-id",
+    XRequestId = b"x-request-id",
     /// `x-mr-request-id`, ours.
-    XMrRequestId = "x-mr-request-id",
+    XMrRequestId = b"x-mr-request-id",
+}
+
+/// Names as bits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NameSet(u64);
+
+// The last name of all needs a bit too.
+const _: () = assert!((Name::Other as u32) < u64::BITS);
+
+impl NameSet {
+    /// These names.
+    pub const fn of(names: &[Name]) -> Self {
+        let mut set = Self(0);
+        let mut at = 0;
+        while at < names.len() {
+            set.insert(names[at]);
+            at += 1;
+        }
+        set
+    }
+
+    pub(super) const fn insert(&mut self, name: Name) {
+        self.0 |= 1 << name as u32;
+    }
+
+    pub(super) const fn contains(self, name: Name) -> bool {
+        self.meets(Self(1 << name as u32))
+    }
+
+    pub(super) const fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// A place for each known name, so that a name is held against one of them and not against forty.
+const TABLE: [Option<(&[u8], Name)>; PLACES] = {
+    let mut table = [None; PLACES];
+    let mut at = 0;
+    while at < KNOWN.len() {
+        let place = place(KNOWN[at].0);
+        assert!(
+            table[place].is_none(),
+            "two names share a place: other factors are needed"
+        );
+        assert!(KNOWN[at].0.len() <= LONGEST);
+        table[place] = Some(KNOWN[at]);
+        at += 1;
+    }
+    table
+};
+const PLACES: usize = 128;
+
+/// No known name is longer.
+const LONGEST: usize = 32;
+
+const fn place(name: &[u8]) -> usize {
+    const fn factor(name: &[u8], at: usize, by: usize) -> usize {
+        // Letters in lower case; what else a name is spelled with stays apart from them well enough.
+        (name[at] | 0x20) as usize * by
+    }
+    let len = name.len();
+    if len == 0 {
+        return 0;
+    }
+    let letters = factor(name, 0, 2) + factor(name, len / 2, 8) + factor(name, len - 1, 12);
+    (len + letters) % PLACES
 }
 
 impl Name {
-    fn by_prefix(lower: &[u8]) -> Self {
-        if lower.starts_with(b"x-memory-") || lower.starts_with(b"x-store-") {
-            Self::XMemorySetting
-        } else if lower.starts_with(b"x-forwarded-") {
-            Self::XForwarded
-        } else {
-            Self::Other
+    /// Classifies a name, ASCII case aside.
+    pub fn of(name: &[u8]) -> Self {
+        // Changed to lower case as a whole, which is a few vector instructions.
+        let mut lower = [0; LONGEST];
+        if let Some(start) = lower.get_mut(..name.len()) {
+            start.copy_from_slice(name);
+            lower.make_ascii_lowercase();
+            if let Some((known, found)) = TABLE[place(name)]
+                && known == &lower[..name.len()]
+            {
+                return found;
+            }
         }
+        Self::by_prefix(name)
     }
 
-    fn of_long(name: &[u8]) -> Self {
-        let mut lower = [0u8; 16];
-        lower.copy_from_slice(&name[..16]);
-        lower.make_ascii_lowercase();
-        Self::by_prefix(&lower)
+    fn by_prefix(name: &[u8]) -> Self {
+        let starts = |prefix: &[u8]| {
+            let start = name.get(..prefix.len());
+            start.is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+        };
+        match () {
+            () if !starts(b"x-") => Self::Other,
+            () if starts(b"x-memory-") || starts(b"x-store-") => Self::XMemorySetting,
+            () if starts(b"x-forwarded-") => Self::XForwarded,
+            () => Self::Other,
+        }
     }
 
     /// Fields that speak of one connection only and never cross the router (RFC 9110 section 7.6.1).
@@ -221,6 +284,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_known_name_is_found_and_its_neighbours_are_not() {
+        for (text, name) in KNOWN {
+            assert_eq!(Name::of(text), *name);
+            assert_eq!(Name::of(&text.to_ascii_uppercase()), *name);
+            for at in 0..text.len() {
+                let mut other = text.to_vec();
+                other[at] ^= 0x40;
+                assert_ne!(Name::of(&other), *name);
+                assert_ne!(Name::of(&text[..at]), *name);
+            }
+        }
+    }
+
+    #[test]
     fn names_in_any_case() {
         for (text, name) in [
             ("Content-Length", Name::ContentLength),
@@ -238,6 +315,8 @@ mod tests {
             ("user-agent", Name::Other),
             ("a-name-that-is-longer-than-any-known-one", Name::Other),
             ("", Name::Other),
+            ("x-", Name::Other),
+            ("x-stor", Name::Other),
         ] {
             assert_eq!(Name::of(text.as_bytes()), name, "{text}");
         }

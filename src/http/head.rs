@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::field::{Field, Name};
+use super::field::{Field, Name, NameSet};
 
 /// The most field lines that any configuration can allow; sets the parser's array on the stack.
 pub const FIELDS_CEILING: usize = 256;
@@ -126,12 +126,23 @@ pub struct Head<L> {
     pub fields: Vec<Field>,
     /// Where the body starts.
     pub end: usize,
+    /// Which names there are: most look-ups are for fields that did not come.
+    names: NameSet,
 }
 
 impl<L> Head<L> {
     /// The fields of one name.
     pub fn all(&self, name: Name) -> impl Iterator<Item = &Field> {
-        self.fields.iter().filter(move |field| field.name == name)
+        let fields = match self.names.contains(name) {
+            true => self.fields.as_slice(),
+            false => &[],
+        };
+        fields.iter().filter(move |field| field.name == name)
+    }
+
+    /// Whether there are fields of any of these names.
+    pub fn has_any(&self, names: NameSet) -> bool {
+        self.names.meets(names)
     }
 
     /// The first value of one name.
@@ -190,7 +201,7 @@ pub fn request(
     if target.len() > limits.target_bytes_max {
         return Err(HeadError::TargetTooLong);
     }
-    let fields = fields(parsed.headers, bytes);
+    let (fields, names) = fields(parsed.headers, bytes);
     let method = Method::of(method);
     let version = if version == 0 {
         Version::Http10
@@ -216,6 +227,7 @@ pub fn request(
         },
         fields,
         end,
+        names,
     }))
 }
 
@@ -254,14 +266,16 @@ pub fn response(
     if status < 100 {
         return Err(HeadError::Syntax("status code"));
     }
+    let (fields, names) = fields(parsed.headers, bytes);
     Ok(Some(Head {
         line: StatusLine {
             status,
             reason_at,
             version,
         },
-        fields: fields(parsed.headers, bytes),
+        fields,
         end,
+        names,
     }))
 }
 
@@ -320,23 +334,41 @@ fn offset(part: &[u8], bytes: &[u8]) -> usize {
     part.as_ptr() as usize - bytes.as_ptr() as usize
 }
 
-fn fields(parsed: &[httparse::Header<'_>], bytes: &[u8]) -> Vec<Field> {
+fn fields(parsed: &[httparse::Header<'_>], bytes: &[u8]) -> (Vec<Field>, NameSet) {
     let range = |part: &[u8]| {
         let start = offset(part, bytes) as u32;
         start..start + part.len() as u32
     };
-    parsed
-        .iter()
-        .map(|header| {
-            let value = header.value.trim_ascii();
-            Field {
-                name: Name::of(header.name.as_bytes()),
-                name_at: range(header.name.as_bytes()),
-                value_at: if value.is_empty() { 0..0 } else { range(value) },
-            }
-        })
-        .collect()
+    let mut names = NameSet::default();
+    let field = |header: &httparse::Header<'_>| {
+        let name = Name::of(header.name.as_bytes());
+        names.insert(name);
+        let value = header.value.trim_ascii();
+        Field {
+            name,
+            name_at: range(header.name.as_bytes()),
+            value_at: if value.is_empty() { 0..0 } else { range(value) },
+        }
+    };
+    (parsed.iter().map(field).collect(), names)
 }
+
+/// What a host and port are spelled with (RFC 3986 section 3.2.2).
+const HOST_BYTES: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte: u8 = 0;
+    while byte < 128 {
+        allowed[byte as usize] = byte.is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let marks = b"-._~!$&'()*+,;=%[]:";
+    let mut at = 0;
+    while at < marks.len() {
+        allowed[marks[at] as usize] = true;
+        at += 1;
+    }
+    allowed
+};
 
 /// The one Host (RFC 9112 section 3.2); a request of version 1.0 may come without.
 fn host<'a>(fields: &[Field], bytes: &'a [u8], version: Version) -> Result<&'a [u8], HeadError> {
@@ -352,8 +384,7 @@ fn host<'a>(fields: &[Field], bytes: &'a [u8], version: Version) -> Result<&'a [
         return Err(HeadError::Syntax("Host stands twice"));
     }
     let host = host.value(bytes);
-    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%[]:".contains(byte);
-    if host.is_empty() || !host.iter().all(allowed) {
+    if host.is_empty() || !host.iter().all(|byte| HOST_BYTES[usize::from(*byte)]) {
         return Err(HeadError::Syntax("Host is not a host and port"));
     }
     Ok(host)

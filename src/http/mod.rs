@@ -11,6 +11,6 @@ pub mod framing;
 pub mod head;
 
 pub use chunk::{ChunkError, ChunkScanner};
-pub use field::{Field, Name};
+pub use field::{Field, Name, NameSet};
 pub use framing::{Framing, Track};
 pub use head::{Head, HeadError, HeadLimits, Method, RequestLine, StatusLine, Version};

@@ -87,8 +87,11 @@ pub struct Snapshot {
     records: Vec<Arc<KeyRecord>>,
     /// What an unknown token is held against, so that it takes the way of a known one.
     nobody: Entry,
-    provider_keys: HashMap<String, HashMap<String, ProviderKeys>>,
+    provider_keys: ByName<ByName<ProviderKeys>>,
 }
+
+/// Looked up in each exchange, where the standard hasher costs more than all else about it.
+type ByName<T> = HashMap<String, T, ahash::RandomState>;
 
 impl Snapshot {
     /// Builds the tables. None if a provider key does not open at its place.
@@ -97,7 +100,7 @@ impl Snapshot {
         mut contents: Contents,
         master: &MasterKey,
     ) -> Option<Self> {
-        let mut provider_keys: HashMap<String, HashMap<String, ProviderKeys>> = HashMap::new();
+        let mut provider_keys = ByName::<ByName<ProviderKeys>>::default();
         for ((account, provider), list) in &contents.provider_keys {
             let place = Place { account, provider };
             let open = |stored: &super::StoredKey| {

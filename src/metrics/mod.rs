@@ -11,7 +11,9 @@ mod timing;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use crate::clock;
 use crate::record::Record;
 
 pub use recent::Recent;
@@ -84,8 +86,9 @@ impl Metrics {
     /// The last exchanges of all cores, newest first.
     pub fn recent(&self, count: usize) -> Vec<Recent> {
         let mut all = Vec::new();
+        let now = (Instant::now(), clock::unix_millis());
         for (index, core) in self.cores().iter().enumerate() {
-            lock(&core.exchanges).recent.copy(index, &mut all);
+            lock(&core.exchanges).recent.copy(index, &mut all, now);
         }
         all.sort_by_key(|recent| std::cmp::Reverse(recent.at_ms));
         all.truncate(count);
@@ -96,10 +99,9 @@ impl Metrics {
 impl CoreMetrics {
     /// Counts an exchange that is over. `by_key` counts it for its key too.
     pub fn finished(&self, record: Record, by_key: bool) {
-        let total = record.elapsed();
         let mut exchanges = lock(&self.exchanges);
-        exchanges.tally.count(&record, total, by_key);
-        exchanges.recent.push(record, total);
+        exchanges.tally.count(&record, record.total(), by_key);
+        exchanges.recent.push(record);
     }
 
     /// Exchanges that are over.

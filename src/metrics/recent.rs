@@ -1,7 +1,7 @@
 //! The last exchanges of a core, for whoever looks for one of them. No bodies, no credentials: what a `Record` holds.
 
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use crate::record::Record;
 
@@ -12,7 +12,7 @@ const KEPT_MAX: usize = 256;
 #[derive(Clone, Debug)]
 pub struct Recent {
     /// When it ended, in milliseconds since 1970.
-    pub at_ms: u64,
+    pub at_ms: i64,
     /// How long it took.
     pub total: Duration,
     /// Which core served it.
@@ -22,32 +22,29 @@ pub struct Recent {
 }
 
 #[derive(Default)]
-pub(super) struct Ring(VecDeque<Recent>);
+pub(super) struct Ring(VecDeque<Record>);
 
 impl Ring {
-    pub(super) fn push(&mut self, record: Record, total: Duration) {
+    pub(super) fn push(&mut self, record: Record) {
         if self.0.len() >= KEPT_MAX {
             self.0.pop_front();
         }
-        let now = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        self.0.push_back(Recent {
-            at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            total,
-            worker: 0,
-            record,
-        });
+        self.0.push_back(record);
     }
 
-    /// Copies all of them to `out`, as those of this core.
-    pub(super) fn copy(&self, worker: usize, out: &mut Vec<Recent>) {
-        out.extend(
-            self.0
-                .iter()
-                .rev()
-                .cloned()
-                .map(|recent| Recent { worker, ..recent }),
-        );
+    /// Copies all of them to `out`, as those of this core. `now` is the same moment by both clocks.
+    pub(super) fn copy(&self, worker: usize, out: &mut Vec<Recent>, now: (Instant, i64)) {
+        let (now, now_ms) = now;
+        out.extend(self.0.iter().rev().map(|record| {
+            let since_end = now
+                .saturating_duration_since(record.started())
+                .saturating_sub(record.total());
+            Recent {
+                at_ms: now_ms - i64::try_from(since_end.as_millis()).unwrap_or(0),
+                total: record.total(),
+                worker,
+                record: record.clone(),
+            }
+        }));
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::stream::Hangup;
 
-/// How late a deadline may fire. Timeouts are seconds; 25 ms costs 40 loop turns a second on an idle core.
+/// Half of how late a deadline may fire. Timeouts are seconds; 25 ms costs 40 loop turns a second on an idle core.
 pub(super) const TICK: Duration = Duration::from_nanos(TICK_NANOS as u64);
 const TICK_NANOS: u32 = 25_000_000;
 const TICKS_PER_SECOND: u64 = 40;
@@ -183,19 +183,27 @@ impl Deadlines {
     }
 
     fn tick_at(&self, now: Instant) -> u64 {
-        // In 32-bit and 64-bit steps: this runs several times in each exchange, and dividing 128 bits is a call.
-        let passed = now.saturating_duration_since(self.started);
-        passed.as_secs() * TICKS_PER_SECOND + u64::from(passed.subsec_nanos() / TICK_NANOS)
+        ticks(now.saturating_duration_since(self.started))
     }
+}
+
+/// Whole ticks. In 32-bit and 64-bit steps: this runs several times in each exchange, and dividing 128 bits is a call.
+fn ticks(time: Duration) -> u64 {
+    time.as_secs()
+        .saturating_mul(TICKS_PER_SECOND)
+        .saturating_add(u64::from(time.subsec_nanos() / TICK_NANOS))
 }
 
 impl Deadline {
     /// The connection is shut down unless it is armed again or disarmed within `timeout` from `now`.
     pub fn arm(&self, now: Instant, timeout: Duration) {
-        // One tick more, so that a deadline fires late and never early.
-        let due = self.wheel.tick_at(now + timeout) + 1;
+        // Both are rounded down: two ticks more, so that a deadline fires late and never early.
+        let now_tick = self.wheel.tick_at(now);
+        let due = now_tick
+            .saturating_add(ticks(timeout).saturating_add(2))
+            .min(NEVER - 1);
         self.slot.due_tick.set(due);
-        let look = due.min(self.wheel.tick_at(now) + HORIZON);
+        let look = due.min(now_tick + HORIZON);
         if look < self.slot.queued_tick.get() {
             self.slot.queued_tick.set(look);
             let mut slots = self.wheel.slots.borrow_mut();

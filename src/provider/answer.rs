@@ -9,10 +9,9 @@ mod text;
 use std::sync::LazyLock;
 
 use memchr::memmem::{Finder, FinderRev};
-use serde::Deserialize;
 use sonic_rs::JsonValueTrait as _;
 
-use super::Dialect;
+use super::{Dialect, json};
 
 /// Where nobody counts, a token is taken to be this many bytes.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -50,82 +49,120 @@ pub struct Observed {
     pub ended: bool,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Details {
-    cached_tokens: Option<u64>,
-    reasoning_tokens: Option<u64>,
+/// Every dialect's spelling of the same counts. A count that is no whole number is unknown.
+#[derive(Default)]
+struct Counts {
+    prompt: Option<u64>,
+    completion: Option<u64>,
+    /// Read from the cache, by the members of that name and by those that tell it in details.
+    cache_read: Option<u64>,
+    cached: Option<u64>,
+    cached_of_prompt: Option<u64>,
+    cache_created: Option<u64>,
+    thoughts: Option<u64>,
+    reasoning_of_completion: Option<u64>,
 }
 
-/// Every dialect's spelling of the same counts.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Counts {
-    #[serde(alias = "input_tokens", alias = "promptTokenCount")]
-    prompt_tokens: Option<u64>,
-    #[serde(alias = "output_tokens", alias = "candidatesTokenCount")]
-    completion_tokens: Option<u64>,
-    #[serde(alias = "input_tokens_details")]
-    prompt_tokens_details: Option<Details>,
-    #[serde(alias = "output_tokens_details")]
-    completion_tokens_details: Option<Details>,
-    cache_read_input_tokens: Option<u64>,
-    cache_creation_input_tokens: Option<u64>,
-    #[serde(
-        rename = "cachedContentTokenCount",
-        alias = "prompt_cache_hit_tokens",
-        alias = "cached_tokens"
-    )]
-    cached_content: Option<u64>,
-    #[serde(rename = "thoughtsTokenCount")]
-    thoughts: Option<u64>,
+impl Counts {
+    /// Reads the object that follows a colon at the start of `bytes`; none if there is no whole one.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let at = json::take(bytes, 0, b':').ok()?;
+        let at = json::take(bytes, at, b'{').ok()?;
+        let mut counts = Self::default();
+        json::each_member(bytes, at, 1, |name, _, value| {
+            counts.member(name, &bytes[value]);
+        })
+        .ok()?;
+        Some(counts)
+    }
+
+    fn member(&mut self, name: &[u8], value: &[u8]) {
+        let slot = match name {
+            b"prompt_tokens" | b"input_tokens" | b"promptTokenCount" => &mut self.prompt,
+            b"completion_tokens" | b"output_tokens" | b"candidatesTokenCount" => {
+                &mut self.completion
+            }
+            b"prompt_tokens_details" | b"input_tokens_details" => {
+                return detail(&mut self.cached_of_prompt, b"cached_tokens", value);
+            }
+            b"completion_tokens_details" | b"output_tokens_details" => {
+                return detail(
+                    &mut self.reasoning_of_completion,
+                    b"reasoning_tokens",
+                    value,
+                );
+            }
+            b"cache_read_input_tokens" => &mut self.cache_read,
+            b"cache_creation_input_tokens" => &mut self.cache_created,
+            b"cachedContentTokenCount" | b"prompt_cache_hit_tokens" | b"cached_tokens" => {
+                &mut self.cached
+            }
+            b"thoughtsTokenCount" => &mut self.thoughts,
+            _ => return,
+        };
+        set(slot, whole_number(value));
+    }
+}
+
+/// Takes the count of one name out of an object of details.
+fn detail(slot: &mut Option<u64>, wanted: &[u8], object: &[u8]) {
+    if object.first() == Some(&b'{') {
+        // The object has been skipped as whole before.
+        let _ = json::each_member(object, 1, 2, |name, _, value| {
+            if name == wanted {
+                set(slot, whole_number(&object[value]));
+            }
+        });
+    }
+}
+
+fn whole_number(value: &[u8]) -> Option<u64> {
+    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+    digits.then(|| {
+        value.iter().fold(0_u64, |number, digit| {
+            number
+                .saturating_mul(10)
+                .saturating_add(u64::from(digit - b'0'))
+        })
+    })
+}
+
+/// What is known stays known.
+fn set(slot: &mut Option<u64>, value: Option<u64>) {
+    if value.is_some() {
+        *slot = value;
+    }
 }
 
 impl Usage {
     fn add(&mut self, counts: &Counts, dialect: Dialect) {
-        let set = |slot: &mut Option<u64>, value: Option<u64>| {
-            if value.is_some() {
-                *slot = value;
-            }
-        };
-        let prompt = counts.prompt_tokens_details.as_ref();
-        let completion = counts.completion_tokens_details.as_ref();
-        set(
-            &mut self.cached,
-            counts.cache_read_input_tokens.or(counts.cached_content),
-        );
-        set(
-            &mut self.cached,
-            prompt.and_then(|details| details.cached_tokens),
-        );
-        set(&mut self.cache_written, counts.cache_creation_input_tokens);
+        set(&mut self.cached, counts.cache_read.or(counts.cached));
+        set(&mut self.cached, counts.cached_of_prompt);
+        set(&mut self.cache_written, counts.cache_created);
         set(&mut self.reasoning, counts.thoughts);
-        set(
-            &mut self.reasoning,
-            completion.and_then(|details| details.reasoning_tokens),
-        );
+        set(&mut self.reasoning, counts.reasoning_of_completion);
         match dialect {
             // Anthropic counts the cached part of the input apart.
             Dialect::Anthropic => set(
                 &mut self.input,
-                counts.prompt_tokens.map(|tokens| {
+                counts.prompt.map(|tokens| {
                     tokens
                         .saturating_add(self.cached.unwrap_or(0))
                         .saturating_add(self.cache_written.unwrap_or(0))
                 }),
             ),
-            _ => set(&mut self.input, counts.prompt_tokens),
+            _ => set(&mut self.input, counts.prompt),
         }
         match dialect {
             // Google counts thoughts apart.
             Dialect::Gemini => set(
                 &mut self.output,
                 counts
-                    .completion_tokens
+                    .completion
                     .or(counts.thoughts.map(|_| 0))
                     .map(|tokens| tokens.saturating_add(counts.thoughts.unwrap_or(0))),
             ),
-            _ => set(&mut self.output, counts.completion_tokens),
+            _ => set(&mut self.output, counts.completion),
         }
     }
 }
@@ -181,9 +218,7 @@ impl Observed {
         // escaped, so text that speaks of "usage" does not match.
         let mut end = bytes.len();
         while let Some(at) = name.rfind(&bytes[..end]) {
-            if let Some(object) = object_behind(&bytes[at + name.needle().len()..])
-                && let Ok(counts) = sonic_rs::from_slice::<Counts>(object)
-            {
+            if let Some(counts) = Counts::read(&bytes[at + name.needle().len()..]) {
                 self.usage.add(&counts, dialect);
                 return;
             }
@@ -230,38 +265,9 @@ fn said_bytes(data: &[u8]) -> usize {
         let behind = &delta[name.find(delta)? + name.needle().len()..];
         let value = behind.trim_ascii_start().strip_prefix(b":")?;
         let string = value.trim_ascii_start().strip_prefix(b"\"")?;
-        Some(super::json::skip_string(string, 0).ok()?.0 - 1)
+        Some(json::skip_string(string, 0).ok()?.0 - 1)
     });
     said.sum()
-}
-
-/// The object that follows `: ` at the start of `bytes`, whole.
-fn object_behind(bytes: &[u8]) -> Option<&[u8]> {
-    let bytes = bytes
-        .trim_ascii_start()
-        .strip_prefix(b":")?
-        .trim_ascii_start();
-    if bytes.first() != Some(&b'{') {
-        return None;
-    }
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for (at, byte) in bytes.iter().enumerate() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            _ if in_string => {}
-            b'{' => depth += 1,
-            b'}' => {
-                depth -= 1;
-                if depth == 0 {
-                    return Some(&bytes[..=at]);
-                }
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 /// `{"error": …}` or `{"type": "error", …}`, whatever the event is called. An `error` of null is none.

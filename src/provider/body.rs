@@ -125,6 +125,11 @@ impl Settings {
         self.0[field as usize].as_ref()
     }
 
+    /// Whether the body says nothing for any field.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
     /// Takes what the body says for `field`, replacing what stood there before.
     pub(super) fn set(&mut self, field: RouterField, setting: Option<Setting>) {
         self.0[field as usize] = setting;

@@ -81,10 +81,11 @@ pub fn framing_for(framing: Framing, version: Version, remade: bool) -> Relayed 
     }
 }
 
-/// Relays an answer. `head` holds the rewritten head, up to and with its empty line; `tap` sees the body's content.
+/// Relays an answer from `now` on. `head` holds the rewritten head, up to and with its empty line; `tap` sees the body's content.
 pub async fn relay(
     mut answer: Box<Answer>,
     framing: Framing,
+    mut now: Instant,
     head: Vec<u8>,
     downstream: Downstream<'_>,
     watch: &mut Watch<'_>,
@@ -101,7 +102,7 @@ pub async fn relay(
     });
     net::recycle(received);
     if first.is_err() {
-        let outcome = Outcome::broken(End::Malformed, &body, answer).await;
+        let outcome = Box::pin(Outcome::broken(End::Malformed, &body, answer)).await;
         return Outcome {
             begun: false,
             ..outcome
@@ -109,9 +110,7 @@ pub async fn relay(
     }
     loop {
         if !outgoing.is_empty() {
-            downstream
-                .deadline
-                .arm(Instant::now(), downstream.stream_idle_timeout);
+            downstream.deadline.arm(now, downstream.stream_idle_timeout);
             let write = pin!(downstream.writer.write_all(outgoing));
             // Once the provider has said everything its connection is clean, whatever the caller does.
             let (result, written) = if body.done {
@@ -126,7 +125,7 @@ pub async fn relay(
                 break;
             }
             if result.is_err() {
-                return Outcome::broken(End::CallerLeft, &body, answer).await;
+                return Box::pin(Outcome::broken(End::CallerLeft, &body, answer)).await;
             }
         }
         if body.done {
@@ -138,6 +137,7 @@ pub async fn relay(
             .deadline
             .arm(Instant::now(), downstream.stream_idle_timeout);
         let (fill, received) = answer.receive(outgoing, spare, watch).await;
+        now = Instant::now();
         let passed = match fill {
             Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
             Fill::End if body.track.ends_with_connection() && !watch.left() => Ok(body.finish()),
@@ -152,19 +152,17 @@ pub async fn relay(
                 // What was held for its end is the caller's too.
                 let rest = body.release();
                 if !rest.is_empty() && end != End::CallerLeft {
-                    downstream
-                        .deadline
-                        .arm(Instant::now(), downstream.stream_idle_timeout);
+                    downstream.deadline.arm(now, downstream.stream_idle_timeout);
                     // The connection ends here either way.
                     let _ = downstream.writer.write_all(rest).await;
                     downstream.deadline.disarm();
                 }
-                return Outcome::broken(end, &body, answer).await;
+                return Box::pin(Outcome::broken(end, &body, answer)).await;
             }
         };
         outgoing = match passed {
             Ok(bytes) => bytes,
-            Err(_) => return Outcome::broken(End::Malformed, &body, answer).await,
+            Err(_) => return Box::pin(Outcome::broken(End::Malformed, &body, answer)).await,
         };
     }
     answer.deadline.disarm();
@@ -172,7 +170,7 @@ pub async fn relay(
     let connection = if keeps_alive && !body.surplus {
         answer.into_connection()
     } else {
-        answer.discard().await;
+        Box::pin(answer.discard()).await;
         None
     };
     Outcome {
@@ -185,7 +183,7 @@ pub async fn relay(
 
 impl Outcome {
     async fn broken(end: End, body: &Body, answer: Box<Answer>) -> Self {
-        answer.discard().await;
+        Box::pin(answer.discard()).await;
         Self {
             end,
             begun: true,

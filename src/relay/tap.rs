@@ -30,7 +30,7 @@ enum Form {
 pub struct Tap {
     dialect: Dialect,
     form: Form,
-    /// The first bytes of a plain answer.
+    /// The first bytes of a plain answer of which only the end is kept.
     head: Vec<u8>,
     /// The answer's text is wanted, and can still be had.
     with_text: bool,
@@ -76,10 +76,6 @@ impl Tap {
             with_text,
             seen,
         } = self;
-        if matches!(form, Form::Plain(_)) && head.len() < HEAD_BYTES {
-            let room = (HEAD_BYTES - head.len()).min(bytes.len());
-            head.extend_from_slice(&bytes[..room]);
-        }
         match form {
             Form::Events(scanner) => {
                 scanner.push(bytes, |event| {
@@ -91,6 +87,10 @@ impl Tap {
             }
             Form::Plain(tail) => {
                 *with_text = false;
+                if head.is_empty() && tail.len() + bytes.len() > TAIL_BYTES {
+                    let first = tail.iter().chain(bytes).take(HEAD_BYTES);
+                    head.extend(first);
+                }
                 keep_tail(tail, bytes);
             }
             Form::Opaque => {}
@@ -102,8 +102,13 @@ impl Tap {
         if let Form::Plain(kept) = self.form {
             let tail = &kept[kept.len().saturating_sub(TAIL_BYTES)..];
             self.seen.tail(self.dialect, tail);
-            if self.seen.usage == Usage::default() {
-                self.seen.tail(self.dialect, &self.head);
+            let before = kept.len() - tail.len();
+            let head = match self.head.as_slice() {
+                [] => &kept[..before.min(HEAD_BYTES)],
+                head => head,
+            };
+            if self.seen.usage == Usage::default() && !head.is_empty() {
+                self.seen.tail(self.dialect, head);
             }
             if self.with_text {
                 self.seen.whole(self.dialect, &kept);

@@ -94,7 +94,7 @@ fn post(origins: Rc<[upstream::Origin]>, request: Vec<u8>) -> Option<u16> {
             unacknowledged_timeout: ANSWER_TIMEOUT,
         };
         let upstreams = Upstreams::new(origins, Resolver::default(), deadlines, keeping);
-        let connection = upstreams.checkout(OriginId(0), true).await.ok()?;
+        let connection = upstreams.fresh(OriginId(0)).await.ok()?;
         let (near, _far) = net::pair().ok()?;
         let (mut nobody, _writer, _) = near.split();
         let mut watch = Watch::new(&mut nobody);
@@ -104,7 +104,16 @@ fn post(origins: Rc<[upstream::Origin]>, request: Vec<u8>) -> Option<u16> {
             rest: Vec::new(),
         };
         let limits = &ANSWER_HEAD_LIMITS;
-        match upstream::send(connection, outgoing, ANSWER_TIMEOUT, limits, &mut watch).await {
+        match upstream::send(
+            connection,
+            outgoing,
+            Instant::now(),
+            ANSWER_TIMEOUT,
+            limits,
+            &mut watch,
+        )
+        .await
+        {
             Sent::Answered(answer) => {
                 let status = answer.head.line.status;
                 answer.discard().await;

@@ -105,22 +105,27 @@ impl Upstreams {
         }
     }
 
-    /// The idle connection used last, or a new one. `fresh` asks for a new one in any case.
-    pub async fn checkout(&self, origin: OriginId, fresh: bool) -> Result<Connection, DialError> {
-        if !fresh && let Some(connection) = self.take_idle(origin) {
+    /// The idle connection used last, or a new one. `now` may be somewhat old: `sweep` looks more closely.
+    pub async fn checkout(&self, origin: OriginId, now: Instant) -> Result<Connection, DialError> {
+        if let Some(connection) = self.take_idle(origin, now) {
             return Ok(connection);
         }
+        self.fresh(origin).await
+    }
+
+    /// A new connection.
+    pub async fn fresh(&self, origin: OriginId) -> Result<Connection, DialError> {
         // Apart, because dialling is rare and its future is most of what an exchange's would weigh.
         Box::pin(self.dial(origin)).await
     }
 
-    /// Takes a connection back after a clean exchange.
-    pub fn give_back(&self, mut connection: Connection) {
+    /// Takes a connection back after a clean exchange, at `now`.
+    pub fn give_back(&self, mut connection: Connection, now: Instant) {
         connection.deadline.disarm();
         // An answer's head and the start of its body come with that one read, as long as not too many wait so.
         connection.reader.set_brisk(true);
         connection.reader.arm_next();
-        connection.idle_since = Instant::now();
+        connection.idle_since = now;
         connection.reused = true;
         let mut idle = self.idle.borrow_mut();
         let kept = &mut idle[connection.origin.0];
@@ -142,8 +147,7 @@ impl Upstreams {
         self.idle.borrow().iter().map(VecDeque::len).sum()
     }
 
-    fn take_idle(&self, origin: OriginId) -> Option<Connection> {
-        let now = Instant::now();
+    fn take_idle(&self, origin: OriginId, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut connection) = idle[origin.0].pop_back() {
             if self.usable(&mut connection, now) {
@@ -155,7 +159,7 @@ impl Upstreams {
 
     /// An idle connection whose read has completed was closed, or holds bytes that answer no request of ours.
     fn usable(&self, connection: &mut Connection, now: Instant) -> bool {
-        now.duration_since(connection.idle_since) < self.keeping.idle_timeout
+        now.saturating_duration_since(connection.idle_since) < self.keeping.idle_timeout
             && connection.reader.try_fill().is_none()
     }
 

@@ -206,6 +206,7 @@ pub struct Answer {
     origin: super::OriginId,
     /// Whether the connection had carried an exchange before.
     pub reused: bool,
+    sent_at: Instant,
 }
 
 impl Answer {
@@ -228,7 +229,7 @@ impl Answer {
             deadline: self.deadline,
             origin: self.origin,
             reused: true,
-            idle_since: Instant::now(),
+            idle_since: self.sent_at,
         })
     }
 
@@ -285,10 +286,11 @@ pub enum Sent {
     Failed(Failure, Outgoing),
 }
 
-/// Sends `outgoing` and waits for the head of the final response.
+/// Sends `outgoing` at `now` and waits for the head of the final response.
 pub async fn send(
     connection: Connection,
     outgoing: Outgoing,
+    now: Instant,
     first_byte_timeout: Duration,
     limits: &HeadLimits,
     watch: &mut Watch<'_>,
@@ -301,7 +303,9 @@ pub async fn send(
         reused,
         ..
     } = connection;
-    deadline.arm(Instant::now(), first_byte_timeout);
+    deadline.arm(now, first_byte_timeout);
+    // What fits into the socket's buffer is with the provider as soon as it is sent.
+    let takes_time = !outgoing.rest.is_empty();
     let mut sending = Sending::Running(Box::pin(outgoing.write(writer)));
     let mut arriving = Arriving {
         limits,
@@ -310,7 +314,7 @@ pub async fn send(
     };
     let arrived = poll_fn(|cx| {
         watch.poll(cx, &deadline);
-        if sending.poll(cx) {
+        if sending.poll(cx) && takes_time {
             // The provider's time begins when it has the whole request.
             deadline.arm(Instant::now(), first_byte_timeout);
         }
@@ -329,11 +333,12 @@ pub async fn send(
                 sending,
                 origin,
                 reused,
+                sent_at: now,
             }))
         }
         Err(failure) => {
             deadline.hang_up();
-            let (_, outgoing, _) = sending.ended().await;
+            let (_, outgoing, _) = Box::pin(sending.ended()).await;
             let failure = if deadline.fired() {
                 Failure::TimedOut
             } else {

@@ -66,7 +66,7 @@ pub struct Event<'a> {
 /// Places and their numbers, as many as fit.
 #[derive(Default)]
 pub(super) struct Tally {
-    pub(super) rows: HashMap<Box<[u8]>, Counts>,
+    pub(super) rows: HashMap<Box<[u8]>, Counts, ahash::RandomState>,
     /// Requests that found no place.
     pub(super) dropped: u64,
     /// Reused from request to request.

@@ -145,6 +145,8 @@ fn read_exactly(stream: &mut impl Read, count: usize, raw: &mut Vec<u8>) -> Resu
         match stream.read(&mut piece[..want]) {
             Ok(0) => return Err(Broken::End(raw.len())),
             Ok(read) => raw.extend_from_slice(&piece[..read]),
+            // A read with a timeout is not taken up again by the kernel.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(Broken::of(error, raw.len())),
         }
     }
