@@ -1,11 +1,14 @@
 //! A caller's connection: exchange after exchange until one side has had enough.
 //!
-//! `server` spawns one per accepted connection. Between exchanges it holds no buffer but a small read in flight; the
-//! futures of an exchange and of an end are boxed, so that one that waits stays small. A head that does not come in
-//! time ends the connection without an answer, by its deadline.
+//! `server` spawns one per accepted connection. While it waits it holds no buffer but a small read in flight; the
+//! futures of exchanges and of an end are boxed, so that one that waits stays small. Exchanges that follow each other
+//! without a pause share one box: it weighs five kilobytes, and to make it anew would be to touch all of them. A head
+//! that does not come in time ends the connection without an answer, by its deadline.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use crate::exchange::{self, Caller, Next};
@@ -15,7 +18,8 @@ use crate::worker::Worker;
 
 /// Room for a head and a short body.
 const READ_BYTES: usize = 4 * 1024;
-/// A caller whose requests follow each other faster than this is busy: its next request gets room for all of it.
+/// A caller whose requests follow each other faster than this is busy: its next request gets room for all of it, and
+/// the box of the one before.
 const BRISK_PAUSE: Duration = Duration::from_secs(1);
 /// How much of a refused request's rest is read before the connection is closed under it, and for how long: enough
 /// that an ordinary caller gets to read its answer instead of a reset (RFC 9112 section 9.6).
@@ -36,21 +40,16 @@ pub fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) -> impl F
     async move {
         // A new caller's request is on its way: it is waited for, even by a router that goes down.
         let mut wait = Wait::First;
-        let mut waits_since = Instant::now();
+        let mut since = Instant::now();
         let end = loop {
-            let (head, arrived) = match next_head(&mut caller, &worker, wait, waits_since).await {
-                Some(Ok(found)) => found,
-                Some(Err(error)) => {
-                    Box::pin(exchange::refuse_head(&mut caller, &worker, error)).await;
-                    break Next::Linger;
-                }
-                None => break Next::Close,
+            let came = match next_head(&mut caller, &worker, wait, since).await {
+                Came::End => break Next::Close,
+                came => came,
             };
-            let over = Box::pin(exchange::run(&mut caller, head, arrived, &worker)).await;
-            if over.next != Next::Exchange {
-                break over.next;
+            match Box::pin(exchanges(&mut caller, &worker, came, since)).await {
+                Ok(over_at) => (wait, since) = (Wait::Next, over_at),
+                Err(end) => break end,
             }
-            (wait, waits_since) = (Wait::Next, over.at);
         };
         if end == Next::Linger {
             Box::pin(linger(&mut caller)).await;
@@ -58,62 +57,102 @@ pub fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) -> impl F
     }
 }
 
-/// Which request is waited for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    First,
-    Next,
-}
-
-/// Waits for the next request's head, and tells when it was there. None when the connection ended, or stayed silent
-/// for too long, before one came.
-async fn next_head(
+/// Serves what came, and what follows it without a pause. Returns since when the caller pauses, or how the connection
+/// ends.
+async fn exchanges(
     caller: &mut Caller,
     worker: &Worker,
-    wait: Wait,
-    waits_since: Instant,
-) -> Option<Result<(Head<RequestLine>, Instant), HeadError>> {
+    mut came: Came,
+    mut since: Instant,
+) -> Result<Instant, Next> {
+    loop {
+        match came {
+            Came::Head(head, arrived) => {
+                let over = exchange::run(caller, head, arrived, worker).await;
+                if over.next != Next::Exchange {
+                    return Err(over.next);
+                }
+                since = over.at;
+            }
+            Came::Refused(error) => {
+                Box::pin(exchange::refuse_head(caller, worker, error)).await;
+                return Err(Next::Linger);
+            }
+            Came::End => return Err(Next::Close),
+            Came::Pause => return Ok(since),
+        }
+        came = next_head(caller, worker, Wait::Soon, since).await;
+    }
+}
+
+/// Which request is waited for, and for how long.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The first of a connection.
+    First,
+    /// One that follows another.
+    Next,
+    /// The same, until the caller has paused.
+    Soon,
+}
+
+/// What a wait came to.
+enum Came {
+    /// A head, and when it was whole.
+    Head(Head<RequestLine>, Instant),
+    /// A head that is none.
+    Refused(HeadError),
+    /// The connection's end, or silence for too long.
+    End,
+    /// Nothing yet.
+    Pause,
+}
+
+/// Waits for the next request's head, after an exchange that was over at `since`.
+async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Instant) -> Came {
+    let timeouts = &worker.config.timeouts;
     let mut scanned = 0;
     let mut begun = false;
-    caller.deadline.arm(
-        waits_since,
-        match wait {
-            Wait::First => worker.config.timeouts.head,
-            Wait::Next => worker.config.timeouts.keepalive,
-        },
-    );
+    match wait {
+        Wait::First => caller.deadline.arm(since, timeouts.head),
+        Wait::Next => caller.deadline.arm(since, timeouts.keepalive),
+        Wait::Soon => caller.deadline.remind(since, BRISK_PAUSE),
+    }
     loop {
         if !caller.reader.bytes().is_empty() {
             let limits = worker.head_limits();
-            match head::request(caller.reader.bytes(), &mut scanned, &limits).transpose() {
-                Some(done) => {
+            match head::request(caller.reader.bytes(), &mut scanned, &limits) {
+                Ok(Some(head)) => {
                     let now = Instant::now();
-                    let brisk = wait == Wait::Next && now - waits_since < BRISK_PAUSE;
+                    let brisk = wait != Wait::First && now - since < BRISK_PAUSE;
                     caller.reader.set_brisk(brisk);
-                    return Some(done.map(|head| (head, now)));
+                    return Came::Head(head, now);
                 }
-                None if !begun => {
+                Err(error) => return Came::Refused(error),
+                Ok(None) if !begun => {
                     begun = true;
-                    let timeout = worker.config.timeouts.head;
-                    caller.deadline.arm(Instant::now(), timeout);
+                    caller.deadline.arm(Instant::now(), timeouts.head);
                 }
-                None => {}
+                Ok(None) => {}
             }
         }
-        let idle = wait == Wait::Next && !begun;
+        let idle = wait != Wait::First && !begun;
         caller.deadline.set_idle(idle);
         if worker.draining() && idle {
-            return None;
+            return Came::End;
         }
-        let fill = if begun {
-            caller.reader.fill(READ_BYTES).await
-        } else {
+        if !begun {
             caller.reader.arm_next();
-            caller.reader.fill(READ_BYTES).await
-        };
-        caller.deadline.set_idle(false);
-        if !matches!(fill, Fill::Bytes(_)) {
-            return None;
+        }
+        let (reader, deadline) = (&mut caller.reader, &caller.deadline);
+        let fill = poll_fn(|cx| match reader.poll_fill(cx, READ_BYTES) {
+            Poll::Pending if wait == Wait::Soon => deadline.poll_reminder(cx).map(|()| None),
+            fill => fill.map(Some),
+        });
+        match fill.await {
+            None => return Came::Pause,
+            Some(Fill::Bytes(_)) => caller.deadline.set_idle(false),
+            Some(_) => return Came::End,
         }
     }
 }

@@ -26,15 +26,18 @@ use std::time::Duration;
 
 use support::{CHAT, Caller, Gate, Provider, Router, Setup, Then, json};
 
-/// Allocations of one kept-alive exchange with memory off: heads' fields (2), three futures or boxes that outlive a
-/// stage, and what has a caller's length: path, model, target, the provider's id of its answer.
-const EXCHANGE: u64 = 9;
+/// Allocations of one kept-alive exchange with memory off, behind another without a pause: heads' fields (2), two boxes
+/// that outlive a stage, and what has a caller's length: path, model, target.
+const EXCHANGE: u64 = 7;
 /// Of a refused key: the answer is put together from texts.
-const REFUSAL: u64 = 17;
+const REFUSAL: u64 = 16;
 /// Of a relayed event of a stream.
 const CHUNK: u64 = 0;
 /// Bytes that a connection holds between two requests, apart from what the allocator adds.
 const IDLE_BYTES: u64 = 1100;
+
+/// After this long a caller counts as one that pauses, and its exchanges' box has gone.
+const PAUSE: Duration = Duration::from_millis(1500);
 
 const WARM_UP: u64 = 50;
 const RUNS: u64 = 1000;
@@ -238,7 +241,7 @@ fn idle(router: &Router) -> u64 {
         (0..count).map(open).collect()
     };
     let held = || {
-        sleep(Duration::from_millis(100));
+        sleep(PAUSE);
         worker().bytes.load(Ordering::Relaxed)
     };
     let _warm = connect(COUNT / 2);

@@ -7,6 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::stream::Hangup;
@@ -58,8 +59,17 @@ struct Slot {
     due_tick: Cell<u64>,
     queued_tick: Cell<u64>,
     fired: Cell<bool>,
+    reminder: Reminder,
     /// Between two exchanges: may be closed at once when the router drains.
     idle: Cell<bool>,
+}
+
+/// What a slot does instead of ending its connection, where it is asked to.
+#[derive(Default)]
+struct Reminder {
+    wanted: Cell<bool>,
+    came: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
 }
 
 /// One connection's deadline; unarmed at first. Dropping it takes the connection off the wheel.
@@ -86,6 +96,7 @@ impl Deadlines {
             due_tick: Cell::new(NEVER),
             queued_tick: Cell::new(NEVER),
             fired: Cell::new(false),
+            reminder: Reminder::default(),
             idle: Cell::new(false),
         });
         let mut slots = self.slots.borrow_mut();
@@ -135,6 +146,13 @@ impl Deadlines {
                 if due <= now_tick {
                     slot.queued_tick.set(NEVER);
                     slot.due_tick.set(NEVER);
+                    if slot.reminder.wanted.replace(false) {
+                        slot.reminder.came.set(true);
+                        if let Some(waker) = slot.reminder.waker.take() {
+                            waker.wake();
+                        }
+                        continue;
+                    }
                     slot.fired.set(true);
                     slot.hangup.now();
                     fired += 1;
@@ -197,6 +215,32 @@ fn ticks(time: Duration) -> u64 {
 impl Deadline {
     /// The connection is shut down unless it is armed again or disarmed within `timeout` from `now`.
     pub fn arm(&self, now: Instant, timeout: Duration) {
+        self.slot.reminder.wanted.set(false);
+        self.set(now, timeout);
+    }
+
+    /// Nothing is shut down after `timeout` from `now`: `poll_reminder` is over then, unless `arm` comes first.
+    pub fn remind(&self, now: Instant, timeout: Duration) {
+        self.slot.reminder.wanted.set(true);
+        self.slot.reminder.came.set(false);
+        self.set(now, timeout);
+    }
+
+    /// Waits until what `remind` asked for comes.
+    pub fn poll_reminder(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let reminder = &self.slot.reminder;
+        if reminder.came.get() {
+            return Poll::Ready(());
+        }
+        let mut waker = reminder.waker.borrow_mut();
+        match &mut *waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    fn set(&self, now: Instant, timeout: Duration) {
         // Both are rounded down: two ticks more, so that a deadline fires late and never early.
         let now_tick = self.wheel.tick_at(now);
         let due = now_tick
@@ -218,6 +262,7 @@ impl Deadline {
 
     /// No deadline holds any more.
     pub fn disarm(&self) {
+        self.slot.reminder.wanted.set(false);
         self.slot.due_tick.set(NEVER);
     }
 
@@ -291,6 +336,29 @@ mod tests {
         deadline.arm(at(20_000), Duration::from_millis(100));
         assert_eq!(wheel.advance(at(20_200)), 1, "moved earlier");
         assert!(closed(&far));
+    }
+
+    #[test]
+    fn a_reminder_wakes_and_ends_nothing() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let wheel = Deadlines::new(start);
+        let (near, far) = UnixStream::pair().unwrap();
+        let deadline = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+        let mut cx = Context::from_waker(Waker::noop());
+        let mut came = || deadline.poll_reminder(&mut cx).is_ready();
+        deadline.remind(start, Duration::from_secs(1));
+        wheel.advance(at(990));
+        assert!(!came());
+        wheel.advance(at(1_060));
+        assert!(came() && !deadline.fired() && !closed(&far));
+        deadline.remind(at(2_000), Duration::from_secs(1));
+        assert!(!came(), "the last one is over");
+        deadline.arm(at(2_100), Duration::from_secs(2));
+        wheel.advance(at(3_900));
+        assert!(!came(), "what is armed reminds nobody");
+        assert_eq!(wheel.advance(at(4_200)), 1);
+        assert!(deadline.fired() && closed(&far));
     }
 
     #[test]

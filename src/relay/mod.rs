@@ -97,8 +97,13 @@ pub async fn relay(
     let received = std::mem::take(&mut answer.bytes);
     let mut outgoing = head;
     // The head leaves with the first of the body, or alone and at once.
-    let first = body.append(&received[answer.head.end..], &mut outgoing, |content| {
-        tap.content(content)
+    let begin = &received[answer.head.end..];
+    let whole = matches!(framing, Framing::Length(length) if length == begin.len() as u64);
+    let seen = whole && tap.whole(begin);
+    let first = body.append(begin, &mut outgoing, |content| {
+        if !seen {
+            tap.content(content);
+        }
     });
     net::recycle(received);
     if first.is_err() {

@@ -55,7 +55,7 @@ impl Tap {
         let form = match () {
             () if encoded => Form::Opaque,
             () if starts("text/event-stream") => Form::Events(SseScanner::default()),
-            () if starts("application/json") => Form::Plain(net::buffer(TAIL_BYTES)),
+            () if starts("application/json") => Form::Plain(Vec::new()),
             () => Form::Opaque,
         };
         Self {
@@ -67,6 +67,21 @@ impl Tap {
         }
     }
 
+    /// All of the content at once, if it is a plain answer's that is not long: then nothing of it is copied. Whether it
+    /// was.
+    pub fn whole(&mut self, bytes: &[u8]) -> bool {
+        let short =
+            bytes.len() <= TAIL_BYTES && matches!(&self.form, Form::Plain(kept) if kept.is_empty());
+        if short {
+            self.form = Form::Opaque;
+            self.seen.tail(self.dialect, bytes);
+            if self.with_text {
+                self.seen.whole(self.dialect, bytes);
+            }
+        }
+        short
+    }
+
     /// The next run of content.
     pub fn content(&mut self, bytes: &[u8]) {
         let Self {
@@ -76,6 +91,11 @@ impl Tap {
             with_text,
             seen,
         } = self;
+        if let Form::Plain(kept) = form
+            && kept.capacity() == 0
+        {
+            *kept = net::buffer(TAIL_BYTES);
+        }
         match form {
             Form::Events(scanner) => {
                 scanner.push(bytes, |event| {
@@ -158,9 +178,10 @@ mod tests {
             |text: &str| format!("{{\"content\":[{{\"type\":\"text\",\"text\":\"{text}\"}}]}}");
         let text_of = |body: &str, step: usize| {
             let mut tap = Tap::new(Dialect::Anthropic, b"application/json", None, true);
-            body.as_bytes()
-                .chunks(step)
-                .for_each(|piece| tap.content(piece));
+            if step < body.len() || !tap.whole(body.as_bytes()) {
+                let pieces = body.as_bytes().chunks(step);
+                pieces.for_each(|piece| tap.content(piece));
+            }
             tap.finish()
         };
         for step in [1, 7, 100] {
@@ -170,7 +191,9 @@ mod tests {
         let long = text_of(&body(&"é".repeat(200_000)), 9000).text;
         assert_eq!(long.len(), 256 * 1024);
         assert_eq!(text_of(&body(&"x".repeat(WHOLE_BYTES_MAX)), 9000).text, "");
-        assert!(text_of("{\"error\":{\"message\":\"x\"}}", 9).error);
+        for step in [9, 100] {
+            assert!(text_of("{\"error\":{\"message\":\"x\"}}", step).error);
+        }
     }
 
     /// Content type, body, and input, output, cached, written, reasoning.
@@ -251,9 +274,11 @@ mod tests {
             // Inside a long text one cut is like another.
             let cuts = (0..=bytes.len()).filter(|cut| *cut < 700 || *cut + 700 > bytes.len());
             let halves = cuts.map(|cut| vec![&bytes[..cut], &bytes[cut..]]);
-            for pieces in halves.chain([bytes.chunks(1).collect()]) {
+            for pieces in halves.chain([bytes.chunks(1).collect(), vec![bytes]]) {
                 let mut tap = Tap::new(dialect, content_type.as_bytes(), None, false);
-                pieces.iter().for_each(|piece| tap.content(piece));
+                if pieces.len() > 1 || !tap.whole(bytes) {
+                    pieces.iter().for_each(|piece| tap.content(piece));
+                }
                 let Usage {
                     input,
                     output,
