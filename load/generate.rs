@@ -1,5 +1,6 @@
-//! A load generator: `generate URL [--connections N] [--seconds S] [--rate R] [--fresh] [--idle S] [--body BYTES]
-//! [--key TOKEN] [--model NAME] [--field 'NAME: VALUE']`. URL is `http://ADDRESS:PORT/PATH`; anything that speaks HTTP/1.1 there can be measured.
+//! A load generator: `generate URL [--connections N] [--threads N] [--seconds S] [--rate R] [--fresh] [--idle S]
+//! [--body BYTES] [--key TOKEN] [--model NAME] [--field 'NAME: VALUE']`. URL is `http://ADDRESS:PORT/PATH`; anything that
+//! speaks HTTP/1.1 there can be measured. Connections are spread over threads; one is enough for a server of one.
 //!
 //! Closed loop: each of N connections sends its next request when its answer has come. With `--rate`, open loop:
 //! requests are due at a fixed rate however slow answers are, and a request's time counts from when it was due, so a
@@ -13,6 +14,8 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
@@ -32,6 +35,7 @@ const TICK: Duration = Duration::from_millis(2);
 struct Options {
     address: SocketAddr,
     connections: usize,
+    threads: usize,
     seconds: f64,
     rate: f64,
     fresh: bool,
@@ -51,7 +55,7 @@ impl Options {
         let address = std::net::ToSocketAddrs::to_socket_addrs(authority)?
             .next()
             .ok_or("the host has no address")?;
-        let (mut connections, mut seconds, mut rate) = (64, 3.0, 0.0);
+        let (mut connections, mut threads, mut seconds, mut rate) = (64, 1, 3.0, 0.0);
         let (mut fresh, mut idle, mut body, mut key) = (false, None, 1000, String::new());
         let mut model = "gpt-4o".to_owned();
         let mut fields = String::new();
@@ -63,6 +67,7 @@ impl Options {
             let value = words.next().ok_or("an option wants a value")?;
             match word.as_str() {
                 "--connections" => connections = value.parse()?,
+                "--threads" => threads = value.parse::<usize>()?.max(1),
                 "--seconds" => seconds = value.parse()?,
                 "--rate" => rate = value.parse()?,
                 "--idle" => idle = Some(value.parse()?),
@@ -96,6 +101,7 @@ impl Options {
         Ok(Self {
             address,
             connections,
+            threads,
             seconds,
             rate,
             fresh,
@@ -113,6 +119,29 @@ struct Found {
     total: Histogram<u64>,
     first_byte: Histogram<u64>,
     event_delay: Histogram<u64>,
+}
+
+impl Found {
+    fn new() -> Result<Self, hdrhistogram::CreationError> {
+        let histogram = || Histogram::new_with_max(60_000_000, 3);
+        Ok(Self {
+            requests: 0,
+            failures: 0,
+            bytes: 0,
+            total: histogram()?,
+            first_byte: histogram()?,
+            event_delay: histogram()?,
+        })
+    }
+
+    fn add(&mut self, other: &Self) -> Result<(), hdrhistogram::AdditionError> {
+        self.requests += other.requests;
+        self.failures += other.failures;
+        self.bytes += other.bytes;
+        self.total.add(&other.total)?;
+        self.first_byte.add(&other.first_byte)?;
+        self.event_delay.add(&other.event_delay)
+    }
 }
 
 struct Connection {
@@ -214,7 +243,7 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-async fn keep_busy(number: usize, options: Rc<Options>, found: Rc<RefCell<Found>>) {
+async fn keep_busy(number: usize, options: Arc<Options>, found: Rc<RefCell<Found>>) {
     let started = Instant::now();
     let end = started + Duration::from_secs_f64(options.seconds);
     let mut request = options.request.clone();
@@ -285,25 +314,16 @@ fn quantiles(out: &mut String, name: &str, histogram: &Histogram<u64>) {
     );
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let options = Rc::new(Options::read()?);
-    let histogram = || Histogram::new_with_max(60_000_000, 3);
-    let found = Rc::new(RefCell::new(Found {
-        requests: 0,
-        failures: 0,
-        bytes: 0,
-        total: histogram()?,
-        first_byte: histogram()?,
-        event_delay: histogram()?,
-    }));
-    let started = Instant::now();
+/// One thread's connections, to their end: every so many'th of all, from `first` on.
+fn run(options: &Arc<Options>, first: usize) -> Result<Found, Box<dyn Error + Send + Sync>> {
+    let found = Rc::new(RefCell::new(Found::new()?));
     let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new()
         .with_entries(4096)
         .enable_timer()
         .build()?;
     runtime.block_on(async {
         let mut tasks = Vec::new();
-        for number in 0..options.connections {
+        for number in (first..options.connections).step_by(options.threads) {
             tasks.push(monoio::spawn(keep_busy(
                 number,
                 options.clone(),
@@ -318,8 +338,26 @@ fn main() -> Result<(), Box<dyn Error>> {
             task.await;
         }
     });
+    let mut all = Found::new()?;
+    all.add(&found.borrow())?;
+    Ok(all)
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let options = Arc::new(Options::read()?);
+    let started = Instant::now();
+    let threads: Vec<_> = (0..options.threads)
+        .map(|first| {
+            let options = options.clone();
+            thread::spawn(move || run(&options, first))
+        })
+        .collect();
+    let mut found = Found::new()?;
+    for thread in threads {
+        let of_thread = thread.join().map_err(|_| "a thread panicked")?;
+        found.add(&of_thread.map_err(|error| error as Box<dyn Error>)?)?;
+    }
     let seconds = started.elapsed().as_secs_f64();
-    let found = found.borrow();
     let mut out = format!(
         "{{\"requests\":{},\"failures\":{},\"bytes\":{},\"seconds\":{seconds:.3},\"per_second\":{:.1}",
         found.requests,

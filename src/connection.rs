@@ -116,7 +116,9 @@ async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Inst
     match wait {
         Wait::First => caller.deadline.arm(since, timeouts.head),
         Wait::Next => caller.deadline.arm(since, timeouts.keepalive),
-        Wait::Soon => caller.deadline.remind(since, BRISK_PAUSE),
+        Wait::Soon => caller
+            .deadline
+            .remind(since, BRISK_PAUSE.min(timeouts.keepalive)),
     }
     loop {
         if !caller.reader.bytes().is_empty() {
