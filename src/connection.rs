@@ -81,6 +81,10 @@ async fn exchanges(
             Came::End => return Err(Next::Close),
             Came::Pause => return Ok(since),
         }
+        // One request alone says nothing of a next one: thousands of such callers would hold a box each for a while.
+        if !caller.reader.brisk() {
+            return Ok(since);
+        }
         came = next_head(caller, worker, Wait::Soon, since).await;
     }
 }

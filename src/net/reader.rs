@@ -162,6 +162,11 @@ impl Reader {
         self.brisk = brisk;
     }
 
+    /// Whether it is.
+    pub fn brisk(&self) -> bool {
+        self.brisk
+    }
+
     /// Starts the read that waits for the peer's next message, if none is in flight.
     pub fn arm_next(&mut self) {
         if self.in_flight {
