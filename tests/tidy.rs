@@ -32,7 +32,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("traces", "net upstream"),
     ("record", "error provider relay traces usage"),
     ("plan", "config net provider upstream"),
-    ("metrics", "clock error record"),
+    ("metrics", "error record"),
     ("worker", "config http keys limits memory metrics net plan record secret traces upstream usage"),
     ("exchange", "audit auth clock config error http keys memory metrics net plan provider record relay respond route secret traces upstream usage worker"),
     ("connection", "exchange http net worker"),

@@ -143,6 +143,7 @@ pub async fn run(
         }
     };
     let at = exchange.record.ends();
+    let at_ms = clock::unix_millis();
     exchange.record.finish();
     if let Some(tracer) = &worker.shared.tracer {
         for span in exchange.record.spans() {
@@ -150,12 +151,12 @@ pub async fn run(
         }
     }
     if let Some(event) = exchange.record.event() {
-        worker.usage.record(&event);
+        worker.usage.record(&event, at_ms.div_euclid(1000));
     }
     let received = exchange.received;
     worker
         .metrics
-        .finished(exchange.record, worker.config.metrics.keys);
+        .finished(exchange.record, worker.config.metrics.keys, at_ms);
     if next == Next::Exchange && !received {
         caller.reader.discard(head_bytes);
     }

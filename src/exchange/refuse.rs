@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use super::Caller;
+use crate::clock;
 use crate::error::Fault;
 use crate::http::Method;
 use crate::http::head::HeadError;
@@ -54,5 +55,8 @@ async fn refuse_unread(writer: &mut Writer, deadline: &Deadline, worker: &Worker
     let _ = writer.write_all(respond::fault(fault, &context)).await;
     record.ends();
     record.finish();
-    worker.metrics.finished(record, worker.config.metrics.keys);
+    let by_key = worker.config.metrics.keys;
+    worker
+        .metrics
+        .finished(record, by_key, clock::unix_millis());
 }

@@ -115,11 +115,12 @@ pub(super) struct Sources<'a> {
 impl Sources<'_> {
     /// Puts the settings together. A body that is not there yet, or is none, says nothing.
     pub(super) fn with(&self, body: Option<&body::Settings>) -> Result<Settings, Fault> {
+        let unspoken = self.unspoken();
         if !self.head.has_any(FIELDS)
             && self.head.query(self.bytes).is_none()
             && body.is_none_or(body::Settings::is_empty)
         {
-            return Ok(self.unspoken());
+            return Ok(unspoken);
         }
         let in_body = |field| value(body, field);
         let in_head = |name| self.header(name);
@@ -129,22 +130,22 @@ impl Sources<'_> {
             .or_else(|| flag(&in_head(Name::XMemoryStore)?))
             .or_else(|| flag(&in_head(Name::XStoreInput)?))
             .or_else(|| flag(&in_query("store")?))
-            .unwrap_or(true);
+            .unwrap_or(unspoken.store);
         let store_answer = (in_body(RouterField::MemoryStoreResponse).as_deref())
             .and_then(flag)
             .or_else(|| flag(&in_head(Name::XMemoryStoreResponse)?))
             .or_else(|| flag(&in_head(Name::XStoreResponse)?))
             .or_else(|| flag(&in_query("store_response")?))
-            .unwrap_or(true);
+            .unwrap_or(unspoken.store_answer);
         let limit = (in_body(RouterField::MemoryLimit).as_deref())
             .and_then(number)
             .or_else(|| number(&in_head(Name::XMemoryContextLimit)?))
             .or_else(|| number(&in_head(Name::XContextLimit)?))
             .or_else(|| number(&in_query("limit")?))
-            .unwrap_or(self.config.limit);
+            .unwrap_or(unspoken.limit);
         let debug = flag(&in_head(Name::XDebug).unwrap_or_default())
             .or_else(|| flag(&in_query("debug")?))
-            .unwrap_or(false);
+            .unwrap_or(unspoken.debug);
         Ok(Settings {
             mode: self.mode(body),
             store,

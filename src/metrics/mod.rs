@@ -11,9 +11,7 @@ mod timing;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
-use crate::clock;
 use crate::record::Record;
 
 pub use recent::Recent;
@@ -86,9 +84,8 @@ impl Metrics {
     /// The last exchanges of all cores, newest first.
     pub fn recent(&self, count: usize) -> Vec<Recent> {
         let mut all = Vec::new();
-        let now = (Instant::now(), clock::unix_millis());
         for (index, core) in self.cores().iter().enumerate() {
-            lock(&core.exchanges).recent.copy(index, &mut all, now);
+            lock(&core.exchanges).recent.copy(index, &mut all);
         }
         all.sort_by_key(|recent| std::cmp::Reverse(recent.at_ms));
         all.truncate(count);
@@ -97,11 +94,11 @@ impl Metrics {
 }
 
 impl CoreMetrics {
-    /// Counts an exchange that is over. `by_key` counts it for its key too.
-    pub fn finished(&self, record: Record, by_key: bool) {
+    /// Counts an exchange that was over at `at_ms` since 1970. `by_key` counts it for its key too.
+    pub fn finished(&self, record: Record, by_key: bool, at_ms: i64) {
         let mut exchanges = lock(&self.exchanges);
         exchanges.tally.count(&record, record.total(), by_key);
-        exchanges.recent.push(record);
+        exchanges.recent.push(record, at_ms);
     }
 
     /// Exchanges that are over.

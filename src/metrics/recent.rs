@@ -1,7 +1,7 @@
 //! The last exchanges of a core, for whoever looks for one of them. No bodies, no credentials: what a `Record` holds.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::record::Record;
 
@@ -22,29 +22,24 @@ pub struct Recent {
 }
 
 #[derive(Default)]
-pub(super) struct Ring(VecDeque<Record>);
+pub(super) struct Ring(VecDeque<Recent>);
 
 impl Ring {
-    pub(super) fn push(&mut self, record: Record) {
+    pub(super) fn push(&mut self, record: Record, at_ms: i64) {
         if self.0.len() >= KEPT_MAX {
             self.0.pop_front();
         }
-        self.0.push_back(record);
+        self.0.push_back(Recent {
+            at_ms,
+            total: record.total(),
+            worker: 0,
+            record,
+        });
     }
 
-    /// Copies all of them to `out`, as those of this core. `now` is the same moment by both clocks.
-    pub(super) fn copy(&self, worker: usize, out: &mut Vec<Recent>, now: (Instant, i64)) {
-        let (now, now_ms) = now;
-        out.extend(self.0.iter().rev().map(|record| {
-            let since_end = now
-                .saturating_duration_since(record.started())
-                .saturating_sub(record.total());
-            Recent {
-                at_ms: now_ms - i64::try_from(since_end.as_millis()).unwrap_or(0),
-                total: record.total(),
-                worker,
-                record: record.clone(),
-            }
-        }));
+    /// Copies all of them to `out`, as those of this core.
+    pub(super) fn copy(&self, worker: usize, out: &mut Vec<Recent>) {
+        let recent = self.0.iter().rev().cloned();
+        out.extend(recent.map(|recent| Recent { worker, ..recent }));
     }
 }

@@ -25,9 +25,9 @@ fn counts_by_provider_route_and_status_over_all_cores() {
         record.first_byte = Some(Duration::from_millis(5));
         record.overhead = Some(Duration::from_micros(40));
         record.usage.input = Some(7);
-        core.finished(record, true);
+        core.finished(record, true, 1);
     }
-    two.finished(record(None, 404), false);
+    two.finished(record(None, 404), false, 2);
     let all = metrics.tally();
     assert_eq!((all.requests(), one.requests(), two.requests()), (4, 2, 2));
     let names: Vec<&str> = all
@@ -46,14 +46,15 @@ fn counts_by_provider_route_and_status_over_all_cores() {
     assert!((0.0396..0.0404).contains(&p50), "{p50}");
     assert_eq!(all.keys(), [("key_a".to_owned(), 3)]);
     assert_eq!(metrics.recent(10).len(), 4);
-    assert_eq!(metrics.recent(1).len(), 1);
+    let newest = metrics.recent(1);
+    assert_eq!((newest.len(), newest[0].at_ms, newest[0].worker), (1, 2, 1));
 }
 
 #[test]
 fn a_provider_that_makes_statuses_up_fills_nothing() {
     let core = CoreMetrics::default();
     for status in 100..1000 {
-        core.finished(record(Some("openai"), status), false);
+        core.finished(record(Some("openai"), status), false, 0);
     }
     let tally = &lock(&core.exchanges).tally;
     let openai = tally.providers()[0];
@@ -66,7 +67,7 @@ fn the_last_exchanges_are_kept_and_no_more() {
     let metrics = Metrics::default();
     let core = metrics.core();
     for _ in 0..1000 {
-        core.finished(record(None, 200), false);
+        core.finished(record(None, 200), false, 0);
     }
     assert_eq!(metrics.recent(10_000).len(), 256);
 }

@@ -215,14 +215,14 @@ fn ticks(time: Duration) -> u64 {
 impl Deadline {
     /// The connection is shut down unless it is armed again or disarmed within `timeout` from `now`.
     pub fn arm(&self, now: Instant, timeout: Duration) {
-        self.slot.reminder.wanted.set(false);
+        self.forget_reminder();
         self.set(now, timeout);
     }
 
     /// Nothing is shut down after `timeout` from `now`: `poll_reminder` is over then, unless `arm` comes first.
     pub fn remind(&self, now: Instant, timeout: Duration) {
+        self.forget_reminder();
         self.slot.reminder.wanted.set(true);
-        self.slot.reminder.came.set(false);
         self.set(now, timeout);
     }
 
@@ -238,6 +238,11 @@ impl Deadline {
             None => *waker = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+
+    fn forget_reminder(&self) {
+        self.slot.reminder.wanted.set(false);
+        self.slot.reminder.came.set(false);
     }
 
     fn set(&self, now: Instant, timeout: Duration) {
@@ -262,7 +267,7 @@ impl Deadline {
 
     /// No deadline holds any more.
     pub fn disarm(&self) {
-        self.slot.reminder.wanted.set(false);
+        self.forget_reminder();
         self.slot.due_tick.set(NEVER);
     }
 
@@ -352,6 +357,8 @@ mod tests {
         assert!(!came());
         wheel.advance(at(1_060));
         assert!(came() && !deadline.fired() && !closed(&far));
+        deadline.arm(at(1_100), Duration::from_secs(2));
+        assert!(!came(), "what is armed has forgotten it");
         deadline.remind(at(2_000), Duration::from_secs(1));
         assert!(!came(), "the last one is over");
         deadline.arm(at(2_100), Duration::from_secs(2));

@@ -81,7 +81,8 @@ pub fn framing_for(framing: Framing, version: Version, remade: bool) -> Relayed 
     }
 }
 
-/// Relays an answer from `now` on. `head` holds the rewritten head, up to and with its empty line; `tap` sees the body's content.
+/// Relays an answer from `now` on. `head` holds the rewritten head, up to and with its empty line; `tap` sees the body's
+/// content.
 pub async fn relay(
     mut answer: Box<Answer>,
     framing: Framing,

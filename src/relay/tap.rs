@@ -67,8 +67,8 @@ impl Tap {
         }
     }
 
-    /// All of the content at once, if it is a plain answer's that is not long: then nothing of it is copied. Whether it
-    /// was.
+    /// All of the content at once, if it is a plain answer's of 4 KiB at most: nothing of it is copied then, and it is
+    /// read before it is relayed, which takes a few microseconds. Returns whether it was.
     pub fn whole(&mut self, bytes: &[u8]) -> bool {
         let short =
             bytes.len() <= TAIL_BYTES && matches!(&self.form, Form::Plain(kept) if kept.is_empty());

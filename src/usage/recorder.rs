@@ -8,7 +8,6 @@ use std::time::Duration;
 use super::UsageStore;
 use super::counts::{Counts, Meter};
 use super::place::{OTHER_MODEL, Place};
-use crate::clock;
 
 /// Places that one core remembers between two visits of the keeper.
 const PLACES_MAX: usize = 4096;
@@ -158,9 +157,10 @@ impl Recorder {
         Self { tally, store }
     }
 
-    /// Counts a request. Never waits for more than the keeper's taking over, which is one swap.
-    pub fn record(&self, event: &Event<'_>) {
-        lock(&self.tally).record(event, clock::unix_seconds());
+    /// Counts a request that was over at `now`, in seconds since 1970. Never waits for more than the keeper's taking
+    /// over, which is one swap.
+    pub fn record(&self, event: &Event<'_>, now: i64) {
+        lock(&self.tally).record(event, now);
     }
 
     /// The store, for questions.

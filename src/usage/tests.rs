@@ -50,8 +50,8 @@ fn what_every_core_counts_is_written_and_read_from_another_process() {
     let store = open(dir.path());
     let cores = [store.recorder(), store.recorder()];
     for round in 0..10 {
-        cores[round % 2].record(&event("key_a", "gpt-4o", 10));
-        cores[0].record(&event("key_b", "unheard-of", 5));
+        cores[round % 2].record(&event("key_a", "gpt-4o", 10), clock::unix_seconds());
+        cores[0].record(&event("key_b", "unheard-of", 5), clock::unix_seconds());
     }
     let written = || ask_file(dir.path(), &all(&[By::Key, By::Model])).unwrap();
     eventually(|| written().total.requests == 20);
@@ -107,7 +107,7 @@ fn what_was_used_before_is_told_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for _ in 0..3 {
-        store.recorder().record(&event("key_a", "m", 9));
+        store.recorder().record(&event("key_a", "m", 9), clock::unix_seconds());
     }
     store.close();
     drop(store);
@@ -118,7 +118,7 @@ fn what_was_used_before_is_told_once() {
     });
     let store = store.unwrap();
     eventually(|| store.status().opened);
-    store.recorder().record(&event("key_a", "m", 9));
+    store.recorder().record(&event("key_a", "m", 9), clock::unix_seconds());
     eventually(|| store.status().commits == 1);
     let told = lock(&told).clone();
     let [carried] = &told[..] else {
@@ -135,7 +135,7 @@ fn a_hand_over_loses_nothing_and_counts_nothing_twice() {
     let dir = tempfile::tempdir().unwrap();
     let old = open(dir.path());
     let recorder = old.recorder();
-    recorder.record(&event("key_a", "m", 1));
+    recorder.record(&event("key_a", "m", 1), clock::unix_seconds());
     eventually(|| old.status().commits == 1);
     // The next one is up before the file is free.
     let new = open(dir.path());
@@ -144,14 +144,14 @@ fn a_hand_over_loses_nothing_and_counts_nothing_twice() {
         new.ask_blocking(&all(&[])),
         Err(Unanswered::Unavailable(_))
     ));
-    new.recorder().record(&event("key_a", "m", 1));
-    recorder.record(&event("key_a", "m", 1));
+    new.recorder().record(&event("key_a", "m", 1), clock::unix_seconds());
+    recorder.record(&event("key_a", "m", 1), clock::unix_seconds());
     old.hand_over();
     for _ in 0..5 {
-        recorder.record(&event("key_a", "m", 1));
+        recorder.record(&event("key_a", "m", 1), clock::unix_seconds());
         thread::sleep(Duration::from_millis(100));
     }
-    recorder.record(&event("key_a", "m", 1));
+    recorder.record(&event("key_a", "m", 1), clock::unix_seconds());
     old.close();
     let total = || {
         new.ask_blocking(&all(&[]))
@@ -181,7 +181,7 @@ fn a_store_that_cannot_be_written_heals() {
     let store = open(dir.path());
     let recorder = store.recorder();
     for _ in 0..7 {
-        recorder.record(&event("key_a", "m", 1));
+        recorder.record(&event("key_a", "m", 1), clock::unix_seconds());
     }
     eventually(|| store.status().failed.is_some() && store.status().pending == 1);
     std::fs::remove_dir(file(dir.path())).unwrap();
@@ -199,7 +199,7 @@ fn models_beyond_the_bound_are_one() {
     let models: Vec<String> = (0..200).map(|number| format!("made-up-{number}")).collect();
     for round in 0..2 {
         for model in &models {
-            recorder.record(&event("key_a", model, 1));
+            recorder.record(&event("key_a", model, 1), clock::unix_seconds());
         }
         eventually(|| store.status().commits > round);
     }

@@ -1,9 +1,9 @@
 //! Past a string: to its closing quote, every escape checked on the way.
 //!
-//! `json` calls it for each name and text of a body. Short strings are read word by word, longer ones in blocks of 64;
-//! from the first block on in which something stands they become bit masks (Langdale and Lemire, Parsing Gigabytes of JSON per Second,
-//! section 3.1), because the texts of chats and code hold an escape every twenty bytes: run by run they cost three
-//! times as much.
+//! `json` calls it for each name and text of a body. Short strings are read word by word, longer ones in blocks of 64.
+//! From the first block on in which something stands, blocks become bit masks (Langdale and Lemire, Parsing Gigabytes
+//! of JSON per Second, section 3.1), because the texts of chats and code hold an escape every twenty bytes: run by run
+//! they cost three times as much.
 
 use wide::u8x16;
 
