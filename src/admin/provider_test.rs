@@ -12,11 +12,10 @@ use super::answer::{Answer, Denial};
 use super::desk::Desk;
 use crate::config::ProviderId;
 use crate::error::{Fault, Wait};
-use crate::net;
 use crate::provider::upstream_form::credential_form;
 use crate::provider::{Dialect, Kind};
 use crate::secret::Secret;
-use crate::upstream::{self, ANSWER_HEAD_LIMITS, DialError, Failure, Outgoing, Sent, Watch};
+use crate::upstream::{self, DialError, Failure};
 use crate::worker::Worker;
 
 /// A list of models takes no longer, and a person waits.
@@ -109,33 +108,11 @@ async fn ask(worker: &Worker, place: ProviderId, key: &Secret) -> Result<u16, Fa
         DialError::NoDescriptor => Fault::TooManyConnections,
         DialError::TimedOut => Fault::TimedOut(name(), Wait::Connect),
     })?;
-    // Nobody's leaving ends it: the request takes no longer than its timeout.
-    let (near, _far) = net::pair().map_err(|_| Fault::Unreachable(name()))?;
-    let (mut nobody, _writer, _) = near.split();
-    let mut watch = Watch::new(&mut nobody);
-    let outgoing = Outgoing {
-        start: message,
-        ..Outgoing::default()
-    };
-    let limits = &ANSWER_HEAD_LIMITS;
-    match upstream::send(
-        connection,
-        outgoing,
-        Instant::now(),
-        ANSWER_TIMEOUT,
-        limits,
-        &mut watch,
-    )
-    .await
-    {
-        Sent::Answered(answer) => {
-            let status = answer.head.line.status;
-            answer.discard().await;
-            Ok(status)
-        }
-        Sent::Failed(Failure::TimedOut, _) => Err(Fault::TimedOut(name(), Wait::FirstByte)),
-        Sent::Failed(..) => Err(Fault::Unreachable(name())),
-    }
+    let asked = upstream::status_of(connection, message, ANSWER_TIMEOUT).await;
+    asked.map_err(|failure| match failure {
+        Failure::TimedOut => Fault::TimedOut(name(), Wait::FirstByte),
+        Failure::Closed | Failure::Truncated | Failure::Malformed => Fault::Unreachable(name()),
+    })
 }
 
 /// Where a provider lists its models; OpenRouter's list is open to all, so there it is what the key is for.

@@ -9,6 +9,7 @@ pub mod encode;
 pub mod field;
 pub mod framing;
 pub mod head;
+mod target;
 
 pub use chunk::{ChunkError, ChunkScanner};
 pub use field::{Field, Name, NameSet};

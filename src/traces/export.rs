@@ -10,9 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::{Collector, Counts, Span, encode};
 use crate::net::{self, Deadlines};
-use crate::upstream::{
-    self, ANSWER_HEAD_LIMITS, Keeping, OriginId, Outgoing, Resolver, Sent, Upstreams, Watch,
-};
+use crate::upstream::{self, Keeping, OriginId, Resolver, Upstreams};
 
 /// Sent together at most, and waited for at most.
 const BATCH_MAX: usize = 512;
@@ -95,32 +93,9 @@ fn post(origins: Rc<[upstream::Origin]>, request: Vec<u8>) -> Option<u16> {
         };
         let upstreams = Upstreams::new(origins, Resolver::default(), deadlines, keeping);
         let connection = upstreams.fresh(OriginId(0)).await.ok()?;
-        let (near, _far) = net::pair().ok()?;
-        let (mut nobody, _writer, _) = near.split();
-        let mut watch = Watch::new(&mut nobody);
-        let outgoing = Outgoing {
-            body: Vec::new(),
-            start: request,
-            rest: Vec::new(),
-        };
-        let limits = &ANSWER_HEAD_LIMITS;
-        match upstream::send(
-            connection,
-            outgoing,
-            Instant::now(),
-            ANSWER_TIMEOUT,
-            limits,
-            &mut watch,
-        )
-        .await
-        {
-            Sent::Answered(answer) => {
-                let status = answer.head.line.status;
-                answer.discard().await;
-                Some(status)
-            }
-            Sent::Failed(..) => None,
-        }
+        upstream::status_of(connection, request, ANSWER_TIMEOUT)
+            .await
+            .ok()
     });
     posted.ok().flatten()
 }

@@ -7,6 +7,8 @@
 
 mod resolve;
 mod send;
+mod status;
+mod watch;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -20,7 +22,9 @@ use nix::errno::Errno;
 use crate::net::{self, Deadline, Deadlines, Reader, Side, TlsConnector, Writer};
 
 pub use resolve::Resolver;
-pub use send::{ANSWER_HEAD_LIMITS, Answer, Failure, Outgoing, Part, Sending, Sent, Watch, send};
+pub use send::{ANSWER_HEAD_LIMITS, Answer, Failure, Outgoing, Part, Sending, Sent, send};
+pub use status::status_of;
+pub use watch::Watch;
 
 /// Where a provider is: scheme, host and port, and whom its certificate must name.
 pub struct Origin {

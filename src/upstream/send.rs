@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::Connection;
+use super::{Connection, Watch};
 use crate::http::head::{self, Head, HeadLimits, StatusLine};
 use crate::net::{self, Deadline, Fill, Reader, Writer};
 
@@ -19,8 +19,6 @@ use crate::net::{self, Deadline, Fill, Reader, Writer};
 const READ_BYTES: usize = 4 * 1024;
 /// Interim responses before the final one. Providers send one or two; a chain without end is an attack.
 const INTERIM_MAX: usize = 8;
-/// How much a caller may send ahead while its answer streams; beyond it, it is no longer watched.
-const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// A piece of an outgoing message.
 pub enum Part {
@@ -130,66 +128,6 @@ impl Sending {
                 } => return (writer, outgoing, whole),
             }
         }
-    }
-}
-
-/// Looks after the caller's connection while the router is busy with the provider's.
-pub struct Watch<'a> {
-    caller: &'a mut Reader,
-}
-
-impl<'a> Watch<'a> {
-    /// Starts to watch; the request must have been read whole.
-    pub fn new(caller: &'a mut Reader) -> Self {
-        caller.arm_next();
-        Self { caller }
-    }
-
-    /// Whether the caller has left.
-    pub fn left(&self) -> bool {
-        self.caller.ended().is_some()
-    }
-
-    /// Polls `future` to its end, and shuts `upstream` down when the caller leaves meanwhile.
-    pub async fn during<F: Future>(
-        &mut self,
-        upstream: &Deadline,
-        mut future: Pin<&mut F>,
-    ) -> F::Output {
-        poll_fn(|cx| {
-            self.poll(cx, upstream);
-            future.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    /// Polls `future` to its end, noticing meanwhile whether the caller leaves; for what cannot be hurried.
-    pub async fn beside<F: Future>(&mut self, mut future: Pin<&mut F>) -> F::Output {
-        poll_fn(|cx| {
-            self.poll_caller(cx);
-            future.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, upstream: &Deadline) {
-        if self.poll_caller(cx) {
-            upstream.hang_up();
-        }
-    }
-
-    /// Whether the caller left just now.
-    fn poll_caller(&mut self, cx: &mut Context<'_>) -> bool {
-        while self.caller.ended().is_none() && self.caller.bytes().len() < AHEAD_BYTES_MAX {
-            self.caller.arm_next();
-            match self.caller.poll_fill(cx, 0) {
-                Poll::Pending => return false,
-                // The next request, sent ahead: keep watching behind it.
-                Poll::Ready(Fill::Bytes(_)) => {}
-                Poll::Ready(_) => return true,
-            }
-        }
-        false
     }
 }
 

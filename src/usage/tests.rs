@@ -107,7 +107,9 @@ fn what_was_used_before_is_told_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     for _ in 0..3 {
-        store.recorder().record(&event("key_a", "m", 9), clock::unix_seconds());
+        store
+            .recorder()
+            .record(&event("key_a", "m", 9), clock::unix_seconds());
     }
     store.close();
     drop(store);
@@ -118,7 +120,9 @@ fn what_was_used_before_is_told_once() {
     });
     let store = store.unwrap();
     eventually(|| store.status().opened);
-    store.recorder().record(&event("key_a", "m", 9), clock::unix_seconds());
+    store
+        .recorder()
+        .record(&event("key_a", "m", 9), clock::unix_seconds());
     eventually(|| store.status().commits == 1);
     let told = lock(&told).clone();
     let [carried] = &told[..] else {
@@ -144,7 +148,8 @@ fn a_hand_over_loses_nothing_and_counts_nothing_twice() {
         new.ask_blocking(&all(&[])),
         Err(Unanswered::Unavailable(_))
     ));
-    new.recorder().record(&event("key_a", "m", 1), clock::unix_seconds());
+    new.recorder()
+        .record(&event("key_a", "m", 1), clock::unix_seconds());
     recorder.record(&event("key_a", "m", 1), clock::unix_seconds());
     old.hand_over();
     for _ in 0..5 {

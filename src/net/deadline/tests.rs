@@ -1,0 +1,126 @@
+//! The wheel: what fires when, what is moved, what is forgotten.
+
+use super::*;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+
+fn closed(peer: &UnixStream) -> bool {
+    use std::io::Read;
+    peer.set_nonblocking(true).unwrap();
+    matches!((&*peer).read(&mut [0; 1]), Ok(0))
+}
+
+#[test]
+fn fires_once_due_and_not_before() {
+    let start = Instant::now();
+    let wheel = Deadlines::new(start);
+    let (near, far) = UnixStream::pair().unwrap();
+    let deadline = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+    deadline.arm(start, Duration::from_secs(1));
+    assert_eq!(wheel.advance(start + Duration::from_millis(990)), 0);
+    assert!(!closed(&far) && !deadline.fired());
+    assert_eq!(wheel.advance(start + Duration::from_millis(1060)), 1);
+    assert!(closed(&far) && deadline.fired());
+    assert_eq!(wheel.advance(start + Duration::from_secs(9)), 0);
+}
+
+#[test]
+fn moves_later_and_earlier_and_disarms() {
+    let start = Instant::now();
+    let at = |ms| start + Duration::from_millis(ms);
+    let wheel = Deadlines::new(start);
+    let (near, far) = UnixStream::pair().unwrap();
+    let deadline = wheel.register(Side::Upstream, Hangup::new(near.as_raw_fd()));
+    deadline.arm(start, Duration::from_millis(100));
+    deadline.arm(at(50), Duration::from_secs(10));
+    assert_eq!(wheel.advance(at(5000)), 0, "moved later");
+    deadline.arm(at(5000), Duration::from_millis(100));
+    deadline.disarm();
+    assert_eq!(wheel.advance(at(20_000)), 0, "disarmed");
+    deadline.arm(at(20_000), Duration::from_secs(60));
+    deadline.arm(at(20_000), Duration::from_millis(100));
+    assert_eq!(wheel.advance(at(20_200)), 1, "moved earlier");
+    assert!(closed(&far));
+}
+
+#[test]
+fn a_reminder_wakes_and_ends_nothing() {
+    let start = Instant::now();
+    let at = |millis| start + Duration::from_millis(millis);
+    let wheel = Deadlines::new(start);
+    let (near, far) = UnixStream::pair().unwrap();
+    let deadline = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut came = || deadline.poll_reminder(&mut cx).is_ready();
+    deadline.remind(start, Duration::from_secs(1));
+    wheel.advance(at(990));
+    assert!(!came());
+    wheel.advance(at(1_060));
+    assert!(came() && !deadline.fired() && !closed(&far));
+    deadline.arm(at(1_100), Duration::from_secs(2));
+    assert!(!came(), "what is armed has forgotten it");
+    deadline.remind(at(2_000), Duration::from_secs(1));
+    assert!(!came(), "the last one is over");
+    deadline.arm(at(2_100), Duration::from_secs(2));
+    wheel.advance(at(3_900));
+    assert!(!came(), "what is armed reminds nobody");
+    assert_eq!(wheel.advance(at(4_200)), 1);
+    assert!(deadline.fired() && closed(&far));
+}
+
+#[test]
+fn a_dropped_connection_is_never_hit() {
+    let start = Instant::now();
+    let wheel = Deadlines::new(start);
+    let (near, far) = UnixStream::pair().unwrap();
+    let first = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+    first.arm(start, Duration::from_millis(100));
+    drop(first);
+    assert_eq!(wheel.open_downstream(), 0);
+    let second = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+    assert_eq!(wheel.advance(start + Duration::from_secs(5)), 0);
+    assert!(!closed(&far) && !second.fired());
+    assert_eq!(wheel.open_downstream(), 1);
+}
+
+#[test]
+fn connections_that_are_gone_leave_nothing_behind_for_long() {
+    let start = Instant::now();
+    let wheel = Deadlines::new(start);
+    let (near, _far) = UnixStream::pair().unwrap();
+    let mut kept = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+    for step in 0..10_000 {
+        let now = start + step * TICK;
+        let passing = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+        passing.arm(now, Duration::from_secs(600));
+        drop(std::mem::replace(&mut kept, passing));
+        wheel.advance(now);
+    }
+    let queued: usize = wheel.slots.borrow().queue.values().map(Vec::len).sum();
+    assert!(queued as u64 <= HORIZON + 2, "{queued}");
+    let end = start + 10_000 * TICK + Duration::from_secs(601);
+    assert_eq!(wheel.advance(end), 1, "only the one that is still there");
+}
+
+#[test]
+fn drain_hangs_up_idle_callers_only() {
+    let wheel = Deadlines::new(Instant::now());
+    let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+    let sides = [Side::Downstream, Side::Downstream, Side::Upstream];
+    let held: Vec<_> = pairs
+        .iter()
+        .zip(sides)
+        .map(|(pair, side)| wheel.register(side, Hangup::new(pair.0.as_raw_fd())))
+        .collect();
+    held[0].set_idle(true);
+    wheel.hang_up_downstream(true);
+    assert_eq!(
+        pairs.iter().map(|p| closed(&p.1)).collect::<Vec<_>>(),
+        [true, false, false]
+    );
+    wheel.hang_up_downstream(false);
+    assert_eq!(
+        pairs.iter().map(|p| closed(&p.1)).collect::<Vec<_>>(),
+        [true, true, false]
+    );
+}
