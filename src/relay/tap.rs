@@ -234,6 +234,20 @@ mod tests {
                 r#"{"choices":[],"usage":{"prompt_tokens":17,"completion_tokens":9,"prompt_cache_hit_tokens":6,"prompt_cache_miss_tokens":11}}"#.into(),
                 [Some(17), Some(9), Some(6), None, None],
             ),
+            // Both spellings at once, and members that are no counts.
+            (
+                Dialect::OpenAi,
+                json,
+                r#"{"usage":{"prompt_tokens":6,"input_tokens":6,"completion_tokens":2,"output_tokens":2,"cost":0.001,"note":"a \"usage\": {","cached_tokens":null,"reasoning":true}}"#.into(),
+                [Some(6), Some(2), None, None, None],
+            ),
+            // What is no whole number is unknown; the rest counts.
+            (
+                Dialect::OpenAi,
+                json,
+                r#"{"usage" : { "prompt_tokens" : -1, "completion_tokens" : 5, "prompt_tokens_details" : { "cached_tokens" : 1.5 }, "completion_tokens_details" : null } }"#.into(),
+                [None, Some(5), None, None, None],
+            ),
             (
                 Dialect::OpenAi,
                 sse,
