@@ -1,26 +1,29 @@
-//! Wall time as the router uses it: whole seconds since 1970, and RFC 3339 text.
+//! Wall time as the router uses it: seconds and milliseconds since 1970, and RFC 3339 text.
 //!
 //! Durations and deadlines use `std::time::Instant`; this is for what is stored or shown.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
+
+use nix::sys::time::TimeSpec;
+use nix::time::{ClockId, clock_gettime};
 
 /// Seconds of a UTC day; there are no leap seconds in Unix time.
 pub const DAY_SECONDS: i64 = 86_400;
 
 /// Seconds since 1970-01-01T00:00:00Z.
 pub fn unix_seconds() -> i64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(elapsed.as_secs()).unwrap_or(i64::MAX)
+    since_1970().tv_sec()
 }
 
-/// Milliseconds since then.
+/// Milliseconds since then, up to one tick of the kernel (1 to 10 ms) old.
 pub fn unix_millis() -> i64 {
-    let elapsed = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)
+    let now = since_1970();
+    now.tv_sec() * 1000 + now.tv_nsec() / 1_000_000
+}
+
+/// The kernel's last tick costs a fifth of asking the clock itself, twice an exchange.
+fn since_1970() -> TimeSpec {
+    clock_gettime(ClockId::CLOCK_REALTIME_COARSE).unwrap_or_else(|_| TimeSpec::new(0, 0))
 }
 
 /// `2026-01-31T12:00:00Z`. Times before 1970 show as 1970, times after 9999 as the last second of it.

@@ -97,6 +97,7 @@ pub struct Worker {
     retired: Cell<bool>,
     /// Tokens that were made here for one request each, and whose they are.
     passes: RefCell<Vec<(Secret, Arc<KeyRecord>)>>,
+    models: Models,
 }
 
 impl Worker {
@@ -133,6 +134,7 @@ impl Worker {
             trace_ids: Rc::new(Ids::new(id_prefix)),
             retired: Cell::new(false),
             passes: RefCell::default(),
+            models: Models::default(),
         }
     }
 
@@ -155,6 +157,7 @@ impl Worker {
             trace_ids: self.trace_ids.clone(),
             retired: Cell::new(false),
             passes: RefCell::default(),
+            models: Models::default(),
         }
     }
 
@@ -183,6 +186,11 @@ impl Worker {
         let token = Secret::new(token);
         let at = passes.iter().position(|(known, _)| *known == token)?;
         Some(passes.swap_remove(at).1)
+    }
+
+    /// A model's name, to be kept with what is known of an exchange.
+    pub fn model(&self, name: &str) -> Arc<str> {
+        self.models.shared(name)
     }
 
     /// A new exchange's id.
@@ -251,6 +259,23 @@ pub fn connections_max(config: &Config) -> usize {
     config.limits.connections_max.min(fits)
 }
 
+/// The models named last, because records keep names for long after their exchanges, and most exchanges name the same few.
+#[derive(Default)]
+struct Models(RefCell<[Option<Arc<str>>; 16]>);
+
+impl Models {
+    fn shared(&self, name: &str) -> Arc<str> {
+        let mut models = self.0.borrow_mut();
+        // Names of one family differ at their ends and in length.
+        let last = name.bytes().last().unwrap_or_default();
+        let place = (name.len() + usize::from(last)) % models.len();
+        match &models[place] {
+            Some(known) if **known == *name => known.clone(),
+            _ => models[place].insert(name.into()).clone(),
+        }
+    }
+}
+
 /// Ids that are unique over cores and restarts: a random prefix per core, then a count.
 struct RequestIds {
     prefix: u64,
@@ -275,6 +300,18 @@ impl RequestIds {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_model_is_the_one_that_was_named_whoever_shares_its_place() {
+        let models = Models::default();
+        let names: Vec<String> = (0..100).map(|n| format!("model-{n}")).collect();
+        for name in names.iter().chain(&names) {
+            let (first, again) = (models.shared(name), models.shared(name));
+            assert_eq!(*first, **name);
+            assert!(Arc::ptr_eq(&first, &again));
+        }
+        assert_eq!(*models.shared(""), *"");
+    }
 
     #[test]
     fn ids_differ_and_have_one_length() {

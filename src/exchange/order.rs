@@ -3,6 +3,7 @@
 //! `take` reads the request once, whole; `Order::outgoing` writes it down for one provider and one key, as often as
 //! `attempts` asks. The caller's bytes are never re-written: the message is the caller's buffer with splices over it.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -116,15 +117,16 @@ pub(super) fn take<'a>(
         conversation = true;
         body = scan(request, operation, None, conversation)?;
     }
-    let model: Arc<str> = match (&operation.model, &body.model) {
-        (Some(in_path), _) => in_path.name.as_ref().into(),
-        (None, Some(model)) => model.decode(request.body()).as_ref().into(),
-        (None, None) if is_form => "".into(),
+    let model = match (&operation.model, &body.model) {
+        (Some(in_path), _) => Cow::Borrowed(in_path.name.as_ref()),
+        (None, Some(model)) => model.decode(request.body()),
+        (None, None) if is_form => Cow::Borrowed(""),
         (None, None) => return Err(Fault::MissingField("model")),
     };
     if model.len() > MODEL_BYTES_MAX {
         return Err(Fault::ModelTooLong);
     }
+    let model = worker.model(&model);
     let is_chat = matches!(operation.task, Task::ChatCompletions | Task::Messages);
     if is_chat && !(body.has_messages || body.has_input) {
         return Err(Fault::MissingField("messages"));

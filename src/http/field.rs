@@ -197,18 +197,10 @@ const fn place(name: &[u8]) -> usize {
 impl Name {
     /// Classifies a name, ASCII case aside.
     pub fn of(name: &[u8]) -> Self {
-        // Changed to lower case as a whole, which is a few vector instructions.
-        let mut lower = [0; LONGEST];
-        if let Some(start) = lower.get_mut(..name.len()) {
-            start.copy_from_slice(name);
-            lower.make_ascii_lowercase();
-            if let Some((known, found)) = TABLE[place(name)]
-                && known == &lower[..name.len()]
-            {
-                return found;
-            }
+        match TABLE[place(name)] {
+            Some((known, found)) if known.eq_ignore_ascii_case(name) => found,
+            _ => Self::by_prefix(name),
         }
-        Self::by_prefix(name)
     }
 
     fn by_prefix(name: &[u8]) -> Self {

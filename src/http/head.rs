@@ -7,6 +7,8 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
+use wide::u8x16;
+
 use super::field::{Field, Name, NameSet};
 use super::target::{host, origin_form};
 
@@ -180,9 +182,12 @@ pub fn request(
     let start = leading_empty_line(bytes);
     let found = find_end(bytes, start, scanned);
     // Told early, so that a caller who sends a target without end gets its answer while still sending.
-    let line = &bytes[start..bytes.len().min(start + limits.head_bytes_max)];
-    if memchr::memchr(b'\n', line).unwrap_or(line.len()) > limits.target_bytes_max + 64 {
-        return Err(HeadError::TargetTooLong);
+    let line_bytes_max = limits.target_bytes_max + 64;
+    if !matches!(found, Ok(Some(end)) if end - start <= line_bytes_max) {
+        let line = &bytes[start..bytes.len().min(start + limits.head_bytes_max)];
+        if memchr::memchr(b'\n', line).unwrap_or(line.len()) > line_bytes_max {
+            return Err(HeadError::TargetTooLong);
+        }
     }
     let Some(end) = bounded(found?, bytes.len(), start, limits)? else {
         return Ok(None);
@@ -288,22 +293,49 @@ fn leading_empty_line(bytes: &[u8]) -> usize {
 /// Where the head ends, if its end has come. Every line must end in CRLF.
 fn find_end(bytes: &[u8], start: usize, scanned: &mut usize) -> Result<Option<usize>, HeadError> {
     let mut at = (*scanned).max(start);
-    while let Some(lf) =
-        memchr::memchr(b'\n', bytes.get(at..).unwrap_or_default()).map(|found| at + found)
-    {
-        if lf == start || bytes[lf - 1] != b'\r' {
-            return Err(HeadError::Syntax("a line does not end in CRLF"));
+    while at < bytes.len() {
+        // Lines are short: one mask for all that end in a block costs less than a search for each.
+        let mut feeds = line_feeds(&bytes[at..]);
+        while feeds != 0 {
+            let lf = at + feeds.trailing_zeros() as usize;
+            if lf == start || bytes[lf - 1] != b'\r' {
+                return Err(HeadError::Syntax("a line does not end in CRLF"));
+            }
+            if lf == start + 1 {
+                return Err(HeadError::Syntax("empty request line"));
+            }
+            if lf >= start + 3 && bytes[lf - 2] == b'\n' {
+                return Ok(Some(lf + 1));
+            }
+            *scanned = lf + 1;
+            feeds &= feeds - 1;
         }
-        if lf == start + 1 {
-            return Err(HeadError::Syntax("empty request line"));
-        }
-        if lf >= start + 3 && bytes[lf - 2] == b'\n' {
-            return Ok(Some(lf + 1));
-        }
-        at = lf + 1;
-        *scanned = at;
+        at += BLOCK_BYTES;
     }
     Ok(None)
+}
+
+/// One bit of a mask for each byte.
+const BLOCK_BYTES: usize = 64;
+
+/// Which of the first bytes are line feeds: the first byte is the lowest bit.
+#[inline]
+fn line_feeds(bytes: &[u8]) -> u64 {
+    let found = |(block, index): (&[u8; 16], usize)| {
+        let lane = u8x16::new(*block).simd_eq(u8x16::splat(b'\n'));
+        u64::from(lane.to_bitmask()) << (16 * index)
+    };
+    let mut last = [0; BLOCK_BYTES];
+    let block = bytes.first_chunk().unwrap_or_else(|| {
+        last[..bytes.len()].copy_from_slice(bytes);
+        &last
+    });
+    let (lanes, _) = block.as_chunks();
+    lanes
+        .iter()
+        .zip(0..)
+        .map(found)
+        .fold(0, |all, one| all | one)
 }
 
 fn bounded(

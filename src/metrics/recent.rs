@@ -1,6 +1,5 @@
 //! The last exchanges of a core, for whoever looks for one of them. No bodies, no credentials: what a `Record` holds.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::record::Record;
@@ -22,24 +21,32 @@ pub struct Recent {
 }
 
 #[derive(Default)]
-pub(super) struct Ring(VecDeque<Recent>);
+pub(super) struct Ring {
+    kept: Vec<Recent>,
+    /// The oldest, once there is no room for more.
+    oldest: usize,
+}
 
 impl Ring {
     pub(super) fn push(&mut self, record: Record, at_ms: i64) {
-        if self.0.len() >= KEPT_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(Recent {
+        let recent = Recent {
             at_ms,
             total: record.total(),
             worker: 0,
             record,
-        });
+        };
+        if self.kept.len() < KEPT_MAX {
+            self.kept.push(recent);
+        } else {
+            self.kept[self.oldest] = recent;
+            self.oldest = (self.oldest + 1) % KEPT_MAX;
+        }
     }
 
-    /// Copies all of them to `out`, as those of this core.
+    /// Copies all of them to `out`, newest first, as those of this core.
     pub(super) fn copy(&self, worker: usize, out: &mut Vec<Recent>) {
-        let recent = self.0.iter().rev().cloned();
+        let (newer, older) = self.kept.split_at(self.oldest);
+        let recent = newer.iter().rev().chain(older.iter().rev()).cloned();
         out.extend(recent.map(|recent| Recent { worker, ..recent }));
     }
 }

@@ -180,7 +180,11 @@ fn skip_digits(bytes: &[u8], start: usize) -> Result<usize, Broken> {
 /// comparing and showing, never for sending on.
 pub(super) fn decode(raw: &[u8], escaped: bool) -> Cow<'_, str> {
     if !escaped {
-        return String::from_utf8_lossy(raw);
+        // Checked as a whole, which for something short is much less than looking for what is to be replaced.
+        return match std::str::from_utf8(raw) {
+            Ok(text) => Cow::Borrowed(text),
+            Err(_) => String::from_utf8_lossy(raw),
+        };
     }
     // Runs between escapes are short, in code above all: they are checked together, once they are put together.
     let mut text = Vec::with_capacity(raw.len());

@@ -122,7 +122,7 @@ pub async fn relay(
             let (result, written) = if body.done {
                 watch.beside(write).await
             } else {
-                watch.during(&answer.deadline, write).await
+                watch.during(answer.deadline(), write).await
             };
             downstream.deadline.disarm();
             outgoing = written;
@@ -140,7 +140,7 @@ pub async fn relay(
         let spare = body.next_read_bytes(outgoing.len());
         outgoing.clear();
         answer
-            .deadline
+            .deadline()
             .arm(Instant::now(), downstream.stream_idle_timeout);
         let (fill, received) = answer.receive(outgoing, spare, watch).await;
         now = Instant::now();
@@ -150,7 +150,7 @@ pub async fn relay(
             _ => {
                 let end = if watch.left() {
                     End::CallerLeft
-                } else if answer.deadline.fired() {
+                } else if answer.deadline().fired() {
                     End::StreamIdle
                 } else {
                     End::Truncated
@@ -171,7 +171,7 @@ pub async fn relay(
             Err(_) => return Box::pin(Outcome::broken(End::Malformed, &body, answer)).await,
         };
     }
-    answer.deadline.disarm();
+    answer.deadline().disarm();
     net::recycle(outgoing);
     let connection = if keeps_alive && !body.surplus {
         answer.into_connection()

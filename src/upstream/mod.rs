@@ -51,11 +51,16 @@ pub enum DialError {
     NoDescriptor,
 }
 
-/// A connection to a provider.
+/// A connection to a provider. It changes hands ten times an exchange, so most of it stays where it is.
 pub struct Connection {
-    pub(super) reader: Reader,
-    pub(super) writer: Writer,
-    pub(super) deadline: Deadline,
+    line: Box<Line>,
+    writer: Writer,
+}
+
+/// What a connection is, apart from its writing direction, which goes with a request that is being sent.
+struct Line {
+    reader: Reader,
+    deadline: Deadline,
     origin: OriginId,
     reused: bool,
     idle_since: Instant,
@@ -64,7 +69,7 @@ pub struct Connection {
 impl Connection {
     /// Whether it has carried an exchange before.
     pub fn reused(&self) -> bool {
-        self.reused
+        self.line.reused
     }
 }
 
@@ -125,14 +130,15 @@ impl Upstreams {
 
     /// Takes a connection back after a clean exchange, at `now`.
     pub fn give_back(&self, mut connection: Connection, now: Instant) {
-        connection.deadline.disarm();
+        let line = &mut connection.line;
+        line.deadline.disarm();
         // An answer's head and the start of its body come with that one read, as long as not too many wait so.
-        connection.reader.set_brisk(true);
-        connection.reader.arm_next();
-        connection.idle_since = now;
-        connection.reused = true;
+        line.reader.set_brisk(true);
+        line.reader.arm_next();
+        line.idle_since = now;
+        line.reused = true;
         let mut idle = self.idle.borrow_mut();
-        let kept = &mut idle[connection.origin.0];
+        let kept = &mut idle[line.origin.0];
         kept.push_back(connection);
         if kept.len() > self.keeping.idle_per_origin_max {
             kept.pop_front();
@@ -142,7 +148,7 @@ impl Upstreams {
     /// Closes idle connections that are too old or that the provider has closed. Called about once a second.
     pub fn sweep(&self, now: Instant) {
         for kept in self.idle.borrow_mut().iter_mut() {
-            kept.retain_mut(|connection| self.usable(connection, now));
+            kept.retain_mut(|connection| self.usable(&mut connection.line, now));
         }
     }
 
@@ -154,7 +160,7 @@ impl Upstreams {
     fn take_idle(&self, origin: OriginId, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut connection) = idle[origin.0].pop_back() {
-            if self.usable(&mut connection, now) {
+            if self.usable(&mut connection.line, now) {
                 return Some(connection);
             }
         }
@@ -162,9 +168,9 @@ impl Upstreams {
     }
 
     /// An idle connection whose read has completed was closed, or holds bytes that answer no request of ours.
-    fn usable(&self, connection: &mut Connection, now: Instant) -> bool {
-        now.saturating_duration_since(connection.idle_since) < self.keeping.idle_timeout
-            && connection.reader.try_fill().is_none()
+    fn usable(&self, line: &mut Line, now: Instant) -> bool {
+        now.saturating_duration_since(line.idle_since) < self.keeping.idle_timeout
+            && line.reader.try_fill().is_none()
     }
 
     async fn dial(&self, id: OriginId) -> Result<Connection, DialError> {
@@ -196,14 +202,14 @@ impl Upstreams {
             }
         };
         let (reader, writer, _) = stream.split();
-        Ok(Connection {
+        let line = Box::new(Line {
             reader,
-            writer,
             deadline,
             origin: id,
             reused: false,
             idle_since: started,
-        })
+        });
+        Ok(Connection { line, writer })
     }
 }
 

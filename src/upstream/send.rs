@@ -11,7 +11,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::{Connection, Watch};
+use super::{Connection, Line, Watch};
 use crate::http::head::{self, Head, HeadLimits, StatusLine};
 use crate::net::{self, Deadline, Fill, Reader, Writer};
 
@@ -137,14 +137,8 @@ pub struct Answer {
     pub head: Head<StatusLine>,
     /// What `head` is over, and what came behind it already.
     pub bytes: Vec<u8>,
-    reader: Reader,
-    /// The connection's deadline.
-    pub deadline: Deadline,
+    line: Box<Line>,
     sending: Sending,
-    origin: super::OriginId,
-    /// Whether the connection had carried an exchange before.
-    pub reused: bool,
-    sent_at: Instant,
 }
 
 impl Answer {
@@ -161,14 +155,14 @@ impl Answer {
         };
         net::recycle(outgoing.start);
         net::recycle(outgoing.body);
-        self.reader.bytes().is_empty().then_some(Connection {
-            reader: self.reader,
-            writer,
-            deadline: self.deadline,
-            origin: self.origin,
-            reused: true,
-            idle_since: self.sent_at,
-        })
+        let line = self.line;
+        let empty = line.reader.bytes().is_empty();
+        empty.then_some(Connection { line, writer })
+    }
+
+    /// The connection's deadline.
+    pub fn deadline(&self) -> &Deadline {
+        &self.line.deadline
     }
 
     /// Reads more of the answer into `buf`, while the rest of the request is still being sent and the caller watched.
@@ -178,14 +172,15 @@ impl Answer {
         spare: usize,
         watch: &mut Watch<'_>,
     ) -> (Fill, Vec<u8>) {
-        self.reader.put_back(buf);
+        let line = &mut *self.line;
+        line.reader.put_back(buf);
         let fill = poll_fn(|cx| {
-            watch.poll(cx, &self.deadline);
+            watch.poll(cx, &line.deadline);
             self.sending.poll(cx);
-            self.reader.poll_fill(cx, spare)
+            line.reader.poll_fill(cx, spare)
         })
         .await;
-        (fill, self.reader.take())
+        (fill, line.reader.take())
     }
 
     /// Takes the message back for another attempt while the answer is held; none while it is still being sent.
@@ -198,7 +193,7 @@ impl Answer {
 
     /// Gives the answer up and the connection with it; returns the request for another attempt.
     pub async fn discard(self) -> Outgoing {
-        self.deadline.hang_up();
+        self.line.deadline.hang_up();
         self.sending.ended().await.1
     }
 }
@@ -233,14 +228,10 @@ pub async fn send(
     limits: &HeadLimits,
     watch: &mut Watch<'_>,
 ) -> Sent {
-    let Connection {
-        mut reader,
-        writer,
-        deadline,
-        origin,
-        reused,
-        ..
-    } = connection;
+    let Connection { mut line, writer } = connection;
+    let Line {
+        reader, deadline, ..
+    } = &mut *line;
     deadline.arm(now, first_byte_timeout);
     // What fits into the socket's buffer is with the provider as soon as it is sent.
     let takes_time = !outgoing.rest.is_empty();
@@ -251,12 +242,12 @@ pub async fn send(
         interim: 0,
     };
     let arrived = poll_fn(|cx| {
-        watch.poll(cx, &deadline);
+        watch.poll(cx, deadline);
         if sending.poll(cx) && takes_time {
             // The provider's time begins when it has the whole request.
             deadline.arm(Instant::now(), first_byte_timeout);
         }
-        arriving.poll(cx, &mut reader)
+        arriving.poll(cx, reader)
     })
     .await;
     match arrived {
@@ -266,12 +257,8 @@ pub async fn send(
             Sent::Answered(Box::new(Answer {
                 head,
                 bytes,
-                reader,
-                deadline,
+                line,
                 sending,
-                origin,
-                reused,
-                sent_at: now,
             }))
         }
         Err(failure) => {
