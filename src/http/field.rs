@@ -194,11 +194,40 @@ const fn place(name: &[u8]) -> usize {
     (len + letters) % PLACES
 }
 
+/// Whether a name is a known one, which is in lower case; word by word, the last two over each other.
+fn same(known: &[u8], name: &[u8]) -> bool {
+    if known.len() != name.len() {
+        return false;
+    }
+    let ((known_words, _), (words, _)) = (known.as_chunks(), name.as_chunks());
+    match (known.last_chunk(), name.last_chunk()) {
+        (Some(known_last), Some(last)) => {
+            let all = known_words.iter().zip(words);
+            all.chain([(known_last, last)])
+                .all(|(known, word)| u64::from_le_bytes(*known) == lower(u64::from_le_bytes(*word)))
+        }
+        _ => known.eq_ignore_ascii_case(name),
+    }
+}
+
+/// Eight bytes with `A` to `Z` in lower case. A byte's highest bit tells first that it is at least `A`, then that it is
+/// behind `Z`; bytes outside ASCII stay.
+fn lower(word: u64) -> u64 {
+    const fn all(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let ascii = word & all(0x7f);
+    let from_a = ascii + all(0x80 - b'A');
+    let behind_z = ascii + all(0x80 - b'Z' - 1);
+    let upper = from_a & !behind_z & !word & all(0x80);
+    word | upper >> 2
+}
+
 impl Name {
     /// Classifies a name, ASCII case aside.
     pub fn of(name: &[u8]) -> Self {
         match TABLE[place(name)] {
-            Some((known, found)) if known.eq_ignore_ascii_case(name) => found,
+            Some((known, found)) if same(known, name) => found,
             _ => Self::by_prefix(name),
         }
     }
@@ -281,9 +310,12 @@ mod tests {
             assert_eq!(Name::of(text), *name);
             assert_eq!(Name::of(&text.to_ascii_uppercase()), *name);
             for at in 0..text.len() {
-                let mut other = text.to_vec();
-                other[at] ^= 0x40;
-                assert_ne!(Name::of(&other), *name);
+                for flipped in [0x40, 0x20, 0x10, 0x80, 0x01] {
+                    let mut other = text.to_vec();
+                    other[at] ^= flipped;
+                    let alike = other.eq_ignore_ascii_case(text);
+                    assert_eq!(Name::of(&other) == *name, alike);
+                }
                 assert_ne!(Name::of(&text[..at]), *name);
             }
         }

@@ -8,7 +8,7 @@ mod text;
 
 use std::sync::LazyLock;
 
-use memchr::memmem::{Finder, FinderRev};
+use memchr::memmem::{self, Finder};
 use sonic_rs::JsonValueTrait as _;
 
 use super::{Dialect, json};
@@ -214,15 +214,16 @@ impl Observed {
             Dialect::Gemini => &*GEMINI_COUNTS,
             Dialect::OpenAi | Dialect::Anthropic => &*COUNTS,
         };
-        // From the end: an answer's own counts stand behind whatever else is named so. A quote inside a string is
-        // escaped, so text that speaks of "usage" does not match.
-        let mut end = bytes.len();
-        while let Some(at) = name.rfind(&bytes[..end]) {
+        // The last: an answer's own counts stand behind whatever else is named so. A quote inside a string is escaped,
+        // so text that speaks of "usage" does not match. Searched from the start, because most events hold none, and
+        // that is what vector instructions find out soonest.
+        let mut found = name.find_iter(bytes).last();
+        while let Some(at) = found {
             if let Some(counts) = Counts::read(&bytes[at + name.needle().len()..]) {
                 self.usage.add(&counts, dialect);
                 return;
             }
-            end = at;
+            found = memmem::rfind(&bytes[..at], name.needle());
         }
     }
 }
@@ -231,9 +232,9 @@ impl Observed {
 type Finders<const N: usize> = LazyLock<[Finder<'static>; N]>;
 
 /// The members that hold counts.
-static COUNTS: LazyLock<FinderRev<'static>> = LazyLock::new(|| FinderRev::new(b"\"usage\""));
-static GEMINI_COUNTS: LazyLock<FinderRev<'static>> =
-    LazyLock::new(|| FinderRev::new(b"\"usageMetadata\""));
+static COUNTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+static GEMINI_COUNTS: LazyLock<Finder<'static>> =
+    LazyLock::new(|| Finder::new(b"\"usageMetadata\""));
 
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 
