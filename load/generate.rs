@@ -1,12 +1,12 @@
 //! A load generator: `generate URL [--connections N] [--threads N] [--seconds S] [--rate R] [--fresh] [--idle S]
-//! [--body BYTES] [--key TOKEN] [--model NAME] [--field 'NAME: VALUE']`. URL is `http://ADDRESS:PORT/PATH`; anything that
+//! [--body BYTES] [--agent] [--key TOKEN] [--model NAME] [--field 'NAME: VALUE']`. URL is `http://ADDRESS:PORT/PATH`; anything that
 //! speaks HTTP/1.1 there can be measured. Connections are spread over threads; one is enough for a server of one.
 //!
 //! Closed loop: each of N connections sends its next request when its answer has come. With `--rate`, open loop:
 //! requests are due at a fixed rate however slow answers are, and a request's time counts from when it was due, so a
 //! stall shows in all requests that it held up (no coordinated omission). `--fresh` opens a connection per request.
-//! `--idle S` sends one request per connection and then holds all of them open. Prints one line of JSON; times are in
-//! microseconds. An answer with events is taken apart: time to its first byte, and each event's delay behind the time
+//! `--idle S` sends one request per connection and then holds all of them open. The body is one message of that size;
+//! with `--agent` the conversation of a coding agent at work. Prints one line of JSON; times are in microseconds. An answer with events is taken apart: time to its first byte, and each event's delay behind the time
 //! that `load/mock.rs` writes into it.
 
 use std::cell::RefCell;
@@ -57,24 +57,23 @@ impl Options {
             .ok_or("the host has no address")?;
         let (mut connections, mut threads, mut seconds, mut rate) = (64, 1, 3.0, 0.0);
         let (mut fresh, mut idle, mut body, mut key) = (false, None, 1000, String::new());
+        let mut agent = false;
         let mut model = "gpt-4o".to_owned();
         let mut fields = String::new();
         while let Some(word) = words.next() {
-            if word == "--fresh" {
-                fresh = true;
-                continue;
-            }
-            let value = words.next().ok_or("an option wants a value")?;
+            let mut value = || words.next().ok_or("an option wants a value");
             match word.as_str() {
-                "--connections" => connections = value.parse()?,
-                "--threads" => threads = value.parse::<usize>()?.max(1),
-                "--seconds" => seconds = value.parse()?,
-                "--rate" => rate = value.parse()?,
-                "--idle" => idle = Some(value.parse()?),
-                "--body" => body = value.parse()?,
-                "--key" => key = value,
-                "--model" => model = value,
-                "--field" => fields += &(value + "\r\n"),
+                "--fresh" => fresh = true,
+                "--agent" => agent = true,
+                "--connections" => connections = value()?.parse()?,
+                "--threads" => threads = value()?.parse::<usize>()?.max(1),
+                "--seconds" => seconds = value()?.parse()?,
+                "--rate" => rate = value()?.parse()?,
+                "--idle" => idle = Some(value()?.parse()?),
+                "--body" => body = value()?.parse()?,
+                "--key" => key = value()?,
+                "--model" => model = value()?,
+                "--field" => fields += &(value()? + "\r\n"),
                 other => return Err(format!("unknown option {other}").into()),
             }
         }
@@ -83,12 +82,11 @@ impl Options {
         } else {
             ""
         };
-        // Text like a chat's: lines, quotes and a few letters that are not ASCII, as JSON has them.
-        let text = "The quick brown fox \\\"jumps\\\" over the lazy dog, once more and again.\\n";
-        let body = format!(
-            "{{\"model\":\"{model}\",\"messages\":[{{\"role\":\"user\",\"content\":\"{}\"}}]{stream}}}",
-            text.repeat(body / text.len() + 1)
-        );
+        let messages = match agent {
+            true => steps_of_agent(body),
+            false => format!("{{\"role\":\"user\",\"content\":\"{}\"}}", chat(body)),
+        };
+        let body = format!("{{\"model\":\"{model}\",\"messages\":[{messages}]{stream}}}");
         let credential = match key.as_str() {
             "" => String::new(),
             key => format!("Authorization: Bearer {key}\r\n"),
@@ -109,6 +107,34 @@ impl Options {
             request: request.into_bytes(),
         })
     }
+}
+
+/// Text like a chat's, as JSON has it: lines and quotes.
+fn chat(bytes: usize) -> String {
+    let text = "The quick brown fox \\\"jumps\\\" over the lazy dog, once more and again.\\n";
+    text.repeat(bytes / text.len() + 1)
+}
+
+/// A conversation of so many bytes: instructions, what the user wants, and then what the model called and got back, a
+/// few kilobytes of code at a time.
+fn steps_of_agent(bytes: usize) -> String {
+    let line = "    let total = items.iter().map(|item| item.price * f64::from(item.count)).sum(); // \\\"net\\\"\\n";
+    let mut messages = format!(
+        "{{\"role\":\"system\",\"content\":\"{}\"}},{{\"role\":\"user\",\"content\":\"{}\"}}",
+        chat(bytes / 16),
+        chat(1000)
+    );
+    while messages.len() < bytes {
+        let call = messages.len();
+        let _ = write!(
+            messages,
+            ",{{\"role\":\"assistant\",\"content\":null,\"tool_calls\":[{{\"id\":\"call_{call}\",\"type\":\"function\",\
+             \"function\":{{\"name\":\"read_file\",\"arguments\":\"{{\\\"path\\\":\\\"src/part_{call}.rs\\\"}}\"}}}}]}},\
+             {{\"role\":\"tool\",\"tool_call_id\":\"call_{call}\",\"content\":\"{}\"}}",
+            line.repeat(60)
+        );
+    }
+    messages
 }
 
 /// What all connections found together.

@@ -4,6 +4,7 @@
 //! was. While an agent loops over tool results the same turn gets the same block: it is recalled once and kept. What
 //! happened is told in the answer's head, and `remember` goes on from it once the answer is over.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -63,7 +64,8 @@ pub(super) async fn recall(
     let started = Instant::now();
     recall.at_ms = clock::unix_millis();
     let vault = tenant.vault();
-    if let Some(turn) = order.body.turn(request.body(), order.operation) {
+    if let Some(mut turn) = order.body.turn(request.body(), order.operation) {
+        turn.text = block::own_words(turn.text);
         let found = find(&turn, &vault, order, request, tenant, exchange, &mut recall).await;
         if let Some(block) = &found.block {
             order.insertion = Some(turn.insertion(block));
@@ -94,8 +96,7 @@ async fn find(
     {
         return known;
     }
-    let text = block::cut(&turn.text);
-    let text = shortened(text.trim());
+    let text = shortened(&turn.text);
     let mut found = Recollection::default();
     if recall.settings.recalls() && !text.is_empty() {
         let said = OnceCell::new();
@@ -125,13 +126,13 @@ async fn find(
 }
 
 /// Start and end of a long text.
-fn shortened(text: &str) -> String {
+fn shortened(text: &str) -> Cow<'_, str> {
     if text.len() <= 2 * QUERY_BYTES {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let head = &text[..text.floor_char_boundary(QUERY_BYTES)];
     let tail = &text[text.ceil_char_boundary(text.len() - QUERY_BYTES)..];
-    [head, "\n", tail].concat()
+    Cow::Owned([head, "\n", tail].concat())
 }
 
 impl Recall {

@@ -12,13 +12,33 @@ use crate::memory::{NewMemory, Role, analyse, block};
 use crate::record::Ended;
 use crate::relay::End;
 
+/// What somebody said, as it is remembered; none if that is nothing but a block of ours.
+pub(super) fn said(
+    text: String,
+    role: Role,
+    at_ms: i64,
+    session: Option<String>,
+) -> Option<NewMemory> {
+    let text = block::own_words(text);
+    (!text.is_empty()).then_some(NewMemory {
+        text,
+        role,
+        at_ms,
+        session,
+    })
+}
+
 /// Remembers a turn. `answer` is the text that the caller got, whole or not.
-pub(super) fn remember(recall: &Recall, answer: &str, whole: bool, exchange: &mut Exchange<'_>) {
-    let Some(vault) = recall
-        .vault
-        .as_ref()
-        .filter(|_| recall.settings.remembers())
-    else {
+pub(super) fn remember(recall: Recall, answer: String, whole: bool, exchange: &mut Exchange<'_>) {
+    let Recall {
+        settings,
+        vault,
+        turn,
+        recollection,
+        at_ms,
+        ..
+    } = recall;
+    let Some(vault) = vault.filter(|_| settings.remembers()) else {
         return;
     };
     let good = exchange
@@ -30,33 +50,17 @@ pub(super) fn remember(recall: &Recall, answer: &str, whole: bool, exchange: &mu
         Ended::Relayed(End::CallerLeft) => (good, false),
         _ => (false, false),
     };
-    let new = |text: &str, role, at_ms| {
-        let text = block::cut(text).trim().to_owned();
-        let session = recall.settings.session.clone();
-        let memory = NewMemory {
-            text,
-            role,
-            at_ms,
-            session,
-        };
-        (!memory.text.is_empty()).then_some(memory)
-    };
-    let turn = recall.turn.as_ref().filter(|turn| asks && turn.remembered);
+    let turn = turn.filter(|turn| asks && turn.remembered);
     // Once for all steps of a loop.
-    let first = || {
-        recall
-            .recollection
-            .as_ref()
-            .is_none_or(|found| found.first_time())
-    };
+    let first = || recollection.is_none_or(|found| found.first_time());
     let asked = turn
         .filter(|_| first())
-        .and_then(|turn| new(&turn.text, Role::User, recall.at_ms));
-    let answered = match answers && recall.settings.store_answer {
+        .and_then(|turn| said(turn.text, Role::User, at_ms, settings.session.clone()));
+    let answered = match answers && settings.store_answer {
         // An answer is later than what it answers, on a clock that stands still too.
         true => {
-            let at_ms = clock::unix_millis().max(recall.at_ms + 1);
-            new(answer, Role::Assistant, at_ms)
+            let at_ms = clock::unix_millis().max(at_ms + 1);
+            said(answer, Role::Assistant, at_ms, settings.session)
         }
         false => None,
     };
@@ -66,6 +70,6 @@ pub(super) fn remember(recall: &Recall, answer: &str, whole: bool, exchange: &mu
             .iter()
             .map(|memory| u64::from(analyse::tokens(&memory.text)))
             .sum();
-        exchange.worker.memory.capture(vault, memories);
+        exchange.worker.memory.capture(&vault, memories);
     }
 }

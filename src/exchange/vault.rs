@@ -9,6 +9,7 @@ mod shown;
 
 pub use lines::{LINES_MAX, read as read_lines};
 
+use super::remember::said;
 use super::settings::{self, Settings, Sources};
 use super::{Caller, Exchange, Next, Stop, Tenant, body};
 use crate::clock;
@@ -199,28 +200,19 @@ async fn ingest(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Res
     }
     let now = clock::unix_millis();
     let session = asked.settings.session.clone();
-    let memory = |text: &str, role, at_ms| {
-        let text = block::cut(text).trim().to_owned();
-        let session = session.clone();
-        (!text.is_empty()).then_some(NewMemory {
-            text,
-            role,
-            at_ms,
-            session,
-        })
-    };
+    let memory = |text: String, role, at_ms| said(text, role, at_ms, session.clone());
     let body = asked.request.body();
     let turn = asked.body.turn(body, &CONVERSATION);
     let asks = turn
         .filter(|turn| turn.remembered)
-        .and_then(|turn| memory(&turn.text, Role::User, now));
+        .and_then(|turn| memory(turn.text, Role::User, now));
     let response = match member(asked, "response") {
         Some(raw) if raw != "null" => Some(response_text(&raw)?),
         _ => None,
     };
     let answers = response
         .filter(|_| asked.settings.store_answer)
-        .and_then(|text| memory(&text, Role::Assistant, now + 1));
+        .and_then(|text| memory(text, Role::Assistant, now + 1));
     let memories: Vec<NewMemory> = asks
         .into_iter()
         .chain(answers)

@@ -65,6 +65,18 @@ pub fn cut(text: &str) -> Cow<'_, str> {
     Cow::Owned(kept)
 }
 
+/// What somebody said by himself: no block of ours, no white space around it. In the same allocation, because messages
+/// of agents are long.
+pub fn own_words(text: String) -> String {
+    let mut own = match cut(&text) {
+        Cow::Owned(cut) => cut,
+        Cow::Borrowed(_) => text,
+    };
+    own.truncate(own.trim_end().len());
+    own.drain(..own.len() - own.trim_start().len());
+    own
+}
+
 /// What stands in the blocks of a text, as role and text, for those who show what was recalled.
 pub fn contents(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
@@ -201,5 +213,15 @@ mod tests {
             assert_eq!(cut(&text), kept, "{text}");
         }
         assert!(matches!(cut("plain"), Cow::Borrowed(_)));
+        for (text, own) in [
+            (" \n what I say \t", "what I say"),
+            ("as it is", "as it is"),
+            (" \n ", ""),
+            ("", ""),
+            (&format!(" {block}\nmore "), "more"),
+            (&format!("é said\n\n{block}\n"), "é said"),
+        ] {
+            assert_eq!(own_words(text.to_owned()), own, "{text}");
+        }
     }
 }

@@ -128,6 +128,13 @@ fn backslashes(lane: u8x16) -> u8x16 {
     lane.simd_eq(u8x16::splat(b'\\'))
 }
 
+/// How many bytes stand before the first backslash; all of them if there is none.
+#[inline]
+pub(super) fn first_backslash(lane: &[u8; 16]) -> usize {
+    let found = backslashes(u8x16::new(*lane)).to_bitmask();
+    (found.trailing_zeros() as usize).min(lane.len())
+}
+
 #[inline]
 fn controls(lane: u8x16) -> u8x16 {
     lane.min(u8x16::splat(0x1f)).simd_eq(lane)
