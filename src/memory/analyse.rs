@@ -94,11 +94,26 @@ impl Scan {
         while let Some(c) = rest.chars().next() {
             let end = match kind(c) {
                 Kind::Gap | Kind::Mark => c.len_utf8(),
-                Kind::Digit | Kind::Letter(_) => self.word(rest),
+                Kind::Digit | Kind::Letter(_) => match plain_word(rest) {
+                    Some(word) => self.plain(word),
+                    None => self.word(rest),
+                },
                 Kind::Paired | Kind::Han => self.run(rest),
             };
             rest = rest.get(end..).unwrap_or_default();
         }
+    }
+
+    /// What `word` does with such a word, which most are.
+    fn plain(&mut self, word: &str) -> usize {
+        let start = self.letters.len();
+        self.letters.push_str(word);
+        self.letters[start..].make_ascii_lowercase();
+        self.push_word(start, Some(Script::Latin));
+        if let Some(word) = self.words.last() {
+            self.ballot.count(word.functions);
+        }
+        word.len()
     }
 
     /// Reads the word at the start of `text`; returns where it ends. A name that is joined of words (`.`, `_`, a capital
@@ -235,6 +250,22 @@ impl Scan {
             whole: false,
         });
     }
+}
+
+/// A word of ASCII letters at the start of `text`, only its first a capital, before a character that ends every word.
+fn plain_word(text: &str) -> Option<&str> {
+    let (first, others) = text.as_bytes().split_first()?;
+    let others = others
+        .iter()
+        .take_while(|byte| byte.is_ascii_lowercase())
+        .count();
+    let word = text.get(..1 + others)?;
+    let ends = match text.as_bytes().get(word.len()) {
+        None => true,
+        Some(b'\'' | b'.' | b'_') => false,
+        Some(behind) => behind.is_ascii() && !behind.is_ascii_alphanumeric(),
+    };
+    (first.is_ascii_alphabetic() && ends && word.len() <= WORD_BYTES_MAX).then_some(word)
 }
 
 /// What a character between two others does to the word.

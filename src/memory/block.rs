@@ -6,6 +6,9 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use super::Recalled;
 use crate::clock;
@@ -38,14 +41,18 @@ pub fn render(memories: &[Recalled]) -> Option<String> {
     Some(block)
 }
 
+/// Looked for in every message: prepared once, since that takes as long as the search through a short one.
+static OPENING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(OPEN));
+static CLOSING: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(CLOSE));
+
 /// Messages of agents are long, and the standard library's search takes ten times as long as this one.
-fn find(text: &str, marker: &str) -> Option<usize> {
-    memchr::memmem::find(text.as_bytes(), marker.as_bytes())
+fn find(text: &str, marker: &Finder<'_>) -> Option<usize> {
+    marker.find(text.as_bytes())
 }
 
 /// The text without any block of ours, and without the empty line that was put before it.
 pub fn cut(text: &str) -> Cow<'_, str> {
-    let Some(first) = find(text, OPEN) else {
+    let Some(first) = find(text, &OPENING) else {
         return Cow::Borrowed(text);
     };
     let mut kept = String::with_capacity(text.len());
@@ -53,13 +60,13 @@ pub fn cut(text: &str) -> Cow<'_, str> {
     let mut next = Some(first);
     while let Some(start) = next {
         // One that is not closed is the caller's own text.
-        let Some(end) = find(&rest[start..], CLOSE) else {
+        let Some(end) = find(&rest[start..], &CLOSING) else {
             break;
         };
         let before = &rest[..start];
         kept += before.strip_suffix("\n\n").unwrap_or(before);
         rest = &rest[start + end + CLOSE.len()..];
-        next = find(rest, OPEN);
+        next = find(rest, &OPENING);
     }
     kept += rest;
     Cow::Owned(kept)
@@ -81,9 +88,9 @@ pub fn own_words(text: String) -> String {
 pub fn contents(text: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut rest = text;
-    while let Some(start) = find(rest, OPEN) {
+    while let Some(start) = find(rest, &OPENING) {
         let behind = &rest[start + OPEN.len()..];
-        let Some(end) = find(behind, CLOSE) else {
+        let Some(end) = find(behind, &CLOSING) else {
             break;
         };
         let member = |line: &str, name: &str| {
@@ -100,20 +107,29 @@ pub fn contents(text: &str) -> Vec<(String, String)> {
 /// Appends a text as it stands between a JSON string's quotes, with everything escaped that means something to those
 /// who read prompts, or that is not seen.
 fn quote(out: &mut String, text: &str) {
-    for character in text.chars() {
-        match character {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            '\n' => out.push_str("\\n"),
-            hidden if is_escaped(hidden) => {
+    // Of most texts nearly all is of these, which go over in runs.
+    let plain =
+        |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'<' | b'>');
+    let mut rest = text;
+    while !rest.is_empty() {
+        let run = rest.bytes().position(|byte| !plain(byte));
+        let (run, other) = rest.split_at(run.unwrap_or(rest.len()));
+        out.push_str(run);
+        let mut others = other.chars();
+        match others.next() {
+            Some('"') => out.push_str("\\\""),
+            Some('\\') => out.push_str("\\\\"),
+            Some('\n') => out.push_str("\\n"),
+            Some(hidden) if is_escaped(hidden) => {
                 let mut units = [0; 2];
                 for unit in hidden.encode_utf16(&mut units) {
                     // Writing to a string cannot fail.
                     let _ = write!(out, "\\u{unit:04x}");
                 }
             }
-            plain => out.push(plain),
+            other => out.extend(other),
         }
+        rest = others.as_str();
     }
 }
 

@@ -230,17 +230,26 @@ pub(super) fn decode(raw: &[u8], escaped: bool) -> Cow<'_, str> {
 /// Appends a text as it stands between quotes (RFC 8259 section 7).
 pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
-    for &byte in text.as_bytes() {
+    let mut rest = text.as_bytes();
+    loop {
+        let run = rest
+            .iter()
+            .position(|b| matches!(b, b'"' | b'\\' | 0..0x20));
+        let (run, other) = rest.split_at(run.unwrap_or(rest.len()));
+        out.extend_from_slice(run);
+        let Some((&byte, behind)) = other.split_first() else {
+            return;
+        };
         match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             b'\n' => out.extend_from_slice(b"\\n"),
             0..0x20 => {
                 let digits = [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]);
                 out.extend_from_slice(b"\\u00");
                 out.extend_from_slice(&digits);
             }
-            _ => out.push(byte),
+            _ => out.extend_from_slice(&[b'\\', byte]),
         }
+        rest = behind;
     }
 }
 

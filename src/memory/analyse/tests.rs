@@ -308,6 +308,16 @@ fn tokens_are_about_what_models_count() {
 
 proptest! {
     #[test]
+    fn plain_words_are_read_like_all_others(text in "([a-zA-Z]{0,12}|x{60,70})[ ,.'_0-9é\u{301}\u{2019}-]{0,2}[a-zA-Z]{0,3}") {
+        if let Some(word) = plain_word(&text) {
+            let (mut plain, mut other) = (Scan::default(), Scan::default());
+            prop_assert_eq!(plain.plain(word), other.word(&text));
+            prop_assert_eq!(&plain.letters, &other.letters);
+            prop_assert_eq!(plain.finish(), other.finish());
+        }
+    }
+
+    #[test]
     fn any_text_is_analysed_alike_twice(text in "\\PC{0,200}") {
         let once = analyse(&text);
         prop_assert_eq!(&once, &analyse(&text));
