@@ -266,9 +266,14 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
 fn is_present(query: &Query<'_>, text: &str) -> bool {
     let (text, asked) = (text.trim(), query.text.trim());
     let same = asked.len() == text.len() && asked.eq_ignore_ascii_case(text);
-    let inside = (INSIDE_BYTES_MIN..asked.len()).contains(&text.len());
-    same || inside && memmem::find(both_ends(asked).as_bytes(), text.as_bytes()).is_some()
-        || (query.present)(text)
+    let inside = || {
+        let (asked, text) = (both_ends(asked), text.as_bytes());
+        // To look for a long text has to be prepared for as long as it is; for how it begins, hardly.
+        let start = text.first_chunk::<INSIDE_BYTES_MIN>();
+        start.is_some_and(|start| memmem::find(asked.as_bytes(), start).is_some())
+            && memmem::find(asked.as_bytes(), text).is_some()
+    };
+    same || text.len() < asked.len() && inside() || (query.present)(text)
 }
 
 #[cfg(test)]
