@@ -3,6 +3,7 @@
 //! Fields pass in the sender's order and spelling. What is taken off is decided here once: fields of one connection
 //! only, credentials, the router's own settings, a caller's claims about who forwarded. `exchange` and `relay` call in.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use super::field::{Field, Name};
@@ -57,6 +58,7 @@ pub fn upstream_request(
         out.extend_from_slice(b"\r\n");
     }
     let has_options = head.first(Name::Connection, bytes).is_some();
+    let mut run = Run::default();
     for field in &head.fields {
         let dropped = match field.name {
             Name::Host | Name::ContentLength | Name::AcceptEncoding | Name::Expect => true,
@@ -72,8 +74,9 @@ pub fn upstream_request(
         {
             continue;
         }
-        line(out, field.spelled(bytes), field.value(bytes));
+        run.pass(out, field, bytes);
     }
+    run.end(out, bytes);
     for (name, text, value) in with.defaults {
         if head.first(*name, bytes).is_none() {
             line(out, text.as_bytes(), value.as_bytes());
@@ -82,11 +85,9 @@ pub fn upstream_request(
     if let Some(traceparent) = with.traceparent {
         line(out, b"traceparent", traceparent.as_bytes());
     }
-    line(out, b"accept-encoding", b"identity");
-    out.extend_from_slice(b"content-length: ");
+    out.extend_from_slice(b"accept-encoding: identity\r\ncontent-length: ");
     decimal(out, with.body_bytes as u64);
-    out.extend_from_slice(b"\r\n");
-    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(b"\r\n\r\n");
 }
 
 /// How a relayed body is framed for the caller.
@@ -113,6 +114,7 @@ pub fn downstream_response(
     out.extend_from_slice(&bytes[head.line.reason_at.clone()]);
     out.extend_from_slice(b"\r\n");
     let has_options = head.first(Name::Connection, bytes).is_some();
+    let mut run = Run::default();
     for field in &head.fields {
         let dropped = match field.name {
             // A length on a bodiless answer (HEAD, 304) is information; on 204 and 1xx it is an error of the sender.
@@ -126,8 +128,9 @@ pub fn downstream_response(
         if dropped || (has_options && listed(head, bytes, field)) {
             continue;
         }
-        line(out, field.spelled(bytes), field.value(bytes));
+        run.pass(out, field, bytes);
     }
+    run.end(out, bytes);
     if matches!(relayed, Relayed::AsIs(Framing::Chunked) | Relayed::Chunked) {
         line(out, b"transfer-encoding", b"chunked");
     }
@@ -164,6 +167,37 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b": ");
     out.extend_from_slice(value);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Lines that pass and stand behind each other as they are to be written: one copy for all of them.
+#[derive(Default)]
+struct Run(Range<usize>);
+
+impl Run {
+    /// One more line.
+    fn pass(&mut self, out: &mut Vec<u8>, field: &Field, bytes: &[u8]) {
+        let name = field.name_at.start as usize..field.name_at.end as usize;
+        let value = field.value_at.start as usize..field.value_at.end as usize;
+        let end = value.end + 2;
+        let as_written = value.start == name.end + 2
+            && bytes.get(name.end..value.start) == Some(b": ")
+            && bytes.get(value.end..end) == Some(b"\r\n");
+        if as_written && name.start == self.0.end {
+            self.0.end = end;
+            return;
+        }
+        self.end(out, bytes);
+        if as_written {
+            self.0 = name.start..end;
+        } else {
+            line(out, field.spelled(bytes), field.value(bytes));
+        }
+    }
+
+    /// Writes what has passed.
+    fn end(&mut self, out: &mut Vec<u8>, bytes: &[u8]) {
+        out.extend_from_slice(&bytes[std::mem::take(&mut self.0)]);
+    }
 }
 
 /// Whether Connection declares this field to be of one hop.

@@ -217,7 +217,7 @@ pub fn request(
     let host = host(&fields, bytes, version)?;
     let path_and_query = origin_form(method, target, host)?;
     let at = offset(path_and_query.as_bytes(), bytes);
-    let (path_at, query_at) = match path_and_query.find('?') {
+    let (path_at, query_at) = match memchr::memchr(b'?', path_and_query.as_bytes()) {
         Some(mark) => (
             at..at + mark,
             Some(at + mark + 1..at + path_and_query.len()),

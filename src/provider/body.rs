@@ -20,7 +20,7 @@ pub use turn::{Said, Turn};
 /// Settings longer than this are no settings.
 pub(super) const SETTING_BYTES_MAX: usize = 256;
 
-/// The router's own top-level members, in the order of `RouterField`.
+/// The router's own top-level members.
 pub(super) const ROUTER_FIELDS: [(&str, RouterField); 6] = [
     ("memory", RouterField::Memory),
     ("memory_mode", RouterField::MemoryMode),
@@ -115,24 +115,26 @@ pub enum Setting {
     Unusable,
 }
 
-/// The router's own fields in a body; of duplicates the last.
+/// The router's own fields in a body; of duplicates the last. Most bodies have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Settings([Option<Setting>; ROUTER_FIELDS.len()]);
+pub struct Settings(Vec<(RouterField, Setting)>);
 
 impl Settings {
     /// What the body says for `field`.
     pub fn get(&self, field: RouterField) -> Option<&Setting> {
-        self.0[field as usize].as_ref()
+        let (_, setting) = self.0.iter().find(|(known, _)| *known == field)?;
+        Some(setting)
     }
 
     /// Whether the body says nothing for any field.
     pub fn is_empty(&self) -> bool {
-        self.0.iter().all(Option::is_none)
+        self.0.is_empty()
     }
 
     /// Takes what the body says for `field`, replacing what stood there before.
     pub(super) fn set(&mut self, field: RouterField, setting: Option<Setting>) {
-        self.0[field as usize] = setting;
+        self.0.retain(|(known, _)| *known != field);
+        self.0.extend(setting.map(|setting| (field, setting)));
     }
 }
 
