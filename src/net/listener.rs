@@ -272,3 +272,6 @@ fn accepted_unix(stream: UnixStream) -> Accepted {
         peer: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
