@@ -9,139 +9,17 @@ use super::answer::{Answer, Denial};
 use super::desk::Desk;
 use super::request::Request;
 use crate::audit::Who;
-use crate::clock::{rfc3339, unix_seconds};
-use crate::keys::{KeyChange, KeyRecord, KeyState, Limits, NewKey, Period, UnixSeconds};
+use crate::clock::unix_seconds;
+use crate::keys::{KeyChange, KeyForm, KeyRecord, KeyState, LimitsForm, NewKey, UnixSeconds};
 use crate::secret::Secret;
 
 const LISTED_MAX: usize = 1000;
 /// Nobody plans further ahead.
 const SECONDS_MAX: u64 = 100 * 366 * 86_400;
 
-/// A key as it is shown.
-#[derive(Serialize)]
-struct Shown<'a> {
-    id: &'a str,
-    name: &'a str,
-    account: &'a str,
-    vault: &'a str,
-    last4: &'a str,
-    created_at: String,
-    expires_at: Option<String>,
-    state: &'static str,
-    models: &'a [String],
-    manage_keys: bool,
-    limits: ShownLimits,
-    tokens: Vec<ShownToken<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct ShownToken<'a> {
-    last4: &'a str,
-    valid_until: Option<String>,
-}
-
-/// Limits as they are shown and taken.
-#[derive(Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-struct ShownLimits {
-    rpm: Option<u32>,
-    tpm: Option<u64>,
-    concurrent: Option<u32>,
-    budget_tokens: Option<u64>,
-    budget_period: Option<Span>,
-}
-
-#[derive(Clone, Copy, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Span {
-    Day,
-    Month,
-}
-
-impl<'a> Shown<'a> {
-    fn new(record: &'a KeyRecord, token: Option<&'a Secret>) -> Self {
-        let tokens = record.tokens.iter().map(|token| ShownToken {
-            last4: &token.last4,
-            valid_until: token.valid_until.map(rfc3339),
-        });
-        Self {
-            id: &record.id,
-            name: &record.name,
-            account: &record.account,
-            vault: &record.vault,
-            last4: record.tokens.first().map_or("", |token| &token.last4),
-            created_at: rfc3339(record.created_at),
-            expires_at: record.expires_at.map(rfc3339),
-            state: state(record, unix_seconds()),
-            models: &record.models,
-            manage_keys: record.manage_keys,
-            limits: ShownLimits::of(&record.limits),
-            tokens: tokens.collect(),
-            // Tokens are ASCII: minted ones are made so, imported ones were checked.
-            token: token.and_then(|token| std::str::from_utf8(token.expose()).ok()),
-        }
-    }
-}
-
-/// What a key is now, in one word.
-pub(super) fn state(record: &KeyRecord, now: UnixSeconds) -> &'static str {
-    match record.state {
-        KeyState::Revoked => "revoked",
-        KeyState::Active if record.expires_at.is_some_and(|end| end <= now) => "expired",
-        KeyState::Active => "active",
-    }
-}
-
-impl ShownLimits {
-    fn of(limits: &Limits) -> Self {
-        Self {
-            rpm: limits.requests_per_minute,
-            tpm: limits.tokens_per_minute,
-            concurrent: limits.concurrent,
-            budget_tokens: limits.token_budget.map(|(tokens, _)| tokens),
-            budget_period: limits.token_budget.map(|(_, period)| match period {
-                Period::Day => Span::Day,
-                Period::Month => Span::Month,
-            }),
-        }
-    }
-
-    fn into_limits(self) -> Result<Limits, Denial> {
-        let zero = [
-            self.rpm.map(u64::from),
-            self.tpm,
-            self.concurrent.map(u64::from),
-            self.budget_tokens,
-        ];
-        if zero.contains(&Some(0)) {
-            return Err(Denial::odd(
-                "limits: a limit is at least 1; leave it out for none",
-            ));
-        }
-        let token_budget = match (self.budget_tokens, self.budget_period) {
-            (None, None) => None,
-            (Some(tokens), Some(Span::Day)) => Some((tokens, Period::Day)),
-            (Some(tokens), Some(Span::Month)) => Some((tokens, Period::Month)),
-            _ => {
-                return Err(Denial::odd(
-                    "limits: budget_tokens and budget_period (day or month) go together",
-                ));
-            }
-        };
-        Ok(Limits {
-            requests_per_minute: self.rpm,
-            tokens_per_minute: self.tpm,
-            concurrent: self.concurrent,
-            token_budget,
-        })
-    }
-}
-
 #[derive(Serialize)]
 struct List<'a> {
-    keys: Vec<Shown<'a>>,
+    keys: Vec<KeyForm<'a>>,
     next: Option<String>,
 }
 
@@ -168,21 +46,26 @@ pub(super) fn list(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
                 || said(&record.name)
                 || record.tokens.iter().any(|token| said(&token.last4)))
     };
+    let now = unix_seconds();
     let records = snapshot.records().iter().rev().map(AsRef::as_ref);
     let mut found = records.filter(wanted).skip(skipped);
     let keys: Vec<_> = found
         .by_ref()
         .take(limit)
-        .map(|record| Shown::new(record, None))
+        .map(|record| KeyForm::whole(record, None, now))
         .collect();
     let next = found.next().map(|_| (skipped + keys.len()).to_string());
     Ok(Answer::json(&List { keys, next }))
 }
 
+fn shown<'a>(record: &'a KeyRecord, token: Option<&'a Secret>) -> KeyForm<'a> {
+    KeyForm::whole(record, token, unix_seconds())
+}
+
 /// `GET /keys/{id}`.
 pub(super) fn show(desk: &Desk, id: &str) -> Result<Answer, Denial> {
     let record = desk.record(id)?;
-    Ok(Answer::json(&Shown::new(&record, None)))
+    Ok(Answer::json(&shown(&record, None)))
 }
 
 #[derive(Default, Deserialize)]
@@ -193,7 +76,7 @@ struct Wish {
     expires_at: Option<String>,
     expires_in_s: Option<u64>,
     models: Vec<String>,
-    limits: ShownLimits,
+    limits: LimitsForm,
     manage_keys: bool,
     token: Option<String>,
 }
@@ -206,7 +89,7 @@ pub(super) async fn create(desk: &Desk, request: &Request, who: Who) -> Result<A
         account: wish.account.unwrap_or_else(|| "default".to_owned()),
         expires_at: end(wish.expires_at, wish.expires_in_s)?,
         models: wish.models,
-        limits: wish.limits.into_limits()?,
+        limits: wish.limits.into_limits().map_err(Denial::odd)?,
         manage_keys: wish.manage_keys,
         token: wish.token.map(|token| Secret::new(token.into_bytes())),
     };
@@ -223,7 +106,7 @@ pub(super) async fn create(desk: &Desk, request: &Request, who: Who) -> Result<A
             },
         )
         .await?;
-    Ok(Answer::with_status(201, &Shown::new(&record, Some(&token))))
+    Ok(Answer::with_status(201, &shown(&record, Some(&token))))
 }
 
 /// When a key is to end, said in one of two ways.
@@ -258,7 +141,7 @@ struct Patch {
     expires_at: Option<Option<String>>,
     expires_in_s: Option<u64>,
     models: Option<Vec<String>>,
-    limits: Option<ShownLimits>,
+    limits: Option<LimitsForm>,
     manage_keys: Option<bool>,
 }
 
@@ -301,7 +184,11 @@ pub(super) async fn change(
         }),
         expires_at,
         models: patch.models,
-        limits: patch.limits.map(ShownLimits::into_limits).transpose()?,
+        limits: patch
+            .limits
+            .map(LimitsForm::into_limits)
+            .transpose()
+            .map_err(Denial::odd)?,
         manage_keys: patch.manage_keys,
     };
     let record = desk
@@ -312,7 +199,7 @@ pub(super) async fn change(
             |record| vec![("key", record.id.to_string())],
         )
         .await?;
-    Ok(Answer::json(&Shown::new(&record, None)))
+    Ok(Answer::json(&shown(&record, None)))
 }
 
 #[derive(Default, Deserialize)]
@@ -339,7 +226,7 @@ pub(super) async fn rotate(
             |(record, _)| vec![("key", record.id.to_string())],
         )
         .await?;
-    Ok(Answer::json(&Shown::new(&record, Some(&token))))
+    Ok(Answer::json(&shown(&record, Some(&token))))
 }
 
 #[derive(Serialize)]
@@ -348,7 +235,6 @@ struct Gone<'a> {
     state: &'static str,
 }
 
-/// `DELETE /keys/{id}`: revokes, or removes for good where that is asked for.
 /// Drops what nobody can read any more. If the log cannot be written now, it stays, and stays unreadable.
 async fn forget_vault(desk: &Desk, gone: &KeyRecord) {
     let vault = gone.vault.clone();
@@ -363,6 +249,7 @@ async fn forget_vault(desk: &Desk, gone: &KeyRecord) {
     }
 }
 
+/// `DELETE /keys/{id}`: revokes, or removes for good where that is asked for.
 pub(super) async fn delete(
     desk: &Desk,
     request: &Request,

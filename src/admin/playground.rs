@@ -11,12 +11,11 @@ use serde::de::IgnoredAny;
 
 use super::answer::{Denial, Reply};
 use super::desk::Desk;
-use super::keys::state;
 use super::request::Request;
 use super::token::random_text;
 use crate::clock::unix_seconds;
 use crate::connection;
-use crate::keys::KeyRecord;
+use crate::keys::{KeyRecord, state_of};
 use crate::net;
 use crate::secret::Secret;
 
@@ -101,7 +100,7 @@ async fn ask(
             "path: one of the data port's, such as /v1/chat/completions",
         ));
     }
-    let state = state(&record, unix_seconds());
+    let state = state_of(&record, unix_seconds());
     if state != "active" {
         return Err(Denial::new(403, format!("This key is {state}")));
     }

@@ -13,7 +13,7 @@ use super::{Failure, Global};
 use crate::audit::{self, Who};
 use crate::clock::{rfc3339, unix_seconds};
 use crate::keys::{
-    self, EditError, KeyFiles, KeyRecord, KeyState, Limits, NewKey, Period, UnixSeconds,
+    self, EditError, KeyFiles, KeyForm, KeyRecord, KeyState, Limits, NewKey, Period,
 };
 use crate::secret::Secret;
 
@@ -142,10 +142,8 @@ pub(crate) fn run(command: KeysCommand, global: &Global) -> Result<(), Failure> 
         KeysCommand::Delete(Id { id }) => {
             let record = keys::edit(&files, |editor| editor.remove_key(&id))?;
             written("key removed", &record);
-            let row = Row {
-                state: "deleted",
-                ..Row::new(&record, unix_seconds())
-            };
+            let mut row = KeyForm::whole(&record, None, unix_seconds());
+            row.state = "deleted";
             global.show(|| &row, || format!("{}: {}", row.id, row.state))
         }
     }
@@ -239,54 +237,18 @@ fn show_made(record: &KeyRecord, token: &Secret, global: &Global) -> Result<(), 
     })
 }
 
-#[derive(Serialize)]
-struct Row<'a> {
-    id: &'a str,
-    name: &'a str,
-    account: &'a str,
-    vault: &'a str,
-    last4: &'a str,
-    created_at: String,
-    expires_at: Option<String>,
-    state: &'static str,
-    models: &'a [String],
-    manage_keys: bool,
-}
-
-impl<'a> Row<'a> {
-    fn new(record: &'a KeyRecord, now: UnixSeconds) -> Self {
-        let expired = record.expires_at.is_some_and(|end| end <= now);
-        Self {
-            id: &record.id,
-            name: &record.name,
-            account: &record.account,
-            vault: &record.vault,
-            last4: record.tokens.first().map_or("", |token| &token.last4),
-            created_at: rfc3339(record.created_at),
-            expires_at: record.expires_at.map(rfc3339),
-            state: match record.state {
-                KeyState::Revoked => "revoked",
-                KeyState::Active if expired => "expired",
-                KeyState::Active => "active",
-            },
-            models: &record.models,
-            manage_keys: record.manage_keys,
-        }
-    }
-}
-
 fn list(files: &KeyFiles, global: &Global) -> Result<(), Failure> {
     let (_, contents) = keys::inspect(files).map_err(Failure::failed)?;
     let now = unix_seconds();
-    let rows: Vec<Row<'_>> = contents
+    let rows: Vec<KeyForm<'_>> = contents
         .keys
         .iter()
-        .map(|record| Row::new(record, now))
+        .map(|record| KeyForm::whole(record, None, now))
         .collect();
     global.show(
         || &rows,
         || {
-            let cells = |row: &Row<'_>| {
+            let cells = |row: &KeyForm<'_>| {
                 let expires = row.expires_at.clone().unwrap_or_else(|| "never".into());
                 [
                     row.id,
@@ -310,7 +272,7 @@ fn list(files: &KeyFiles, global: &Global) -> Result<(), Failure> {
 }
 
 fn show_state(record: &KeyRecord, global: &Global) -> Result<(), Failure> {
-    let row = Row::new(record, unix_seconds());
+    let row = KeyForm::whole(record, None, unix_seconds());
     global.show(|| &row, || format!("{}: {}", row.id, row.state))
 }
 

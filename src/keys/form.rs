@@ -11,24 +11,35 @@ use crate::secret::Secret;
 /// A key as it is shown; its token only by the answer that makes it.
 #[derive(Serialize)]
 pub struct KeyForm<'a> {
-    id: &'a str,
-    name: &'a str,
-    account: &'a str,
-    last4: &'a str,
-    created_at: String,
-    expires_at: Option<String>,
-    state: &'static str,
+    pub(crate) id: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) account: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vault: Option<&'a str>,
+    pub(crate) last4: &'a str,
+    pub(crate) created_at: String,
+    pub(crate) expires_at: Option<String>,
+    pub(crate) state: &'static str,
     models: &'a [String],
     manage_keys: bool,
     limits: LimitsForm,
     #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<Vec<TokenForm<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
+}
+
+/// One of a key's tokens: there are several while an old one still works beside the new.
+#[derive(Serialize)]
+struct TokenForm<'a> {
+    last4: &'a str,
+    valid_until: Option<String>,
 }
 
 /// Limits as they are shown and asked for.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct LimitsForm {
+pub struct LimitsForm {
     rpm: Option<u32>,
     tpm: Option<u64>,
     concurrent: Option<u32>,
@@ -54,26 +65,46 @@ pub struct KeyWish {
     manage_keys: bool,
 }
 
+/// What a key is now, in one word.
+pub fn state_of(record: &KeyRecord, now: UnixSeconds) -> &'static str {
+    match record.state {
+        KeyState::Revoked => "revoked",
+        KeyState::Active if record.expires_at.is_some_and(|end| end <= now) => "expired",
+        KeyState::Active => "active",
+    }
+}
+
 impl<'a> KeyForm<'a> {
-    /// Shows a record.
+    /// Shows a record to who may use the key.
     pub fn new(record: &'a KeyRecord, token: Option<&'a Secret>, now: UnixSeconds) -> Self {
-        let state = match record.state {
-            KeyState::Revoked => "revoked",
-            KeyState::Active if record.expires_at.is_some_and(|end| end <= now) => "expired",
-            KeyState::Active => "active",
-        };
         Self {
             id: &record.id,
             name: &record.name,
             account: &record.account,
+            vault: None,
             last4: record.tokens.first().map_or("", |token| &token.last4),
             created_at: rfc3339(record.created_at),
             expires_at: record.expires_at.map(rfc3339),
-            state,
+            state: state_of(record, now),
             models: &record.models,
             manage_keys: record.manage_keys,
             limits: LimitsForm::new(&record.limits),
+            tokens: None,
+            // Tokens are ASCII: minted ones are made so, imported ones were checked.
             token: token.and_then(|token| std::str::from_utf8(token.expose()).ok()),
+        }
+    }
+
+    /// Shows it to the operator, with its vault and all of its tokens' ends.
+    pub fn whole(record: &'a KeyRecord, token: Option<&'a Secret>, now: UnixSeconds) -> Self {
+        let tokens = record.tokens.iter().map(|token| TokenForm {
+            last4: &token.last4,
+            valid_until: token.valid_until.map(rfc3339),
+        });
+        Self {
+            vault: Some(&record.vault),
+            tokens: Some(tokens.collect()),
+            ..Self::new(record, token, now)
         }
     }
 }
@@ -93,7 +124,8 @@ impl LimitsForm {
         }
     }
 
-    fn into_limits(self) -> Result<Limits, String> {
+    /// The limits that are asked for; in words what is wrong with them.
+    pub fn into_limits(self) -> Result<Limits, String> {
         let asked = [
             self.rpm.map(u64::from),
             self.tpm,
