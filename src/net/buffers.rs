@@ -15,8 +15,9 @@ const SIZES: [usize; 2] = [4 * 1024, 20 * 1024];
 const SPARE_MAX: [usize; 2] = [128, 32];
 /// What waits on an idle connection is as small as it says.
 const PLAIN_BYTES_MAX: usize = 64;
-/// Reads with a whole buffer that may wait for callers' next requests at once: 2 MiB.
-const READY_MAX: usize = 512;
+/// Reads with a whole buffer that may wait for the next message at once, callers' and providers': 8 MiB, enough for a
+/// thousand busy callers, whose requests would come in two reads without.
+const READY_MAX: usize = 2048;
 
 /// What counts as a large body's buffer, and how much of such buffers waits at most.
 const LARGE_BYTES_MIN: usize = 64 * 1024;
