@@ -12,17 +12,22 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
-use monoio::io::Canceller;
+use monoio::io::{CancelHandle, Canceller};
 use monoio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::runtime::epoll;
+use super::runtime::{epoll, within};
 use super::stream::Stream;
 
 /// Connections the kernel completes while a core is busy; more than any burst a core can lag behind.
 const BACKLOG: i32 = 4096;
+/// See [`Listener::take_left`]: a caller who is there comes with the next turn of the loop.
+const LEFT_PATIENCE: Duration = Duration::from_millis(20);
 /// See [`Listener::accepts_at_once`].
 const ACCEPTS_AT_ONCE: usize = 32;
 
@@ -208,13 +213,17 @@ impl Listener {
             }
             stop.canceller.handle()
         };
+        self.accepted(handle).await
+    }
+
+    async fn accepted(&self, ends_with: CancelHandle) -> io::Result<Accepted> {
         match &self.socket {
             OnLoop::Tcp(listener) => {
-                let (stream, peer) = listener.cancelable_accept(handle).await?;
+                let (stream, peer) = listener.cancelable_accept(ends_with).await?;
                 accepted_tcp(stream, peer)
             }
             OnLoop::Unix(listener) => {
-                let (stream, _) = listener.cancelable_accept(handle).await?;
+                let (stream, _) = listener.cancelable_accept(ends_with).await?;
                 Ok(accepted_unix(stream))
             }
         }
@@ -235,6 +244,24 @@ impl Listener {
     /// The handle that ends accepting.
     pub fn stop(&self) -> AcceptStop {
         self.stop.clone()
+    }
+
+    /// A caller that is still in the queue once this process accepts no more, on a socket that another one accepts from;
+    /// none if nobody is there. The kernel wakes one waiter for each caller, and it may have been one that was just
+    /// being ended: the other process would not hear of that caller before the next one comes.
+    pub async fn take_left(&self) -> io::Result<Option<Accepted>> {
+        let mut ready = [PollFd::new(self.own.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut ready, PollTimeout::ZERO)? == 0 {
+            return Ok(None);
+        }
+        // The other process may be faster, and then this one would wait; it is ended like all others, never dropped.
+        let canceller = Canceller::new();
+        let mut accepting = pin!(self.accepted(canceller.handle()));
+        if let Some(accepted) = within(LEFT_PATIENCE, accepting.as_mut()).await {
+            return accepted.map(Some);
+        }
+        drop(canceller.cancel());
+        Ok(accepting.await.ok())
     }
 
     /// A caller that the kernel has connected already; none if none waits. For the end of a listener that nobody else

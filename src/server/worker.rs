@@ -29,6 +29,9 @@ use crate::worker::{Shared, Ties, Worker};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Callers taken from a listener's queue before it closes: all that it can hold, and no more, however many still come.
 const QUEUED_MAX: usize = 4096;
+/// How often, and how many times, a worker looks whether its accepts have ended.
+const ENDING_LOOK: Duration = Duration::from_millis(1);
+const ENDING_LOOKS: usize = 100;
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long connections get to end after they were shut down.
@@ -264,7 +267,9 @@ async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Ser
     for listener in &listeners {
         listener.stop().now();
     }
-    if !matches!(order, Some(Order::HandOver)) {
+    if matches!(order, Some(Order::HandOver)) {
+        take_left(&listeners, serving).await;
+    } else {
         // Nobody else takes those whom the kernel has connected already.
         for listener in &listeners {
             for _ in 0..QUEUED_MAX {
@@ -302,6 +307,25 @@ async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Ser
     }
     // Closing is an operation too: let the loop turn once more.
     net::sleep(DRAIN_LOOK).await;
+}
+
+/// Whoever came while this worker's accepts were being ended: one of them may have been told of it, and not the successor.
+async fn take_left(listeners: &[Rc<Listener>], serving: &Serving) {
+    for listener in listeners {
+        // Each accept that has not ended holds the listener; the last of them ends within a turn or two.
+        for _ in 0..ENDING_LOOKS {
+            if Rc::strong_count(listener) == 1 {
+                break;
+            }
+            net::sleep(ENDING_LOOK).await;
+        }
+        for _ in 0..QUEUED_MAX {
+            match listener.take_left().await {
+                Ok(Some(accepted)) => admit(accepted, serving),
+                _ => break,
+            }
+        }
+    }
 }
 
 fn poll_next<T>(

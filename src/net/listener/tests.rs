@@ -95,3 +95,21 @@ fn an_end_ends_all_that_wait_and_leaves_the_queue() {
     })
     .unwrap();
 }
+
+#[test]
+fn who_is_left_in_the_queue_is_taken_and_nobody_else_is_waited_for() {
+    let (address, listener) = bound();
+    net::run(async {
+        let (listener, seen) = waiting(listener);
+        listener.stop().now();
+        until(|| seen.borrow().ended == listener.accepts_at_once()).await;
+        assert!(listener.take_left().await.unwrap().is_none());
+        let callers = [(); 3].map(|()| StdTcpStream::connect(address).unwrap());
+        for caller in &callers {
+            let accepted = listener.take_left().await.unwrap().unwrap();
+            assert_eq!(accepted.peer, Some(caller.local_addr().unwrap()));
+        }
+        assert!(listener.take_left().await.unwrap().is_none());
+    })
+    .unwrap();
+}
