@@ -28,6 +28,8 @@ use super::stream::Stream;
 const BACKLOG: i32 = 4096;
 /// See [`Listener::take_left`]: a caller who is there comes with the next turn of the loop.
 const LEFT_PATIENCE: Duration = Duration::from_millis(20);
+/// How often the other process may be faster before it is trusted with the queue.
+const LEFT_TRIES: usize = 50;
 /// See [`Listener::accepts_at_once`].
 const ACCEPTS_AT_ONCE: usize = 32;
 
@@ -250,18 +252,24 @@ impl Listener {
     /// none if nobody is there. The kernel wakes one waiter for each caller, and it may have been one that was just
     /// being ended: the other process would not hear of that caller before the next one comes.
     pub async fn take_left(&self) -> io::Result<Option<Accepted>> {
-        let mut ready = [PollFd::new(self.own.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut ready, PollTimeout::ZERO)? == 0 {
-            return Ok(None);
+        for _ in 0..LEFT_TRIES {
+            let mut ready = [PollFd::new(self.own.as_fd(), PollFlags::POLLIN)];
+            if poll(&mut ready, PollTimeout::ZERO)? == 0 {
+                return Ok(None);
+            }
+            // The other process may be faster, and then this one would wait; it is ended like all others, never dropped.
+            let canceller = Canceller::new();
+            let mut accepting = pin!(self.accepted(canceller.handle()));
+            if let Some(accepted) = within(LEFT_PATIENCE, accepting.as_mut()).await {
+                return accepted.map(Some);
+            }
+            drop(canceller.cancel());
+            if let Ok(accepted) = accepting.await {
+                return Ok(Some(accepted));
+            }
+            // That end may have been told of a caller too: the queue is looked at again.
         }
-        // The other process may be faster, and then this one would wait; it is ended like all others, never dropped.
-        let canceller = Canceller::new();
-        let mut accepting = pin!(self.accepted(canceller.handle()));
-        if let Some(accepted) = within(LEFT_PATIENCE, accepting.as_mut()).await {
-            return accepted.map(Some);
-        }
-        drop(canceller.cancel());
-        Ok(accepting.await.ok())
+        Ok(None)
     }
 
     /// A caller that the kernel has connected already; none if none waits. For the end of a listener that nobody else
