@@ -343,11 +343,7 @@ fn quantiles(out: &mut String, name: &str, histogram: &Histogram<u64>) {
 /// One thread's connections, to their end: every so many'th of all, from `first` on.
 fn run(options: &Arc<Options>, first: usize) -> Result<Found, Box<dyn Error + Send + Sync>> {
     let found = Rc::new(RefCell::new(Found::new()?));
-    let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new()
-        .with_entries(4096)
-        .enable_timer()
-        .build()?;
-    runtime.block_on(async {
+    memoryrouter::net::run(async {
         let mut tasks = Vec::new();
         for number in (first..options.connections).step_by(options.threads) {
             tasks.push(monoio::spawn(keep_busy(
@@ -363,7 +359,7 @@ fn run(options: &Arc<Options>, first: usize) -> Result<Found, Box<dyn Error + Se
         for task in tasks {
             task.await;
         }
-    });
+    })?;
     let mut all = Found::new()?;
     all.add(&found.borrow())?;
     Ok(all)

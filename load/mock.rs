@@ -167,10 +167,7 @@ fn acceptor(file: &str) -> Result<monoio_rustls::TlsAcceptor, Box<dyn Error>> {
 }
 
 fn run(options: Options, tls: Option<monoio_rustls::TlsAcceptor>) -> std::io::Result<()> {
-    let mut runtime = monoio::RuntimeBuilder::<monoio::FusionDriver>::new()
-        .enable_timer()
-        .build()?;
-    runtime.block_on(async move {
+    memoryrouter::net::run(async move {
         let opts = ListenerOpts::new().backlog(4096).reuse_port(true);
         let listener = TcpListener::bind_with_config(("127.0.0.1", options.port), &opts)?;
         let plain = Rc::new(plain());
@@ -191,7 +188,7 @@ fn run(options: Options, tls: Option<monoio_rustls::TlsAcceptor>) -> std::io::Re
                 }
             });
         }
-    })
+    })?
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
