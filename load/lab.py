@@ -241,15 +241,16 @@ def generate(server, path=CHAT, attach=None, **options):
 class Figures:
     """CPU microseconds per unit of several servers, from interleaved runs."""
 
-    def __init__(self, servers):
-        self.servers = servers
-        self.values = {server.name: [] for server in servers}
-        self.users = {server.name: [] for server in servers}
-        self.runs = {server.name: [] for server in servers}
+    def __init__(self):
+        self.values, self.users, self.runs = ({} for _ in range(3))
 
-    def measure(self, rounds, unit=lambda run: run["requests"], **options):
+    def measure(self, servers, rounds, unit=lambda run: run["requests"], **options):
+        for server in servers:
+            for kept in (self.values, self.users, self.runs):
+                kept.setdefault(server.name, [])
+            generate(server, **{**options, "seconds": 0.3})
         for _ in range(rounds):
-            for server in self.servers + self.servers[::-1]:
+            for server in servers + servers[::-1]:
                 cpu, (user, system) = server.cpu(), server.user_and_system()
                 run = generate(server, **options)
                 cpu = server.cpu() - cpu
@@ -264,7 +265,7 @@ class Figures:
         return self
 
     def median(self, name):
-        return statistics.median(self.values[name]) if self.values[name] else None
+        return statistics.median(self.values[name]) if self.values.get(name) else None
 
     def show(self, name):
         values = self.values[name]
