@@ -219,6 +219,16 @@ impl ChunkScanner {
     }
 }
 
+/// Appends the line that begins a chunk of `size` bytes.
+pub fn put_size(out: &mut Vec<u8>, size: usize) {
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        let digit = (size >> (4 * place)) as u32 & 0xf;
+        out.extend(char::from_digit(digit, 16).map(|digit| digit as u8));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 fn hex(byte: u8) -> Option<u8> {
     char::from(byte).to_digit(16).map(|digit| digit as u8)
 }
@@ -244,6 +254,15 @@ mod tests {
             }
         }
         Ok((data, used, scanner.done()))
+    }
+
+    #[test]
+    fn sizes_are_written_as_they_are_read() {
+        for size in [0, 1, 9, 10, 15, 16, 255, 256, 0xabcdef, usize::MAX] {
+            let mut out = Vec::new();
+            put_size(&mut out, size);
+            assert_eq!(out, format!("{size:x}\r\n").into_bytes());
+        }
     }
 
     #[test]

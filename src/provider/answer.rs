@@ -242,33 +242,43 @@ static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error
 static DELTAS: Finders<2> =
     LazyLock::new(|| [b"\"delta\"".as_slice(), b"\"text\""].map(Finder::new));
 
-/// The members of an event that hold what the model says: texts, thoughts, arguments of calls.
-static SAYING: Finders<7> = LazyLock::new(|| {
-    [
-        b"\"content\"".as_slice(),
-        b"\"text\"",
-        b"\"delta\"",
-        b"\"arguments\"",
-        b"\"thinking\"",
-        b"\"partial_json\"",
-        b"\"reasoning_content\"",
-    ]
-    .map(Finder::new)
-});
-
 /// How long the strings are that an event adds to an answer. Ends of streams repeat it all, and hold no delta.
 fn said_bytes(data: &[u8]) -> usize {
-    let start = DELTAS.iter().find_map(|delta| delta.find(data));
-    let Some(delta) = start.and_then(|start| data.get(start..)) else {
+    let Some(mut at) = DELTAS.iter().find_map(|delta| delta.find(data)) else {
         return 0;
     };
-    let said = SAYING.iter().filter_map(|name| {
-        let behind = &delta[name.find(delta)? + name.needle().len()..];
-        let value = behind.trim_ascii_start().strip_prefix(b":")?;
-        let string = value.trim_ascii_start().strip_prefix(b"\"")?;
-        Some(json::skip_string(string, 0).ok()?.0 - 1)
-    });
-    said.sum()
+    let mut said = 0;
+    // From string to string: what stands between two of them holds no quote.
+    while let Some(quote) = data.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
+        let start = at + quote + 1;
+        let Ok((end, _)) = json::skip_string(data, start) else {
+            break;
+        };
+        at = end;
+        if says(&data[start..end - 1])
+            && let Ok(value) = json::take(data, end, b':')
+            && let Ok(value) = json::take(data, value, b'"')
+            && let Ok((end, _)) = json::skip_string(data, value)
+        {
+            said += end - 1 - value;
+            at = end;
+        }
+    }
+    said
+}
+
+/// Whether a member of that name holds what the model says: texts, thoughts, arguments of calls.
+fn says(name: &[u8]) -> bool {
+    matches!(
+        name,
+        b"content"
+            | b"text"
+            | b"delta"
+            | b"arguments"
+            | b"thinking"
+            | b"partial_json"
+            | b"reasoning_content"
+    )
 }
 
 /// `{"error": …}` or `{"type": "error", …}`, whatever the event is called. An `error` of null is none.

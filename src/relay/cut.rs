@@ -3,12 +3,17 @@
 //! `relay` pushes content through it where `exchange` has asked. An event is held until its end, which is all that can
 //! be known earlier; what holds no counts leaves as it came. Works on any split and whichever line ends there are.
 
-use memchr::memmem;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::provider::stream_usage::{Extra, extra};
 
 /// An event larger than this passes as it is: one with counts is a few hundred bytes.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Prepared once: for something as short as an event that costs as much as the search.
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
 /// The cut through one stream.
 #[derive(Default)]
@@ -87,7 +92,7 @@ impl UsageCut {
 
 /// Appends what the caller gets of one event, and says whether that is nothing.
 fn pass(event: &[u8], out: &mut Vec<u8>) -> bool {
-    let data = match memmem::find(event, b"\"usage\"") {
+    let data = match USAGE.find(event) {
         Some(_) => only_data(event),
         None => None,
     };

@@ -8,12 +8,11 @@ mod cut;
 mod sse;
 mod tap;
 
-use std::io::Write as _;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::http::encode::Relayed;
-use crate::http::{ChunkError, Framing, Track, Version, framing};
+use crate::http::{ChunkError, Framing, Track, Version, chunk, framing};
 use crate::net::{self, Deadline, Fill, Writer};
 use crate::upstream::{Answer, Connection, Watch};
 
@@ -287,8 +286,7 @@ impl Body {
     fn frame(&mut self, out: &mut Vec<u8>) {
         let chunked = self.relayed == Relayed::Chunked;
         if chunked && !self.content.is_empty() {
-            // Writing to a vector cannot fail.
-            let _ = write!(out, "{:x}\r\n", self.content.len());
+            chunk::put_size(out, self.content.len());
         }
         out.extend_from_slice(&self.content);
         if chunked && !self.content.is_empty() {

@@ -178,3 +178,58 @@ fn nonsense_is_no_count() {
         assert_eq!(seen.usage, Usage::default(), "{tail}");
     }
 }
+
+#[test]
+fn what_events_say_is_measured_in_every_dialect() {
+    for (data, expected) in [
+        (
+            r#"{"choices":[{"index":0,"delta":{"content":"four"}}],"sent":1}"#,
+            4,
+        ),
+        (
+            r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#,
+            0,
+        ),
+        (r#"{"choices":[{"delta":{"content":null}}]}"#, 0),
+        // As it is spelled, and quotes in it end nothing.
+        (r#"{"choices":[{"delta":{"content":"a\"text\":\"b"}}]}"#, 13),
+        (
+            r#"{"choices":[{"delta":{"reasoning_content":"why","content":"so"}}]}"#,
+            5,
+        ),
+        (
+            r#"{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}"#,
+            2,
+        ),
+        (
+            r#"{"choices":[{"delta":{"content":"one"}},{"delta":{"content":"two"}}]}"#,
+            6,
+        ),
+        (
+            r#"{"type":"content_block_delta","delta":{"type":"text_delta","text":"four"}}"#,
+            4,
+        ),
+        (
+            r#"{"type":"content_block_delta","delta":{"type":"input_json_delta","partial_json":"{"}}"#,
+            1,
+        ),
+        (
+            r#"{"type":"content_block_delta","delta" : {"thinking" : "hm"}}"#,
+            2,
+        ),
+        (r#"{"type":"response.output_text.delta","delta":"four"}"#, 4),
+        (
+            r#"{"candidates":[{"content":{"parts":[{"text":"four"}],"role":"model"}}]}"#,
+            4,
+        ),
+        (r#"{"type":"message_start","message":{"content":[]}}"#, 0),
+        // An event that is cut off, and one that only speaks of such members.
+        (r#"{"choices":[{"delta":{"content":"fou"#, 0),
+        (r#"{"choices":[{"delta":{"name":"content"}}]}"#, 0),
+        ("[DONE]", 0),
+    ] {
+        let mut seen = Observed::default();
+        seen.event(Dialect::OpenAi, b"", data.as_bytes(), false);
+        assert_eq!(seen.said_bytes, expected, "{data}");
+    }
+}
