@@ -46,6 +46,13 @@ impl UsageCut {
                 out.push(b'\n');
             }
         }
+        // Mostly whole events come, with nothing in them to take out.
+        if self.held.is_empty() && rest.ends_with(b"\n\n") && USAGE.find(rest).is_none() {
+            out.extend_from_slice(rest);
+            self.in_line = false;
+            self.dropped = false;
+            return;
+        }
         self.held.extend_from_slice(rest);
         let mut start = 0;
         while let Some(end) = self.event_end() {

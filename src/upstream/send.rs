@@ -175,9 +175,12 @@ impl Answer {
         let line = &mut *self.line;
         line.reader.put_back(buf);
         let fill = poll_fn(|cx| {
-            watch.poll(cx, &line.deadline);
             self.sending.poll(cx);
-            line.reader.poll_fill(cx, spare)
+            let fill = line.reader.poll_fill(cx, spare);
+            if fill.is_pending() {
+                watch.poll(cx, &line.deadline);
+            }
+            fill
         })
         .await;
         (fill, line.reader.take())
@@ -242,12 +245,15 @@ pub async fn send(
         interim: 0,
     };
     let arrived = poll_fn(|cx| {
-        watch.poll(cx, deadline);
         if sending.poll(cx) && takes_time {
             // The provider's time begins when it has the whole request.
             deadline.arm(Instant::now(), first_byte_timeout);
         }
-        arriving.poll(cx, reader)
+        let arrived = arriving.poll(cx, reader);
+        if arrived.is_pending() {
+            watch.poll(cx, deadline);
+        }
+        arrived
     })
     .await;
     match arrived {

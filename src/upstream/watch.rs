@@ -13,7 +13,8 @@ use crate::net::{Deadline, Fill, Reader};
 /// How much a caller may send ahead while its answer streams; beyond it, it is no longer watched.
 const AHEAD_BYTES_MAX: usize = 16 * 1024;
 
-/// Looks after the caller's connection while the router is busy with the provider's.
+/// Looks after the caller's connection while the router is busy with the provider's: whenever it has to wait, since
+/// looking costs as much as the read that is looked at.
 pub struct Watch<'a> {
     caller: &'a mut Reader,
 }
@@ -37,8 +38,11 @@ impl<'a> Watch<'a> {
         mut future: Pin<&mut F>,
     ) -> F::Output {
         poll_fn(|cx| {
-            self.poll(cx, upstream);
-            future.as_mut().poll(cx)
+            let polled = future.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.poll(cx, upstream);
+            }
+            polled
         })
         .await
     }
@@ -46,8 +50,11 @@ impl<'a> Watch<'a> {
     /// Polls `future` to its end, noticing meanwhile whether the caller leaves; for what cannot be hurried.
     pub async fn beside<F: Future>(&mut self, mut future: Pin<&mut F>) -> F::Output {
         poll_fn(|cx| {
-            self.poll_caller(cx);
-            future.as_mut().poll(cx)
+            let polled = future.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.poll_caller(cx);
+            }
+            polled
         })
         .await
     }
