@@ -3,11 +3,11 @@
 //! `keeper` writes and compacts, `query` and the command line read; a reader in another process sees the last commit.
 //! Everything that belongs together is one transaction, so a kill at any moment leaves all of it or nothing.
 
-use std::fmt;
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::{fmt, fs};
 
 use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadOnlyTable,
@@ -76,8 +76,19 @@ pub struct Minute {
 pub(super) struct Ledger(Database);
 
 impl Ledger {
-    /// Opens the file, makes it where there is none.
+    /// Opens the file. Where there is none it is made aside, so that whoever reads it meanwhile finds none or all of it.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            let aside = path.with_extension("new");
+            // What a kill left of an earlier attempt.
+            let _ = fs::remove_file(&aside);
+            drop(Self::at(&aside)?);
+            fs::rename(&aside, path).map_err(DatabaseError::from)?;
+        }
+        Self::at(path)
+    }
+
+    fn at(path: &Path) -> Result<Self> {
         let private = OpenOptions::new()
             .append(true)
             .create(true)

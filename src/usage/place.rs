@@ -59,7 +59,14 @@ impl<'a> Place<'a> {
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {
-    out.extend(text.bytes().map(|byte| if byte == 0 { b'?' } else { byte }));
+    let start = out.len();
+    out.extend_from_slice(text.as_bytes());
+    // Hardly ever there is one, and a copy of all bytes and a search cost less than a look at each.
+    let mut from = start;
+    while let Some(nul) = memchr::memchr(0, &out[from..]) {
+        from += nul;
+        out[from] = b'?';
+    }
     out.push(0);
 }
 
