@@ -7,7 +7,7 @@
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use wide::u8x16;
+use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 
 use super::field::{Field, Name, NameSet};
 use super::target::{host, origin_form};
@@ -292,10 +292,20 @@ fn leading_empty_line(bytes: &[u8]) -> usize {
 
 /// Where the head ends, if its end has come. Every line must end in CRLF.
 fn find_end(bytes: &[u8], start: usize, scanned: &mut usize) -> Result<Option<usize>, HeadError> {
+    dispatch!(Level::new(), simd => find_end_with(simd, bytes, start, scanned))
+}
+
+#[inline(always)]
+fn find_end_with<S: Simd>(
+    simd: S,
+    bytes: &[u8],
+    start: usize,
+    scanned: &mut usize,
+) -> Result<Option<usize>, HeadError> {
     let mut at = (*scanned).max(start);
     while at < bytes.len() {
         // Lines are short: one mask for all that end in a block costs less than a search for each.
-        let mut feeds = line_feeds(&bytes[at..]);
+        let mut feeds = line_feeds(simd, &bytes[at..]);
         while feeds != 0 {
             let lf = at + feeds.trailing_zeros() as usize;
             if lf == start || bytes[lf - 1] != b'\r' {
@@ -319,23 +329,14 @@ fn find_end(bytes: &[u8], start: usize, scanned: &mut usize) -> Result<Option<us
 const BLOCK_BYTES: usize = 64;
 
 /// Which of the first bytes are line feeds: the first byte is the lowest bit.
-#[inline]
-fn line_feeds(bytes: &[u8]) -> u64 {
-    let found = |(block, index): (&[u8; 16], usize)| {
-        let lane = u8x16::new(*block).simd_eq(u8x16::splat(b'\n'));
-        u64::from(lane.to_bitmask()) << (16 * index)
-    };
+#[inline(always)]
+fn line_feeds<S: Simd>(simd: S, bytes: &[u8]) -> u64 {
     let mut last = [0; BLOCK_BYTES];
     let block = bytes.first_chunk().unwrap_or_else(|| {
         last[..bytes.len()].copy_from_slice(bytes);
         &last
     });
-    let (lanes, _) = block.as_chunks();
-    lanes
-        .iter()
-        .zip(0..)
-        .map(found)
-        .fold(0, |all, one| all | one)
+    u8x64::from_slice(simd, block).simd_eq(b'\n').to_bitmask()
 }
 
 fn bounded(

@@ -10,13 +10,15 @@ mod string;
 use std::borrow::Cow;
 use std::ops::Range;
 
+use fearless_simd::{Level, Simd, dispatch};
+
 pub(super) use string::skip_string;
 
 /// How deep values may nest, the top-level object included.
 pub(super) const DEPTH_MAX: u32 = 128;
 
-/// What a vector instruction looks at.
-const LANE_BYTES: usize = 16;
+/// As much of a text as is copied at once.
+const LANE_BYTES: usize = 32;
 
 /// Not RFC 8259, or nested deeper than `DEPTH_MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,15 +191,24 @@ pub(super) fn decode(raw: &[u8], escaped: bool) -> Cow<'_, str> {
             Err(_) => String::from_utf8_lossy(raw),
         };
     }
-    // Runs between escapes are short, in code above all: they are checked together, once they are put together, and
-    // copied by whole lanes, of which what stands behind a backslash is taken back.
+    let text = dispatch!(Level::new(), simd => unescape(simd, raw));
+    Cow::Owned(match String::from_utf8(text) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    })
+}
+
+/// Runs between escapes are short, in code above all: they are copied by whole lanes, of which what stands behind a
+/// backslash is taken back.
+#[inline(always)]
+fn unescape<S: Simd>(simd: S, raw: &[u8]) -> Vec<u8> {
     let mut text = Vec::with_capacity(raw.len() + LANE_BYTES);
     let mut chars = Chars { raw, at: 0 };
     while let Some(rest) = raw.get(chars.at..).filter(|rest| !rest.is_empty()) {
         let run = match rest.first_chunk::<LANE_BYTES>() {
             Some(lane) => {
                 text.extend_from_slice(lane);
-                let run = string::first_backslash(lane);
+                let run = string::first_backslash(simd, lane);
                 text.truncate(text.len() - LANE_BYTES + run);
                 run
             }
@@ -221,10 +232,7 @@ pub(super) fn decode(raw: &[u8], escaped: bool) -> Cow<'_, str> {
             chars.at += 2;
         }
     }
-    Cow::Owned(match String::from_utf8(text) {
-        Ok(text) => text,
-        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-    })
+    text
 }
 
 /// Appends a text as it stands between quotes (RFC 8259 section 7).

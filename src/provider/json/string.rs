@@ -3,11 +3,11 @@
 //! `json` calls it for each name and text of a body. Short strings are read word by word, longer ones in blocks of 64.
 //! From the first block on in which something stands, blocks become bit masks (Langdale and Lemire, Parsing Gigabytes
 //! of JSON per Second, section 3.1), because the texts of chats and code hold an escape every twenty bytes: run by run
-//! they cost three times as much.
+//! they cost three times as much. The widest vectors that the CPU has are used.
 
-use wide::u8x16;
+use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x32, u8x64};
 
-use super::Broken;
+use super::{Broken, LANE_BYTES};
 
 const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
 const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
@@ -29,21 +29,20 @@ pub(in crate::provider) fn skip_string(bytes: &[u8], at: usize) -> Result<(usize
     match short.get(plain) {
         Some(b'"') => Ok((at + plain + 1, false)),
         Some(0..0x20) => Err(Broken),
-        _ => skip_blocks(bytes, skip_plain_blocks(bytes, at + plain)),
+        _ => dispatch!(Level::new(), simd => {
+            skip_blocks(simd, bytes, skip_plain_blocks(simd, bytes, at + plain))
+        }),
     }
 }
 
 /// Past the blocks in which nothing but text stands. In a string that has had an escape, masks at once cost less than
 /// this look before them.
-fn skip_plain_blocks(bytes: &[u8], mut at: usize) -> usize {
+#[inline(always)]
+fn skip_plain_blocks<S: Simd>(simd: S, bytes: &[u8], mut at: usize) -> usize {
     while let Some(block) = bytes.get(at..at + BLOCK_BYTES) {
-        let (lanes, _) = block.as_chunks::<16>();
-        let mut marked = u8x16::splat(0);
-        for lane in lanes {
-            let lane = u8x16::new(*lane);
-            marked |= quotes(lane) | backslashes(lane) | controls(lane);
-        }
-        if marked.any() {
+        let block = u8x64::from_slice(simd, block);
+        let marked = block.simd_eq(b'"') | block.simd_eq(b'\\') | block.simd_lt(0x20);
+        if marked.any_true() {
             break;
         }
         at += BLOCK_BYTES;
@@ -78,7 +77,8 @@ fn plain_bytes(short: &[u8]) -> usize {
     at + tail.iter().take_while(plain).count()
 }
 
-fn skip_blocks(bytes: &[u8], mut at: usize) -> Result<(usize, bool), Broken> {
+#[inline(always)]
+fn skip_blocks<S: Simd>(simd: S, bytes: &[u8], mut at: usize) -> Result<(usize, bool), Broken> {
     let mut any_escape = false;
     // 1 while the block before ended in the backslash of an escape.
     let mut carried = 0;
@@ -93,7 +93,7 @@ fn skip_blocks(bytes: &[u8], mut at: usize) -> Result<(usize, bool), Broken> {
                 &last
             }
         };
-        let marks = Marks::of(block);
+        let marks = Marks::of(u8x64::from_slice(simd, block));
         let escaped = escaped(marks.backslashes, &mut carried);
         let quotes = marks.quotes & !escaped;
         // All bytes before the closing quote.
@@ -120,26 +120,11 @@ fn skip_blocks(bytes: &[u8], mut at: usize) -> Result<(usize, bool), Broken> {
     }
 }
 
-#[inline]
-fn quotes(lane: u8x16) -> u8x16 {
-    lane.simd_eq(u8x16::splat(b'"'))
-}
-
-#[inline]
-fn backslashes(lane: u8x16) -> u8x16 {
-    lane.simd_eq(u8x16::splat(b'\\'))
-}
-
-/// How many bytes stand before the first backslash; all of them if there is none.
-#[inline]
-pub(super) fn first_backslash(lane: &[u8; 16]) -> usize {
-    let found = backslashes(u8x16::new(*lane)).to_bitmask();
+/// How many bytes of a lane stand before the first backslash; all of them if there is none.
+#[inline(always)]
+pub(super) fn first_backslash<S: Simd>(simd: S, lane: &[u8; LANE_BYTES]) -> usize {
+    let found = u8x32::from_slice(simd, lane).simd_eq(b'\\').to_bitmask();
     (found.trailing_zeros() as usize).min(lane.len())
-}
-
-#[inline]
-fn controls(lane: u8x16) -> u8x16 {
-    lane.min(u8x16::splat(0x1f)).simd_eq(lane)
 }
 
 /// Where in a block stands what: the first byte is the lowest bit.
@@ -151,24 +136,14 @@ struct Marks {
 }
 
 impl Marks {
-    #[inline]
-    fn of(block: &[u8; BLOCK_BYTES]) -> Self {
-        let mut marks = Self {
-            quotes: 0,
-            backslashes: 0,
-            controls: 0,
-            letters_n: 0,
-        };
-        let (lanes, _) = block.as_chunks::<16>();
-        for (index, lane) in lanes.iter().enumerate() {
-            let lane = u8x16::new(*lane);
-            let place = |found: u8x16| u64::from(found.to_bitmask()) << (16 * index);
-            marks.quotes |= place(quotes(lane));
-            marks.backslashes |= place(backslashes(lane));
-            marks.controls |= place(controls(lane));
-            marks.letters_n |= place(lane.simd_eq(u8x16::splat(b'n')));
+    #[inline(always)]
+    fn of<S: Simd>(block: u8x64<S>) -> Self {
+        Self {
+            quotes: block.simd_eq(b'"').to_bitmask(),
+            backslashes: block.simd_eq(b'\\').to_bitmask(),
+            controls: block.simd_lt(0x20).to_bitmask(),
+            letters_n: block.simd_eq(b'n').to_bitmask(),
         }
-        marks
     }
 }
 
