@@ -3,12 +3,13 @@
 //! The modules are declared in the order in which a request meets them: reading them so is walking one request. A
 //! module imports only from those that stand lower in the layers that `tests/tidy.rs` holds.
 //!
-//! Tried and left out, measured as `load/compare` does: huge pages for the allocator (no difference in time, 14 MiB more
-//! of an idle router); a look at each block before its masks when strings are skipped (128 KiB of text with escapes 12.6
-//! instead of 11.5 µs, so it is taken before the first of them only); io_uring with a polling kernel thread (9 % more
-//! CPU, and it panics on a full queue), with cooperative (2 % more) or deferred task running (7 % more); splice(2) for
-//! bodies (3.4 times a copy loop); zero-copy sends. Three quarters of a request's CPU are the kernel's: two sends are
-//! 59 % of all, with the receiving side's TCP in them, two receives 9 %.
+//! Tried and left out, measured as `load/compare` does: huge pages for the allocator (no difference in time, 14 MiB
+//! more of an idle router); a look at each block before its masks when strings are skipped (10 % more for texts with
+//! escapes, so it is taken before the first of them only); io_uring with a polling kernel thread (9 % more CPU, and it
+//! panics on a full queue) or with deferred task running (7 % more on one core, level with cooperative on two); a
+//! worker that is not pinned (no difference on two cores); splice(2) for bodies (3.4 times a copy loop); zero-copy
+//! sends. Three quarters of a request's CPU are the kernel's: two sends are 59 % of all, with the receiving side's TCP
+//! in them, two receives 9 %.
 
 #![forbid(unsafe_code)]
 

@@ -51,16 +51,18 @@ const DOORS: &[(&str, &str)] = &[
     ("brotli_decompressor", "provider/coding.rs"),
     ("clap", "cli"),
     ("dashmap", "keys/snapshot.rs limits memory/core.rs"),
+    ("fearless_simd", "http/head.rs provider/json"),
     ("flate2", "provider/coding.rs"),
     ("hdrhistogram", "metrics/timing.rs"),
     ("hkdf", "keys/seal.rs memory/seal.rs"),
     ("httparse", "http/head.rs"),
+    ("io_uring", "net/runtime.rs"),
     ("listenfd", "server/handover.rs"),
     ("monoio", "net"),
     ("monoio_rustls", "net"),
     (
         "redb",
-        "memory/change.rs memory/compact.rs memory/log.rs usage/ledger.rs",
+        "memory/change.rs memory/compact.rs memory/log.rs usage/ledger",
     ),
     ("ruzstd", "provider/coding.rs"),
     ("rustls", "net/tls.rs"),
@@ -75,7 +77,7 @@ const DOORS: &[(&str, &str)] = &[
 ];
 
 /// Without tests, a file is read in one sitting; a few need a little more.
-const LINES_MAX: usize = 440;
+const LINES_MAX: usize = 415;
 const HEADER_LINES_MAX: usize = 15;
 
 /// Words that say nothing, or that mean something else here.

@@ -3,6 +3,8 @@
 //! Each family is written whole, with its help and type, from one look at the counters. Labels are bounded where the
 //! counts are kept; key ids are among them only if the operator asked for that.
 
+mod stores;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use super::answer::Answer;
@@ -11,9 +13,7 @@ use super::page::Page;
 use super::process;
 use crate::clock::unix_seconds;
 use crate::log;
-use crate::memory::{MemoryStatus, StoreState};
 use crate::metrics::{CoreMetrics, Tally};
-use crate::usage;
 
 const MEDIA: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -65,8 +65,8 @@ pub(super) fn answer(desk: &Desk) -> Answer {
             status.dropped,
         );
     }
-    memory(&mut page, &desk.control.memory().status());
-    usage(&mut page, &desk.control.usage().status());
+    stores::memory(&mut page, &desk.control.memory().status());
+    stores::usage(&mut page, &desk.control.usage().status());
     page.counter(
         "panics_total",
         "Connections lost to a bug.",
@@ -305,127 +305,5 @@ fn snapshot(page: &mut Page, desk: &Desk) {
         "snapshot_refused",
         "1 while the file on disk is one that was refused.",
         bad,
-    );
-}
-
-/// How memory is doing.
-fn memory(page: &mut Page, status: &MemoryStatus) {
-    let up = f64::from(u8::from(status.state == StoreState::Open));
-    page.gauge("memory_up", "1 while the memory log can be written.", up);
-    page.gauge(
-        "memory_hot_vaults",
-        "Vaults in RAM.",
-        status.hot_vaults as f64,
-    );
-    page.gauge(
-        "memory_hot_bytes",
-        "What vaults in RAM take, about.",
-        status.hot_bytes as f64,
-    );
-    page.gauge(
-        "memory_queue",
-        "Changes of memory that are not durable yet.",
-        status.queued as f64,
-    );
-    page.gauge(
-        "memory_queue_bytes",
-        "What they take.",
-        status.queued_bytes as f64,
-    );
-    for (name, help, count) in [
-        (
-            "memory_dropped_total",
-            "Memories that were not taken, for want of room.",
-            status.dropped,
-        ),
-        (
-            "memory_stored_total",
-            "Memories made durable.",
-            status.stored,
-        ),
-        (
-            "memory_duplicates_total",
-            "Memories that were there already.",
-            status.duplicates,
-        ),
-        (
-            "memory_damaged_total",
-            "Rows of the memory log that could not be read.",
-            status.damaged,
-        ),
-        ("memory_recalls_total", "Recalls.", status.recalls),
-        (
-            "memory_recalled_total",
-            "Memories that recalls gave back.",
-            status.recalled,
-        ),
-        (
-            "memory_hits_total",
-            "Recalls and writes that found their vault in RAM.",
-            status.hits,
-        ),
-        (
-            "memory_loads_total",
-            "Vaults read from the file.",
-            status.loads,
-        ),
-        (
-            "memory_evictions_total",
-            "Vaults that left RAM for others.",
-            status.evictions,
-        ),
-        (
-            "memory_write_failures_total",
-            "Writes of the memory log that failed.",
-            status.failures,
-        ),
-        (
-            "memory_compactions_total",
-            "Rewrites of the memory log.",
-            status.compactions,
-        ),
-    ] {
-        page.counter(name, help, count);
-    }
-    for (name, help, times) in [
-        (
-            "memory_recall_seconds",
-            "Searches in vaults in RAM.",
-            &status.recall_times,
-        ),
-        (
-            "memory_load_seconds",
-            "Loads of vaults from the file.",
-            &status.load_times,
-        ),
-        (
-            "memory_commit_seconds",
-            "Commits of the memory log.",
-            &status.commit_times,
-        ),
-    ] {
-        page.family(name, "histogram", help);
-        page.buckets(name, times);
-    }
-}
-
-/// How the store of usage is doing.
-fn usage(page: &mut Page, status: &usage::Status) {
-    let up = f64::from(u8::from(status.opened && status.failed.is_none()));
-    page.gauge("usage_up", "1 while the usage store can be written.", up);
-    page.gauge(
-        "usage_queue",
-        "Rows of usage that are not durable yet.",
-        status.pending as f64,
-    );
-    page.counter(
-        "usage_dropped_total",
-        "Requests counted nowhere, for want of room.",
-        status.dropped,
-    );
-    page.counter(
-        "usage_commits_total",
-        "Commits of the usage store.",
-        status.commits,
     );
 }

@@ -3,6 +3,8 @@
 //! `keeper` writes and compacts, `query` and the command line read; a reader in another process sees the last commit.
 //! Everything that belongs together is one transaction, so a kill at any moment leaves all of it or nothing.
 
+mod reading;
+
 use std::fs::OpenOptions;
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -10,14 +12,15 @@ use std::path::Path;
 use std::{fmt, fs};
 
 use redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadOnlyDatabase, ReadOnlyTable,
-    ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
-    WriteTransaction,
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadableDatabase, ReadableTable, Table,
+    TableDefinition, WriteTransaction,
 };
 
 use super::counts::Counts;
 use super::place::Place;
 use super::recorder::Tally;
+
+pub(super) use reading::{Reading, read_foreign};
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 const HOURS: Rows = TableDefinition::new("hours");
@@ -175,24 +178,6 @@ impl Ledger {
     }
 }
 
-/// Reads a file that another process may be writing.
-pub(super) fn read_foreign(path: &Path) -> Result<Option<Reading>> {
-    if !path.exists() {
-        return Ok(None);
-    }
-    let database = match builder().open_read_only(path) {
-        // Left behind by a killed process, and nobody has opened it since: that takes a moment of writing.
-        Err(DatabaseError::RepairAborted) => {
-            drop(builder().open(path)?);
-            builder().open_read_only(path)?
-        }
-        opened => opened?,
-    };
-    let mut reading = Reading::new(&database.begin_read()?)?;
-    reading.foreign = Some(database);
-    Ok(Some(reading))
-}
-
 fn builder() -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
@@ -344,87 +329,4 @@ fn rows_between(
         ));
     }
     Ok(rows)
-}
-
-/// A view of the file at one moment.
-pub(super) struct Reading {
-    hours: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
-    days: Option<ReadOnlyTable<&'static [u8], &'static [u8]>>,
-    minutes: Option<ReadOnlyTable<&'static str, (i64, u64, u64)>>,
-    /// Held open for as long as it is read.
-    foreign: Option<ReadOnlyDatabase>,
-}
-
-impl Reading {
-    fn new(read: &ReadTransaction) -> Result<Self> {
-        Ok(Self {
-            hours: table(read.open_table(HOURS))?,
-            days: table(read.open_table(DAYS))?,
-            minutes: table(read.open_table(MINUTES))?,
-            foreign: None,
-        })
-    }
-
-    /// Every key that has rows, in order.
-    pub(super) fn keys(&self) -> Result<Vec<String>> {
-        let mut keys = Vec::new();
-        for table in [&self.hours, &self.days].into_iter().flatten() {
-            let mut from = Vec::new();
-            while let Some(key) = key_from(table, &from)? {
-                from = Place::behind(&key);
-                keys.push(key);
-            }
-        }
-        keys.sort();
-        keys.dedup();
-        Ok(keys)
-    }
-
-    /// Hands each row of a key whose hour is in `hours` to `each`; that of a day counts by its first hour.
-    pub(super) fn rows(
-        &self,
-        key: &str,
-        hours: Range<u32>,
-        mut each: impl FnMut(Place<'_>, Counts),
-    ) -> Result<()> {
-        let days = hours.start.div_ceil(DAY_HOURS)..hours.end.div_ceil(DAY_HOURS);
-        for (table, time, unit) in [(&self.days, days, DAY_HOURS), (&self.hours, hours, 1)] {
-            let Some(table) = table.as_ref().filter(|_| time.start < time.end) else {
-                continue;
-            };
-            let (start, end) = (Place::start(key, time.start), Place::start(key, time.end));
-            for row in table.range::<&[u8]>(start.as_slice()..end.as_slice())? {
-                let (place, counts) = row?;
-                if let Some(place) = Place::read(place.value())
-                    && let Some(counts) = Counts::decode(counts.value())
-                {
-                    let time = place.time.saturating_mul(unit);
-                    each(Place { time, ..place }, counts);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A key's last minute.
-    pub(super) fn minute(&self, key: &str) -> Result<Option<Minute>> {
-        let Some(minutes) = &self.minutes else {
-            return Ok(None);
-        };
-        let row = minutes.get(key)?.map(|row| row.value());
-        Ok(row.map(|(started, requests, tokens)| Minute {
-            started,
-            requests,
-            tokens,
-        }))
-    }
-}
-
-/// A file in which nothing was written yet has no tables.
-fn table<T>(opened: std::result::Result<T, TableError>) -> Result<Option<T>> {
-    match opened {
-        Ok(table) => Ok(Some(table)),
-        Err(TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }

@@ -1,0 +1,110 @@
+//! What the router stands on before its first thread starts, as the configuration has it: listeners, stores, what sends
+//! spans. `start` calls in; `reload` reads the certificates again.
+
+use std::io;
+use std::os::unix::ffi::OsStringExt as _;
+use std::sync::Arc;
+
+use super::StartError;
+use super::handover::{self, Inherited};
+use crate::config::{Config, Listen};
+use crate::memory::{EmbeddingSettings, MemorySettings, MemoryStore};
+use crate::net::{BoundAddr, BoundListener, TlsAcceptor, TlsConnector, system_roots};
+use crate::secret::Secret;
+use crate::traces::{Collector, Tracer};
+use crate::upstream::Origin;
+use crate::usage::{Carried, Settings, UsageStore};
+use crate::worker::Shared;
+
+/// The store of usage, which tells limits what was used before.
+pub(super) fn open_usage(config: &Config, shared: &Arc<Shared>) -> io::Result<UsageStore> {
+    let settings = Settings {
+        compact_after: config.usage.compact_after,
+        retention: config.usage.retention,
+    };
+    let shared = shared.clone();
+    UsageStore::open(
+        settings,
+        &config.dir,
+        config.prices.clone(),
+        move |carried| {
+            let Carried {
+                key,
+                minute,
+                day,
+                month,
+            } = carried;
+            let minute = minute.map(|minute| (minute.started, minute.requests, minute.tokens));
+            shared.key_limits.carry(&key, minute, day, month);
+        },
+    )
+}
+
+/// What sends spans, where the configuration names a collector.
+pub(super) fn tracer(config: &Config) -> Result<Option<Tracer>, StartError> {
+    let Some(url) = &config.otlp.endpoint else {
+        return Ok(None);
+    };
+    let tls = url.tls.then(|| TlsConnector::new(system_roots()));
+    let tls = tls.transpose().map_err(StartError::Worker)?;
+    let collector = Collector {
+        origin: Origin {
+            host: url.host.clone(),
+            port: url.port,
+            tls,
+        },
+        authority: url.authority.clone(),
+        path: url.path.clone(),
+    };
+    let tracer = Tracer::start(collector).map_err(StartError::Worker)?;
+    Ok(Some(tracer))
+}
+
+/// For each address the sockets of each worker, handed in or bound here.
+pub(super) type Seats = Vec<Vec<Vec<BoundListener>>>;
+
+pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<BoundAddr>, Seats), StartError> {
+    let mut inherited = Inherited::take();
+    let mut addrs = Vec::new();
+    let mut seats = Vec::new();
+    for listen in &config.server.listen {
+        let failed = |error| StartError::Listen(listen.to_string(), error);
+        let claimed = inherited.claim(listen);
+        let (addr, listeners) = match (claimed.first().and_then(BoundListener::addr), listen) {
+            (Some(addr), _) => (addr, claimed),
+            (None, Listen::Tcp(address)) => {
+                BoundListener::tcp(*address, workers).map_err(failed)?
+            }
+            (None, Listen::Unix(path)) => BoundListener::unix(path, workers).map_err(failed)?,
+        };
+        addrs.push(addr);
+        seats.push(handover::spread(listeners, workers).map_err(failed)?);
+    }
+    inherited.finish();
+    Ok((addrs, seats))
+}
+
+pub(super) fn open_memory(config: &Config) -> io::Result<MemoryStore> {
+    let memory = &config.memory;
+    MemoryStore::open(MemorySettings {
+        path: memory.path.clone(),
+        hot_bytes: memory.hot_bytes,
+        retention: memory.retention,
+        embeddings: memory.embeddings.as_ref().map(|embeddings| {
+            let key = embeddings.key_env.as_ref().and_then(std::env::var_os);
+            EmbeddingSettings {
+                base_url: embeddings.base_url.to_string(),
+                model: embeddings.model.clone(),
+                key: key.map(|key| Secret::new(key.into_vec())),
+                // A request that waits for all of a recall is to have time left for words.
+                deadline: embeddings.deadline.min(memory.recall_timeout / 3 * 2),
+            }
+        }),
+    })
+}
+
+pub(super) fn tls_of(config: &Config) -> Result<Option<TlsAcceptor>, StartError> {
+    let files = config.server.tls.as_ref();
+    let acceptor = files.map(|files| TlsAcceptor::from_files(&files.cert, &files.key));
+    acceptor.transpose().map_err(StartError::Tls)
+}
