@@ -12,7 +12,7 @@ use super::desk::Desk;
 use super::request::Request;
 use super::routes;
 use crate::http::head::{self, Head, HeadLimits, RequestLine};
-use crate::http::{ChunkScanner, Framing, Method, Name, Version, framing};
+use crate::http::{ChunkScanner, Framing, Method, Name, Version, chunk, framing};
 use crate::net::{self, Deadline, Fill, Reader, Side, Stream, Writer};
 use crate::upstream::Watch;
 
@@ -230,7 +230,11 @@ impl Connection {
                 Some(Err(Broken)) => return None,
             };
             let framed = match chunked {
-                true => [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat(),
+                true => {
+                    let mut framed = Vec::new();
+                    chunk::put(&mut framed, &piece);
+                    framed
+                }
                 false => piece,
             };
             self.send(framed).await?;

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock;
 use crate::http::head::{self, Head, HeadLimits, Method, RequestLine, Version};
-use crate::http::{ChunkScanner, Framing, framing};
+use crate::http::{ChunkScanner, Framing, chunk, framing};
 use crate::net::{self, BoundAddr, BoundListener, Deadline, Deadlines, Fill, Reader, Side, Writer};
 use answer::{Content, Reply};
 
@@ -199,8 +199,9 @@ impl Connection {
                 );
                 self.send(head.into_bytes()).await?;
                 for event in events {
-                    self.send(format!("{:x}\r\n{event}\r\n", event.len()).into_bytes())
-                        .await?;
+                    let mut framed = Vec::new();
+                    chunk::put(&mut framed, event.as_bytes());
+                    self.send(framed).await?;
                 }
                 self.send(b"0\r\n\r\n".to_vec()).await
             }

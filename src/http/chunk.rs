@@ -219,13 +219,18 @@ impl ChunkScanner {
     }
 }
 
-/// Appends the line that begins a chunk of `size` bytes.
-pub fn put_size(out: &mut Vec<u8>, size: usize) {
-    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+/// Appends `data` as one chunk; nothing for none, since an empty chunk ends the body.
+pub fn put(out: &mut Vec<u8>, data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    let digits = (usize::BITS - data.len().leading_zeros()).div_ceil(4);
     for place in (0..digits).rev() {
-        let digit = (size >> (4 * place)) as u32 & 0xf;
+        let digit = (data.len() >> (4 * place)) as u32 & 0xf;
         out.extend(char::from_digit(digit, 16).map(|digit| digit as u8));
     }
+    out.extend_from_slice(b"\r\n");
+    out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
 }
 
@@ -257,11 +262,16 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_written_as_they_are_read() {
-        for size in [0, 1, 9, 10, 15, 16, 255, 256, 0xabcdef, usize::MAX] {
+    fn what_is_written_is_read() {
+        for size in [0, 1, 9, 10, 15, 16, 255, 256, 0xabcde] {
+            let data = vec![b'x'; size];
             let mut out = Vec::new();
-            put_size(&mut out, size);
-            assert_eq!(out, format!("{size:x}\r\n").into_bytes());
+            put(&mut out, &data);
+            if size > 0 {
+                assert!(out.starts_with(format!("{size:x}\r\n").as_bytes()));
+            }
+            out.extend_from_slice(b"0\r\n\r\n");
+            assert_eq!(decode(&out, out.len()), Ok((data, out.len(), true)));
         }
     }
 

@@ -285,12 +285,9 @@ impl Body {
     /// Appends the content as the caller gets it: as one chunk, and behind the last of it the end.
     fn frame(&mut self, out: &mut Vec<u8>) {
         let chunked = self.relayed == Relayed::Chunked;
-        if chunked && !self.content.is_empty() {
-            chunk::put_size(out, self.content.len());
-        }
-        out.extend_from_slice(&self.content);
-        if chunked && !self.content.is_empty() {
-            out.extend_from_slice(b"\r\n");
+        match chunked {
+            true => chunk::put(out, &self.content),
+            false => out.extend_from_slice(&self.content),
         }
         if chunked && self.done {
             out.extend_from_slice(b"0\r\n\r\n");

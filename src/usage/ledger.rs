@@ -5,11 +5,11 @@
 
 mod reading;
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::ops::Range;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::{fmt, fs};
+use std::{fmt, fs, io};
 
 use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, ReadableDatabase, ReadableTable, Table,
@@ -82,11 +82,22 @@ impl Ledger {
     /// Opens the file. Where there is none it is made aside, so that whoever reads it meanwhile finds none or all of it.
     pub(super) fn open(path: &Path) -> Result<Self> {
         if !path.exists() {
-            let aside = path.with_extension("new");
-            // What a kill left of an earlier attempt.
+            // Of this process alone, and linked, not renamed: whoever else starts just now keeps the file it has open.
+            let aside = path.with_extension(format!("new.{}", std::process::id()));
             let _ = fs::remove_file(&aside);
             drop(Self::at(&aside)?);
-            fs::rename(&aside, path).map_err(DatabaseError::from)?;
+            let linked = fs::hard_link(&aside, path);
+            fs::remove_file(&aside).map_err(DatabaseError::from)?;
+            match linked {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(DatabaseError::from(error).into());
+                }
+                _ => {}
+            }
+            if let Some(directory) = path.parent() {
+                let synced = File::open(directory).and_then(|directory| directory.sync_all());
+                synced.map_err(DatabaseError::from)?;
+            }
         }
         Self::at(path)
     }

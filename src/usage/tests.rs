@@ -311,3 +311,23 @@ fn the_file_does_not_grow_with_commits() {
     }
     assert!(after[2] <= after[0] && after[2] < 4 << 20, "{after:?}");
 }
+
+#[test]
+fn who_reads_while_a_store_is_made_finds_none_or_all_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..20 {
+        let dir = dir.path().join(round.to_string());
+        std::fs::create_dir(&dir).unwrap();
+        let path = file(&dir);
+        thread::scope(|scope| {
+            let maker = scope.spawn(|| drop(Ledger::open(&path).unwrap()));
+            while !path.exists() {
+                ask_file(&dir, &all(&[])).unwrap();
+            }
+            maker.join().unwrap();
+        });
+        assert_eq!(ask_file(&dir, &all(&[])).unwrap().total.requests, 0);
+        let left = std::fs::read_dir(&dir).unwrap().count();
+        assert_eq!(left, 1, "nothing but the store");
+    }
+}

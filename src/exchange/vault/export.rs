@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{fault_of, shown};
 use crate::exchange::{Caller, Exchange, Next, Stop};
-use crate::http::Version;
+use crate::http::{Version, chunk};
 use crate::memory::VaultRef;
 use crate::record::Ended;
 use crate::respond;
@@ -33,9 +33,7 @@ pub(super) async fn serve(
         if body && !lines.is_empty() {
             exchange.record.response_bytes += lines.len() as u64;
             match chunked {
-                true => {
-                    out.extend_from_slice(format!("{:x}\r\n{lines}\r\n", lines.len()).as_bytes())
-                }
+                true => chunk::put(&mut out, lines.as_bytes()),
                 false => out.extend_from_slice(lines.as_bytes()),
             }
         }
