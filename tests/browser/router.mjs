@@ -50,9 +50,8 @@ function answer(asked, response, send) {
   response.end("data: [DONE]\n\n");
 }
 
-async function command(directory, words, input = "") {
-  const child = spawn(PROGRAM, [...words, "--dir", directory]);
-  child.stdin.end(input);
+async function command(directory, words) {
+  const child = spawn(PROGRAM, [...words, "--dir", directory], { stdio: ["ignore", "pipe", "pipe"] });
   let printed = "";
   child.stdout.on("data", (part) => { printed += part; });
   let failed = "";
