@@ -43,14 +43,19 @@ pub fn gather<'a>(
     bytes: &'a [u8],
     query_key: Option<Cow<'a, [u8]>>,
 ) -> Result<Credentials<'a>, Fault> {
-    let x_memory_key = single(head, bytes, Name::XMemoryKey, "X-Memory-Key")?;
-    let x_provider_key = single(head, bytes, Name::XProviderKey, "X-Provider-Key")?;
+    // A request has one or two of the five.
+    let single = |name, shown| match head.has(name) {
+        true => single(head, bytes, name, shown),
+        false => Ok(None),
+    };
+    let x_memory_key = single(Name::XMemoryKey, "X-Memory-Key")?;
+    let x_provider_key = single(Name::XProviderKey, "X-Provider-Key")?;
     let slots = [
-        single(head, bytes, Name::Authorization, "Authorization")?
+        single(Name::Authorization, "Authorization")?
             .and_then(bearer)
             .map(Cow::Borrowed),
-        single(head, bytes, Name::XApiKey, "x-api-key")?.map(Cow::Borrowed),
-        single(head, bytes, Name::XGoogApiKey, "x-goog-api-key")?.map(Cow::Borrowed),
+        single(Name::XApiKey, "x-api-key")?.map(Cow::Borrowed),
+        single(Name::XGoogApiKey, "x-goog-api-key")?.map(Cow::Borrowed),
         query_key,
     ];
     let mut memory_key = x_memory_key

@@ -4,8 +4,9 @@
 //! line carries both ids, the key's id and never the key, sizes, times and the reason of the end; no bodies, no
 //! targets, no credentials.
 
+mod id;
+
 use std::cell::Cell;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -15,6 +16,8 @@ use crate::provider::answer::Usage;
 use crate::relay::End;
 use crate::traces::{Context, Span, Value};
 use crate::usage::{Event, Side};
+
+pub use id::RequestId;
 
 /// The log target of access lines, for filters.
 pub const TARGET: &str = "access";
@@ -39,39 +42,6 @@ fn sampled() -> bool {
     let turn = unlogged >= sample;
     UNLOGGED.set(if turn { 0 } else { unlogged });
     turn
-}
-
-/// An exchange's id: 24 hexadecimal digits.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RequestId([u8; 24]);
-
-impl RequestId {
-    /// From what is drawn once per core, and a count.
-    pub fn new(prefix: u64, count: u32) -> Self {
-        let number = u128::from(prefix) << 32 | u128::from(count);
-        let mut digits = [0; 24];
-        for (at, digit) in digits.iter_mut().rev().enumerate() {
-            *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize & 15];
-        }
-        Self(digits)
-    }
-
-    /// The digits.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// One exchange.
@@ -294,8 +264,14 @@ impl Record {
 
     /// The last byte has passed, now or when this was first said. Returns when that was.
     pub fn ends(&mut self) -> Instant {
-        let total = *self.total.get_or_insert_with(|| self.started.elapsed());
-        self.started + total
+        match self.total {
+            Some(total) => self.started + total,
+            None => {
+                let now = Instant::now();
+                self.total = Some(now - self.started);
+                now
+            }
+        }
     }
 
     /// When its head was there.

@@ -10,8 +10,8 @@ use crate::provider::Dialect;
 /// What an answer depends on besides its own content.
 #[derive(Clone, Copy, Debug)]
 pub struct Context<'a> {
-    /// Our id of the exchange.
-    pub request_id: &'a str,
+    /// Our id of the exchange, in ASCII.
+    pub request_id: &'a [u8],
     /// The dialect of the endpoint, as far as it is known.
     pub dialect: Option<Dialect>,
     /// Whether errors come in the dialect's own envelope.
@@ -52,7 +52,10 @@ pub fn fault(fault: &Fault, context: &Context<'_>) -> Vec<u8> {
     } else {
         "x-request-id"
     };
-    fields.push((id_name, context.request_id.to_owned()));
+    fields.push((
+        id_name,
+        String::from_utf8_lossy(context.request_id).into_owned(),
+    ));
     let body = match context.dialect.filter(|_| context.dialect_errors) {
         Some(dialect) => envelope(fault, dialect),
         None => plain(fault),
@@ -116,7 +119,9 @@ fn start(
 
 /// The fields that every response of the router carries, relayed ones too.
 pub fn common(out: &mut Vec<u8>, context: &Context<'_>) {
-    line(out, "x-mr-request-id", context.request_id);
+    out.extend_from_slice(b"x-mr-request-id: ");
+    out.extend_from_slice(context.request_id);
+    out.extend_from_slice(b"\r\n");
     if let Some(origin) = context.allowed_origin {
         line(out, "access-control-allow-origin", origin);
         line(out, "access-control-expose-headers", "*");
@@ -255,7 +260,7 @@ mod tests {
     use super::*;
 
     const CONTEXT: Context<'_> = Context {
-        request_id: "0f",
+        request_id: b"0f",
         dialect: Some(Dialect::OpenAi),
         dialect_errors: false,
         close: false,

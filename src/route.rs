@@ -204,6 +204,19 @@ const POST: &str = "POST";
 const GET_OR_POST: &str = "GET, HEAD, POST";
 const DELETE: &str = "DELETE";
 
+/// The endpoint of nearly all requests, which keeps nothing of its path.
+pub fn usual(method: &str, path: &str) -> Option<Endpoint<'static>> {
+    let rest = path.strip_prefix("/v1").filter(|_| method == POST)?;
+    let (path, dialect, task) = fixed(rest)?;
+    Some(Endpoint::Proxy(Operation {
+        dialect,
+        task,
+        version: "/v1",
+        path,
+        model: None,
+    }))
+}
+
 /// Finds the endpoint of a request. `path` is without query.
 pub fn endpoint<'a>(method: &str, path: &'a str) -> Result<Endpoint<'a>, Miss> {
     let open = match path.strip_suffix('/').unwrap_or(path) {
@@ -272,14 +285,8 @@ fn split_version(path: &str) -> (Option<&'static str>, &str) {
 }
 
 fn by_name<'a>(version: &'static str, path: &'a str) -> Option<Operation<'a>> {
-    let (dialect, task) = match path {
-        "/chat/completions" => (Dialect::OpenAi, Task::ChatCompletions),
-        "/completions" => (Dialect::OpenAi, Task::Completions),
-        "/embeddings" => (Dialect::OpenAi, Task::Embeddings),
-        "/responses" => (Dialect::OpenAi, Task::Responses),
-        "/moderations" => (Dialect::OpenAi, Task::Moderations),
-        "/messages" => (Dialect::Anthropic, Task::Messages),
-        "/messages/count_tokens" => (Dialect::Anthropic, Task::CountTokens),
+    let (dialect, task) = match fixed(path) {
+        Some((_, dialect, task)) => (dialect, task),
         _ if below(path, "/audio/") => (Dialect::OpenAi, Task::Audio),
         _ if below(path, "/images/") => (Dialect::OpenAi, Task::Images),
         _ => return None,
@@ -291,6 +298,24 @@ fn by_name<'a>(version: &'static str, path: &'a str) -> Option<Operation<'a>> {
         path,
         model: None,
     })
+}
+
+/// A task by the whole path behind the version.
+fn fixed(path: &str) -> Option<(&'static str, Dialect, Task)> {
+    const FIXED: [(&str, Dialect, Task); 7] = [
+        ("/chat/completions", Dialect::OpenAi, Task::ChatCompletions),
+        ("/completions", Dialect::OpenAi, Task::Completions),
+        ("/embeddings", Dialect::OpenAi, Task::Embeddings),
+        ("/responses", Dialect::OpenAi, Task::Responses),
+        ("/moderations", Dialect::OpenAi, Task::Moderations),
+        ("/messages", Dialect::Anthropic, Task::Messages),
+        (
+            "/messages/count_tokens",
+            Dialect::Anthropic,
+            Task::CountTokens,
+        ),
+    ];
+    FIXED.into_iter().find(|(fixed, ..)| *fixed == path)
 }
 
 /// `path` goes on below `root` in plain segments, so that it cannot climb out again at the provider.

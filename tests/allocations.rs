@@ -27,10 +27,10 @@ use std::time::Duration;
 use support::{CHAT, Caller, Gate, Provider, Router, Setup, Then, json};
 
 /// Allocations of one kept-alive exchange with memory off, behind another without a pause: heads' fields (2), two boxes
-/// that outlive a stage, and what has a caller's length: path, target. The model's name is one of those named before.
-const EXCHANGE: u64 = 6;
+/// that outlive a stage, and the target. The model's name is one of those named before.
+const EXCHANGE: u64 = 5;
 /// Of a refused key: the answer is put together from texts.
-const REFUSAL: u64 = 16;
+const REFUSAL: u64 = 15;
 /// Of a relayed event of a stream.
 const CHUNK: u64 = 0;
 /// Bytes that a connection holds between two requests, apart from what the allocator adds.

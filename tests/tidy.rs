@@ -51,7 +51,10 @@ const DOORS: &[(&str, &str)] = &[
     ("brotli_decompressor", "provider/coding.rs"),
     ("clap", "cli"),
     ("dashmap", "keys/snapshot.rs limits memory/core.rs"),
-    ("fearless_simd", "http/head.rs provider/json"),
+    (
+        "fearless_simd",
+        "http/head.rs provider/answer provider/json",
+    ),
     ("flate2", "provider/coding.rs"),
     ("hdrhistogram", "metrics/timing.rs"),
     ("hkdf", "keys/seal.rs memory/seal.rs"),

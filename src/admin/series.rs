@@ -111,8 +111,8 @@ impl Series {
 fn times(metrics: &Metrics) -> Times {
     let tally = metrics.tally();
     Times {
+        first_byte: tally.first_byte(),
+        total: tally.total(),
         overhead: tally.overhead,
-        first_byte: tally.first_byte,
-        total: tally.total,
     }
 }

@@ -24,7 +24,7 @@ impl Exchange<'_> {
     /// What an answer of the router's own is made in.
     pub(super) fn context(&self) -> Context<'_> {
         Context {
-            request_id: self.record.request_id.as_str(),
+            request_id: self.record.request_id.as_bytes(),
             dialect: self.dialect,
             dialect_errors: self.worker.config.errors.format == ErrorFormat::Dialect,
             close: self.next() != Next::Exchange,

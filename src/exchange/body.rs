@@ -107,6 +107,9 @@ pub(super) async fn receive(
 
 /// All Content-Encoding fields together, which mean one list (RFC 9110 section 5.3).
 fn codings(head: &Head<RequestLine>, bytes: &[u8]) -> Result<Codings, Fault> {
+    if !head.has(Name::ContentEncoding) {
+        return Ok(Codings::default());
+    }
     let fields: Vec<&[u8]> = head
         .all(Name::ContentEncoding)
         .map(|field| field.value(bytes))

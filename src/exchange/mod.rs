@@ -170,13 +170,19 @@ impl<'w> Exchange<'w> {
         let framing =
             Framing::of_request(&head, bytes).map_err(|error| Fault::Malformed(error.0))?;
         self.read_whole = matches!(framing, Framing::None | Framing::Length(0));
-        let path = head.path(bytes).to_owned();
-        if head.line.method == Method::Options {
-            return Ok(self
-                .answer(caller, local::options(&path, &self.context()))
-                .await);
+        let method = head.line.method;
+        let (path, endpoint);
+        if let Some(usual) = route::usual(method.as_str(), head.path(bytes)) {
+            (path, endpoint) = (String::new(), Ok(usual));
+        } else {
+            path = head.path(bytes).to_owned();
+            if method == Method::Options {
+                return Ok(self
+                    .answer(caller, local::options(&path, &self.context()))
+                    .await);
+            }
+            endpoint = route::endpoint(method.as_str(), &path);
         }
-        let endpoint = route::endpoint(head.line.method.as_str(), &path);
         self.dialect = dialect_of(&endpoint, &path);
         let tenant = match needs_key(&endpoint) {
             true => Some(self.authenticate(&head, bytes, caller.peer)?),

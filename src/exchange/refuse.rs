@@ -43,7 +43,7 @@ async fn refuse_unread(writer: &mut Writer, deadline: &Deadline, worker: &Worker
     );
     record.refused(fault);
     let context = Context {
-        request_id: record.request_id.as_str(),
+        request_id: record.request_id.as_bytes(),
         dialect: None,
         dialect_errors: false,
         close: true,

@@ -57,9 +57,9 @@ pub fn upstream_request(
         out.extend_from_slice(credential.key);
         out.extend_from_slice(b"\r\n");
     }
-    let has_options = head.first(Name::Connection, bytes).is_some();
+    let has_options = head.has(Name::Connection);
     let mut run = Run::default();
-    for field in &head.fields {
+    for (at, field) in head.fields.iter().enumerate() {
         let dropped = match field.name {
             Name::Host | Name::ContentLength | Name::AcceptEncoding | Name::Expect => true,
             Name::ContentEncoding => with.decoded,
@@ -68,15 +68,15 @@ pub fn upstream_request(
                 name.hop_by_hop() || name.credential() || name.router_only() || name.forwarded()
             }
         };
-        if dropped
-            || (has_options && listed(head, bytes, field))
-            || carries_memory_key(field, bytes)
-        {
+        if dropped || (has_options && listed(head, bytes, field)) {
             continue;
         }
-        run.pass(out, field, bytes);
+        if !run.takes(at, field, bytes) {
+            run.end_without_keys(out, head, bytes);
+            run = Run::of(at, field, bytes);
+        }
     }
-    run.end(out, bytes);
+    run.end_without_keys(out, head, bytes);
     for (name, text, value) in with.defaults {
         if head.first(*name, bytes).is_none() {
             line(out, text.as_bytes(), value.as_bytes());
@@ -109,13 +109,13 @@ pub fn downstream_response(
     relayed: Relayed,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
-    decimal(out, u64::from(head.line.status));
-    out.push(b' ');
+    let digit = |of: u16| b'0' + (head.line.status / of % 10) as u8;
+    out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
     out.extend_from_slice(&bytes[head.line.reason_at.clone()]);
     out.extend_from_slice(b"\r\n");
-    let has_options = head.first(Name::Connection, bytes).is_some();
+    let has_options = head.has(Name::Connection);
     let mut run = Run::default();
-    for field in &head.fields {
+    for (at, field) in head.fields.iter().enumerate() {
         let dropped = match field.name {
             // A length on a bodiless answer (HEAD, 304) is information; on 204 and 1xx it is an error of the sender.
             Name::ContentLength => {
@@ -128,9 +128,12 @@ pub fn downstream_response(
         if dropped || (has_options && listed(head, bytes, field)) {
             continue;
         }
-        run.pass(out, field, bytes);
+        if !run.takes(at, field, bytes) {
+            run.end(out, head, bytes);
+            run = Run::of(at, field, bytes);
+        }
     }
-    run.end(out, bytes);
+    run.end(out, head, bytes);
     if matches!(relayed, Relayed::AsIs(Framing::Chunked) | Relayed::Chunked) {
         line(out, b"transfer-encoding", b"chunked");
     }
@@ -138,6 +141,10 @@ pub fn downstream_response(
 
 /// Appends a number in decimal digits.
 pub fn decimal(out: &mut Vec<u8>, number: u64) {
+    // Half of what an answer counts is nothing or little.
+    if let digit @ 0..10 = number {
+        return out.push(b'0' + digit as u8);
+    }
     // As many as the largest number has.
     let mut digits = [0; 20];
     let mut at = digits.len();
@@ -169,35 +176,68 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Lines that pass and stand behind each other as they are to be written: one copy for all of them.
+/// Fields that pass and follow each other: one look for all of them, and one copy where they stand as they are to be
+/// written.
 #[derive(Default)]
-struct Run(Range<usize>);
+struct Run {
+    fields: Range<usize>,
+    /// Their lines, if they do.
+    lines: Range<usize>,
+}
 
 impl Run {
-    /// One more line.
-    fn pass(&mut self, out: &mut Vec<u8>, field: &Field, bytes: &[u8]) {
-        let name = field.name_at.start as usize..field.name_at.end as usize;
-        let value = field.value_at.start as usize..field.value_at.end as usize;
-        let end = value.end + 2;
-        let as_written = value.start == name.end + 2
-            && bytes.get(name.end..value.start) == Some(b": ")
-            && bytes.get(value.end..end) == Some(b"\r\n");
-        if as_written && name.start == self.0.end {
-            self.0.end = end;
+    /// The field at a place, alone.
+    fn of(at: usize, field: &Field, bytes: &[u8]) -> Self {
+        Self {
+            fields: at..at + 1,
+            lines: written(field, bytes).unwrap_or_default(),
+        }
+    }
+
+    /// One more, if its line stands right behind the last one's.
+    fn takes(&mut self, at: usize, field: &Field, bytes: &[u8]) -> bool {
+        let line = written(field, bytes).filter(|line| line.start == self.lines.end);
+        if let Some(line) = &line {
+            self.fields.end = at + 1;
+            self.lines.end = line.end;
+        }
+        line.is_some()
+    }
+
+    /// Writes them.
+    fn end<L>(&self, out: &mut Vec<u8>, head: &Head<L>, bytes: &[u8]) {
+        if !self.lines.is_empty() {
+            out.extend_from_slice(&bytes[self.lines.clone()]);
             return;
         }
-        self.end(out, bytes);
-        if as_written {
-            self.0 = name.start..end;
-        } else {
+        for field in &head.fields[self.fields.clone()] {
             line(out, field.spelled(bytes), field.value(bytes));
         }
     }
 
-    /// Writes what has passed.
-    fn end(&mut self, out: &mut Vec<u8>, bytes: &[u8]) {
-        out.extend_from_slice(&bytes[std::mem::take(&mut self.0)]);
+    /// Writes those that carry no memory key.
+    fn end_without_keys<L>(&self, out: &mut Vec<u8>, head: &Head<L>, bytes: &[u8]) {
+        if !self.lines.is_empty() && !contains_memory_key(&bytes[self.lines.clone()]) {
+            out.extend_from_slice(&bytes[self.lines.clone()]);
+            return;
+        }
+        for field in &head.fields[self.fields.clone()] {
+            if !carries_memory_key(field, bytes) {
+                line(out, field.spelled(bytes), field.value(bytes));
+            }
+        }
     }
+}
+
+/// The whole line of a field, if it stands as it would be written.
+fn written(field: &Field, bytes: &[u8]) -> Option<Range<usize>> {
+    let name = field.name_at.start as usize..field.name_at.end as usize;
+    let value = field.value_at.start as usize..field.value_at.end as usize;
+    let end = value.end + 2;
+    let as_written = value.start == name.end + 2
+        && bytes.get(name.end..value.start) == Some(b": ")
+        && bytes.get(value.end..end) == Some(b"\r\n");
+    as_written.then_some(name.start..end)
 }
 
 /// Whether Connection declares this field to be of one hop.

@@ -171,6 +171,11 @@ const TABLE: [Option<(&[u8], Name)>; PLACES] = {
             "two names share a place: other factors are needed"
         );
         assert!(KNOWN[at].0.len() <= LONGEST);
+        let mut letter = 0;
+        while letter < KNOWN[at].0.len() {
+            assert!(matches!(KNOWN[at].0[letter], b'a'..=b'z' | b'-'));
+            letter += 1;
+        }
         table[place] = Some(KNOWN[at]);
         at += 1;
     }
@@ -203,24 +208,19 @@ fn same(known: &[u8], name: &[u8]) -> bool {
     match (known.last_chunk(), name.last_chunk()) {
         (Some(known_last), Some(last)) => {
             let all = known_words.iter().zip(words);
-            all.chain([(known_last, last)])
-                .all(|(known, word)| u64::from_le_bytes(*known) == lower(u64::from_le_bytes(*word)))
+            all.chain([(known_last, last)]).all(|(known, word)| {
+                same_word(u64::from_le_bytes(*known), u64::from_le_bytes(*word))
+            })
         }
         _ => known.eq_ignore_ascii_case(name),
     }
 }
 
-/// Eight bytes with `A` to `Z` in lower case. A byte's highest bit tells first that it is at least `A`, then that it is
-/// behind `Z`; bytes outside ASCII stay.
-fn lower(word: u64) -> u64 {
-    const fn all(byte: u8) -> u64 {
-        u64::from_ne_bytes([byte; 8])
-    }
-    let ascii = word & all(0x7f);
-    let from_a = ascii + all(0x80 - b'A');
-    let behind_z = ascii + all(0x80 - b'Z' - 1);
-    let upper = from_a & !behind_z & !word & all(0x80);
-    word | upper >> 2
+/// Whether eight bytes are those of a known name, in either case. What differs may be the bit that tells cases apart,
+/// in letters: of all that known names are spelled with, these alone have 0x40.
+fn same_word(known: u64, word: u64) -> bool {
+    const LETTERS: u64 = u64::from_ne_bytes([0x40; 8]);
+    (known ^ word) & !((known & LETTERS) >> 1) == 0
 }
 
 impl Name {

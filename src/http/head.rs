@@ -136,11 +136,16 @@ pub struct Head<L> {
 impl<L> Head<L> {
     /// The fields of one name.
     pub fn all(&self, name: Name) -> impl Iterator<Item = &Field> {
-        let fields = match self.names.contains(name) {
+        let fields = match self.has(name) {
             true => self.fields.as_slice(),
             false => &[],
         };
         fields.iter().filter(move |field| field.name == name)
+    }
+
+    /// Whether there is a field of that name.
+    pub fn has(&self, name: Name) -> bool {
+        self.names.contains(name)
     }
 
     /// Whether there are fields of any of these names.
@@ -368,6 +373,14 @@ fn offset(part: &[u8], bytes: &[u8]) -> usize {
     part.as_ptr() as usize - bytes.as_ptr() as usize
 }
 
+/// A value without the white space around it, which hardly any has.
+fn trimmed(value: &[u8]) -> &[u8] {
+    match (value.first(), value.last()) {
+        (Some(b'!'..), Some(b'!'..)) => value,
+        _ => value.trim_ascii(),
+    }
+}
+
 fn fields(parsed: &[httparse::Header<'_>], bytes: &[u8]) -> (Vec<Field>, NameSet) {
     let range = |part: &[u8]| {
         let start = offset(part, bytes) as u32;
@@ -377,7 +390,7 @@ fn fields(parsed: &[httparse::Header<'_>], bytes: &[u8]) -> (Vec<Field>, NameSet
     let field = |header: &httparse::Header<'_>| {
         let name = Name::of(header.name.as_bytes());
         names.insert(name);
-        let value = header.value.trim_ascii();
+        let value = trimmed(header.value);
         Field {
             name,
             name_at: range(header.name.as_bytes()),

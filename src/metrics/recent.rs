@@ -29,18 +29,21 @@ pub(super) struct Ring {
 
 impl Ring {
     pub(super) fn push(&mut self, record: Record, at_ms: i64) {
-        let recent = Recent {
-            at_ms,
-            total: record.total(),
-            worker: 0,
-            record,
-        };
+        let total = record.total();
         if self.kept.len() < KEPT_MAX {
-            self.kept.push(recent);
-        } else {
-            self.kept[self.oldest] = recent;
-            self.oldest = (self.oldest + 1) % KEPT_MAX;
+            self.kept.push(Recent {
+                at_ms,
+                total,
+                worker: 0,
+                record,
+            });
+            return;
         }
+        // Field by field: the record is large, and is copied once so.
+        let place = &mut self.kept[self.oldest];
+        (place.at_ms, place.total) = (at_ms, total);
+        place.record = record;
+        self.oldest = (self.oldest + 1) % KEPT_MAX;
     }
 
     /// Copies all of them to `out`, newest first, as those of this core.

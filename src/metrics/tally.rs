@@ -24,10 +24,6 @@ pub struct Tally {
     sides: Sides,
     /// The router's own time before a request left.
     pub overhead: Timing,
-    /// From a request's departure to the head of its answer, over all providers.
-    pub first_byte: Timing,
-    /// From an exchange's head to its last byte, of those that reached a provider.
-    pub total: Timing,
     providers: Vec<ByProvider>,
     keys: Vec<(String, u64)>,
 }
@@ -106,8 +102,6 @@ impl Tally {
         if let Some(time) = record.first_byte {
             provider.first_byte.record(time);
             provider.total.record(total);
-            self.first_byte.record(time);
-            self.total.record(total);
         }
         if let Some(time) = record.overhead {
             self.overhead.record(time);
@@ -149,8 +143,6 @@ impl Tally {
         self.sides.router += other.sides.router;
         self.sides.provider += other.sides.provider;
         self.overhead.add(&other.overhead);
-        self.first_byte.add(&other.first_byte);
-        self.total.add(&other.total);
         for theirs in &other.providers {
             let own = self.provider(&theirs.name);
             for answered in &theirs.answered {
@@ -175,6 +167,22 @@ impl Tally {
     /// How many.
     pub fn requests(&self) -> u64 {
         self.requests
+    }
+
+    /// From a request's departure to the head of its answer, over all providers.
+    pub fn first_byte(&self) -> Timing {
+        self.over_all(|provider| &provider.first_byte)
+    }
+
+    /// From an exchange's head to its last byte, of those that reached a provider.
+    pub fn total(&self) -> Timing {
+        self.over_all(|provider| &provider.total)
+    }
+
+    fn over_all(&self, of: impl Fn(&ByProvider) -> &Timing) -> Timing {
+        let mut all = Timing::default();
+        self.providers.iter().for_each(|one| all.add(of(one)));
+        all
     }
 
     /// Those that failed.

@@ -4,6 +4,7 @@
 //! dialects spell the same few facts differently; one tolerant form reads them all, and what is not there stays
 //! unknown. Nothing is parsed that does not hold one of these facts.
 
+mod names;
 mod text;
 
 use std::sync::LazyLock;
@@ -12,6 +13,7 @@ use memchr::memmem::{self, Finder};
 use sonic_rs::JsonValueTrait as _;
 
 use super::{Dialect, json};
+use names::Names;
 
 /// Where nobody counts, a token is taken to be this many bytes.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -170,11 +172,18 @@ impl Usage {
 impl Observed {
     /// Looks at one event of a stream. `with_text` gathers the answer's text too.
     pub fn event(&mut self, dialect: Dialect, name: &[u8], data: &[u8], with_text: bool) {
-        if matches!(name, b"error" | b"response.failed") || top_level_error(data) {
+        let names = Names::of(data);
+        if matches!(name, b"error" | b"response.failed") || (names.error && top_level_error(data)) {
             self.error = true;
         }
-        self.counts(dialect, data);
-        self.said_bytes += said_bytes(data) as u64;
+        if names.counts {
+            self.counts(dialect, data);
+        }
+        // What an event adds to an answer stands in the first of these that there is. Ends of streams repeat it all,
+        // and hold no delta.
+        if let Some(at) = names.delta.or(names.text) {
+            self.said_bytes += said_bytes(data, at) as u64;
+        }
         if with_text {
             self.ended |= text::ends(dialect, name, data);
             text::gather(&mut self.text, dialect, name, data);
@@ -188,7 +197,7 @@ impl Observed {
 
     /// Looks at a whole plain answer for its text, and for an error that stands in its place.
     pub fn whole(&mut self, dialect: Dialect, body: &[u8]) {
-        self.error |= top_level_error(body);
+        self.error |= ERROR.find(body).is_some() && top_level_error(body);
         if let Some(text) = text::of_whole(dialect, body) {
             self.text = text;
         }
@@ -228,25 +237,16 @@ impl Observed {
     }
 }
 
-/// Searches are prepared once: for something as short as an event that costs as much as the search.
-type Finders<const N: usize> = LazyLock<[Finder<'static>; N]>;
-
-/// The members that hold counts.
+/// The members that hold counts. Searches are prepared once: for something as short as an event that costs as much as
+/// the search.
 static COUNTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 static GEMINI_COUNTS: LazyLock<Finder<'static>> =
     LazyLock::new(|| Finder::new(b"\"usageMetadata\""));
 
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 
-/// What an event adds to an answer stands in the first of these that there is.
-static DELTAS: Finders<2> =
-    LazyLock::new(|| [b"\"delta\"".as_slice(), b"\"text\""].map(Finder::new));
-
-/// How long the strings are that an event adds to an answer. Ends of streams repeat it all, and hold no delta.
-fn said_bytes(data: &[u8]) -> usize {
-    let Some(mut at) = DELTAS.iter().find_map(|delta| delta.find(data)) else {
-        return 0;
-    };
+/// How long the strings are that an event adds to an answer, from the name at `at` on.
+fn said_bytes(data: &[u8], mut at: usize) -> usize {
     let mut said = 0;
     // From string to string: what stands between two of them holds no quote.
     while let Some(quote) = data.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
@@ -281,11 +281,9 @@ fn says(name: &[u8]) -> bool {
     )
 }
 
-/// `{"error": …}` or `{"type": "error", …}`, whatever the event is called. An `error` of null is none.
+/// `{"error": …}` or `{"type": "error", …}`, whatever the event is called. An `error` of null is none. For data in which
+/// `"error"` stands.
 fn top_level_error(data: &[u8]) -> bool {
-    if ERROR.find(data).is_none() {
-        return false;
-    }
     let error = sonic_rs::get(data, &["error"]).is_ok_and(|value| !value.is_null());
     error || sonic_rs::get(data, &["type"]).is_ok_and(|value| value.as_str() == Some("error"))
 }

@@ -72,8 +72,9 @@ pub enum RouterField {
 }
 
 impl RouterField {
-    pub(super) fn named(name: &str) -> Option<Self> {
-        let (_, field) = ROUTER_FIELDS.iter().find(|(known, _)| *known == name)?;
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        let mut known = ROUTER_FIELDS.iter();
+        let (_, field) = known.find(|(known, _)| known.as_bytes() == name)?;
         Some(*field)
     }
 }
@@ -90,6 +91,11 @@ pub struct Text {
 impl Text {
     fn raw<'b>(&self, body: &'b [u8]) -> &'b [u8] {
         body.get(self.range.clone()).unwrap_or_default()
+    }
+
+    /// What it says, as bytes.
+    fn bytes<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
+        json::text_bytes(self.raw(body), self.escaped)
     }
 
     /// What it says.

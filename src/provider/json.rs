@@ -181,21 +181,29 @@ fn skip_digits(bytes: &[u8], start: usize) -> Result<usize, Broken> {
     if at == start { Err(Broken) } else { Ok(at) }
 }
 
+/// The bytes of a skipped string's text, from those between the quotes: what names are compared by.
+#[inline]
+pub(super) fn text_bytes(raw: &[u8], escaped: bool) -> Cow<'_, [u8]> {
+    match escaped {
+        true => Cow::Owned(dispatch!(Level::new(), simd => unescape(simd, raw))),
+        false => Cow::Borrowed(raw),
+    }
+}
+
 /// The text of a skipped string, from its bytes between the quotes. A lone surrogate becomes U+FFFD: the text is for
 /// comparing and showing, never for sending on.
 pub(super) fn decode(raw: &[u8], escaped: bool) -> Cow<'_, str> {
-    if !escaped {
+    match text_bytes(raw, escaped) {
         // Checked as a whole, which for something short is much less than looking for what is to be replaced.
-        return match std::str::from_utf8(raw) {
+        Cow::Borrowed(raw) => match std::str::from_utf8(raw) {
             Ok(text) => Cow::Borrowed(text),
             Err(_) => String::from_utf8_lossy(raw),
-        };
+        },
+        Cow::Owned(text) => Cow::Owned(match String::from_utf8(text) {
+            Ok(text) => text,
+            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+        }),
     }
-    let text = dispatch!(Level::new(), simd => unescape(simd, raw));
-    Cow::Owned(match String::from_utf8(text) {
-        Ok(text) => text,
-        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-    })
 }
 
 /// Runs between escapes are short, in code above all: they are copied by whole lanes, of which what stands behind a

@@ -50,7 +50,7 @@ pub fn scan(body: &[u8], content_type: &[u8]) -> Result<RequestBody, BodyError> 
             }
             b"stream" => found.stream = value.eq_ignore_ascii_case(b"true").then_some(true),
             name => {
-                if let Some(field) = std::str::from_utf8(name).ok().and_then(RouterField::named) {
+                if let Some(field) = RouterField::named(name) {
                     found.settings.set(field, Some(setting(value)));
                     found.cuts.push(part.whole);
                 }

@@ -10,6 +10,8 @@ use std::fmt;
 pub struct Pattern {
     source: Box<str>,
     atoms: Box<[Atom]>,
+    /// It is plain bytes and then one `*`, as most are.
+    is_prefix: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -65,15 +67,23 @@ impl Pattern {
                 byte => Atom::Byte(byte.to_ascii_lowercase()),
             });
         }
+        let plain = |atom: &Atom| matches!(atom, Atom::Byte(_));
+        let is_prefix = matches!(&atoms[..], [start @ .., Atom::Run] if start.iter().all(plain));
         Ok(Self {
             source: source.into(),
             atoms: atoms.into(),
+            is_prefix,
         })
     }
 
     /// Whether the whole of `name` fits.
     pub fn matches(&self, name: &str) -> bool {
         let name = name.as_bytes();
+        if self.is_prefix {
+            let prefix = &self.source.as_bytes()[..self.source.len() - 1];
+            let start = name.get(..prefix.len());
+            return start.is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        }
         let (mut atom, mut at) = (0, 0);
         // Where to go on when what follows the last `*` does not fit: the `*` takes one byte more.
         let mut retry: Option<(usize, usize)> = None;

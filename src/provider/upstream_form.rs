@@ -100,7 +100,13 @@ impl Address<'_> {
                 let base = base.strip_suffix("/openai").unwrap_or(base);
                 [without_version(base), "/v1beta/openai", &path].concat()
             }
-            (Kind::OpenAi | Kind::Keyless, Dialect::OpenAi) => [base, &*path].concat(),
+            (Kind::OpenAi | Kind::Keyless, Dialect::OpenAi) => {
+                // The usual form, so not by `concat`, which is made for any number of parts.
+                let mut target = String::with_capacity(base.len() + path.len());
+                target.push_str(base);
+                target.push_str(&path);
+                target
+            }
         };
         let query = match self.azure {
             Some(azure) if self.kind == Kind::Azure => azure_query(azure.api_version, query),

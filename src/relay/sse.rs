@@ -36,6 +36,10 @@ impl SseScanner {
             rest = &rest[1..];
         }
         self.after_cr = self.after_cr && bytes.is_empty();
+        while let Some((data, behind)) = self.whole_event(rest) {
+            on_event(Event { name: b"", data });
+            rest = behind;
+        }
         while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
             if self.line.is_empty() {
                 self.take_line(&rest[..end], &mut on_event);
@@ -57,6 +61,16 @@ impl SseScanner {
             rest = &rest[next..];
         }
         self.keep(rest);
+    }
+
+    /// An event of one line of data that is all here, as most come: seen where it lies. And what is behind it.
+    fn whole_event<'b>(&self, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+        let idle =
+            self.line.is_empty() && self.name.is_empty() && !self.has_data && !self.too_large;
+        let value = bytes.strip_prefix(b"data: ").filter(|_| idle)?;
+        let end = memchr::memchr2(b'\n', b'\r', value)?;
+        let behind = value[end..].strip_prefix(b"\n\n")?;
+        (end <= EVENT_BYTES_MAX).then_some((&value[..end], behind))
     }
 
     fn keep(&mut self, part: &[u8]) {

@@ -250,3 +250,28 @@ fn a_long_path_is_compared_in_part() {
     let path = format!("/v1/{}", "x".repeat(1 << 20));
     assert!(not_found(&path).0);
 }
+
+#[test]
+fn the_usual_ones_are_no_others() {
+    for (path, ..) in NAMED {
+        for path in [
+            path.to_owned(),
+            format!("/v1{path}"),
+            format!("/v1/v1{path}"),
+            format!("/v1{path}/"),
+        ] {
+            for method in ["POST", "GET"] {
+                let found = usual(method, &path);
+                let fixed = method == "POST"
+                    && path == format!("/v1{}", &path[3..])
+                    && fixed(&path[3..]).is_some();
+                assert_eq!(found.is_some(), fixed, "{method} {path}");
+                if found.is_some() {
+                    assert_eq!(found, endpoint(method, &path).ok());
+                }
+            }
+        }
+    }
+    assert_eq!(usual("POST", "/v1/models"), None);
+    assert_eq!(usual("POST", "/"), None);
+}

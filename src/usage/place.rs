@@ -19,13 +19,14 @@ pub(super) struct Place<'a> {
 impl<'a> Place<'a> {
     /// Writes it over what is in `out`. A NUL ends each text but the model, which callers choose and which ends it all.
     pub(super) fn write(&self, out: &mut Vec<u8>) {
+        let model = self.model.floor_char_boundary(MODEL_BYTES_MAX);
+        let model = &self.model.as_bytes()[..model];
         out.clear();
         text(out, self.key);
-        out.extend(self.time.to_be_bytes());
+        out.extend_from_slice(&self.time.to_be_bytes());
         text(out, self.provider);
         text(out, self.route);
-        let model = self.model.floor_char_boundary(MODEL_BYTES_MAX);
-        out.extend_from_slice(&self.model.as_bytes()[..model]);
+        out.extend_from_slice(model);
     }
 
     pub(super) fn read(bytes: &'a [u8]) -> Option<Self> {
@@ -61,13 +62,31 @@ impl<'a> Place<'a> {
 fn text(out: &mut Vec<u8>, text: &str) {
     let start = out.len();
     out.extend_from_slice(text.as_bytes());
-    // Hardly ever there is one, and a copy of all bytes and a search cost less than a look at each.
-    let mut from = start;
-    while let Some(nul) = memchr::memchr(0, &out[from..]) {
-        from += nul;
-        out[from] = b'?';
+    // Hardly ever there is one.
+    if has_nul(text.as_bytes()) {
+        let nul = |byte: &&mut u8| **byte == 0;
+        out[start..]
+            .iter_mut()
+            .filter(nul)
+            .for_each(|nul| *nul = b'?');
     }
     out.push(0);
+}
+
+/// Word by word, the last two over each other: for texts this short, less than the start of a search.
+fn has_nul(text: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
+    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
+    let Some(last) = text.last_chunk() else {
+        return text.contains(&0);
+    };
+    // A byte's highest bit, where it is zero; and maybe some above one that is.
+    let marks = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        word.wrapping_sub(ONES) & !word & HIGHS
+    };
+    let words = text.as_chunks().0.iter();
+    words.fold(marks(last), |any, word| any | marks(word)) != 0
 }
 
 fn until_nul<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
@@ -101,6 +120,17 @@ mod tests {
             place("key_a", 256, ""),
             place("key_ab", 1, "m"),
         ];
+        let hostile = Place {
+            key: "a\0b",
+            provider: "twelve bytes\0",
+            route: "\0four words and one to be one more",
+            ..place("", 0, "m\0")
+        };
+        let read = bytes(hostile);
+        let read = Place::read(&read).unwrap();
+        assert_eq!((read.key, read.provider), ("a?b", "twelve bytes?"));
+        let route = "?four words and one to be one more";
+        assert_eq!((read.route, read.model), (route, "m\0"));
         for row in rows {
             assert_eq!(Place::read(&bytes(row)), Some(row));
         }

@@ -212,26 +212,24 @@ fn each_text(body: &[u8], content: Range<usize>, mut on_text: impl FnMut(&[u8], 
     while at + 1 < content.end {
         let mut text = None;
         let mut spoken = true;
-        let end = match body.get(at) {
-            Some(b'{') => {
-                json::each_member(body, at + 1, 4, |name, escaped, value| match json::decode(
-                    name, escaped,
-                )
-                .as_ref()
-                {
-                    "text" => text = string(value).filter(|(raw, _)| !is_reminder(raw)),
-                    "type" => {
-                        let kind = string(value).map(|(raw, escaped)| json::decode(raw, escaped));
-                        spoken &= kind.is_some_and(|kind| {
-                            matches!(kind.as_ref(), "text" | "input_text" | "output_text")
-                        });
+        let end =
+            match body.get(at) {
+                Some(b'{') => json::each_member(body, at + 1, 4, |name, escaped, value| {
+                    match json::text_bytes(name, escaped).as_ref() {
+                        b"text" => text = string(value).filter(|(raw, _)| !is_reminder(raw)),
+                        b"type" => {
+                            let kind =
+                                string(value).map(|(raw, escaped)| json::text_bytes(raw, escaped));
+                            spoken &= kind.is_some_and(|kind| {
+                                matches!(kind.as_ref(), b"text" | b"input_text" | b"output_text")
+                            });
+                        }
+                        b"thought" => spoken &= body.get(value.start) != Some(&b't'),
+                        _ => {}
                     }
-                    "thought" => spoken &= body.get(value.start) != Some(&b't'),
-                    _ => {}
-                })
-            }
-            _ => json::skip_value(body, at, 4).inspect(|end| text = string(at..*end)),
-        };
+                }),
+                _ => json::skip_value(body, at, 4).inspect(|end| text = string(at..*end)),
+            };
         let Ok(end) = end else { return };
         if let Some((raw, escaped)) = text.filter(|_| spoken)
             && !on_text(raw, escaped)

@@ -85,7 +85,7 @@ impl Walk<'_> {
                 _ => {
                     let messages = place == Place::ModelObject
                         && self.body.get(value_start) == Some(&b'[')
-                        && self.place_of(&name.decode(self.body)) == Some(Place::Messages);
+                        && self.place_of(&name.bytes(self.body)) == Some(Place::Messages);
                     let end = if messages {
                         self.elements(value_start + 1, Place::Message, depth + 1)?
                     } else {
@@ -145,7 +145,7 @@ impl Walk<'_> {
     /// Looks at one top-level member; says whether it is the router's own, and where it ends.
     fn root_member(&mut self, name: &Text, at: usize) -> Result<(bool, usize), Broken> {
         let body = self.body;
-        let name = name.decode(body);
+        let name = name.bytes(body);
         let place = self.place_of(&name);
         self.messages = Messages::default();
         let end = match (place, body.get(at)) {
@@ -157,7 +157,7 @@ impl Walk<'_> {
             _ => json::skip_value(body, at, 1)?,
         };
         match name.as_ref() {
-            "model" => {
+            b"model" => {
                 let stated = match body.get(at) {
                     Some(b'"') => Some(self.string(at)?),
                     _ => None,
@@ -165,28 +165,28 @@ impl Walk<'_> {
                 let before = std::mem::replace(&mut self.found.model, stated);
                 self.found.model_repeats.extend(before);
             }
-            "messages" => {
+            b"messages" => {
                 self.found.has_messages = true;
                 self.found.messages = std::mem::take(&mut self.messages);
             }
-            "contents" if place == Some(Place::Messages) => {
+            b"contents" if place == Some(Place::Messages) => {
                 self.found.messages = std::mem::take(&mut self.messages);
             }
-            "input" => {
+            b"input" => {
                 self.found.has_input = true;
                 if self.conversation && body.get(at) == Some(&b'"') {
                     self.messages.push_text(at..end);
                 }
                 self.found.input = std::mem::take(&mut self.messages);
             }
-            "stream" => {
+            b"stream" => {
                 self.found.stream = match body.get(at) {
                     Some(b't') => Some(true),
                     Some(b'f') => Some(false),
                     _ => None,
                 }
             }
-            "stream_options" => {
+            b"stream_options" => {
                 let before = self.found.stream_options.replace(at..end);
                 self.found.stream_options_repeated |= before.is_some();
             }
@@ -201,18 +201,19 @@ impl Walk<'_> {
         Ok((false, end))
     }
 
-    fn place_of(&self, name: &str) -> Option<Place> {
+    fn place_of(&self, name: &[u8]) -> Option<Place> {
+        let among = |names: &[&str]| names.iter().any(|known| known.as_bytes() == name);
         let Places {
             message_lists,
             model_lists,
             model_objects,
             ..
         } = self.places;
-        if message_lists.contains(&name) {
+        if among(message_lists) {
             Some(Place::Messages)
-        } else if model_lists.contains(&name) {
+        } else if among(model_lists) {
             Some(Place::ModelList)
-        } else if model_objects.contains(&name) {
+        } else if among(model_objects) {
             Some(Place::ModelObject)
         } else {
             None
@@ -232,11 +233,7 @@ impl Walk<'_> {
     }
 
     fn is(&self, text: &Text, expected: &str) -> bool {
-        if text.escaped {
-            text.decode(self.body) == expected
-        } else {
-            text.raw(self.body) == expected.as_bytes()
-        }
+        *text.bytes(self.body) == *expected.as_bytes()
     }
 
     fn setting(&self, at: usize, end: usize) -> Result<Option<Setting>, Broken> {

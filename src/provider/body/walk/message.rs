@@ -89,13 +89,13 @@ impl Walk<'_> {
                 .iter()
                 .any(|known| known.as_bytes() == text)
         };
-        match json::decode(name, escaped).as_ref() {
-            "type" => value
+        match json::text_bytes(name, escaped).as_ref() {
+            b"type" => value
                 .strip_prefix(b"\"")
                 .and_then(|value| value.strip_suffix(b"\""))
                 .is_some_and(known),
-            "text" => value.strip_prefix(b"\"").is_some_and(is_reminder),
-            name => known(name.as_bytes()),
+            b"text" => value.strip_prefix(b"\"").is_some_and(is_reminder),
+            name => known(name),
         }
     }
 

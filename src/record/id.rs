@@ -1,0 +1,70 @@
+//! What an exchange is called: in its line, in its answer, wherever it is spoken of.
+
+use std::fmt;
+
+/// An exchange's id: 24 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; 24]);
+
+impl RequestId {
+    /// From what is drawn once per core, and a count.
+    pub fn new(prefix: u64, count: u32) -> Self {
+        let [high, low] = [(prefix >> 32) as u32, prefix as u32].map(hex);
+        let mut digits = [0; 24];
+        for (place, eight) in digits.chunks_exact_mut(8).zip([high, low, hex(count)]) {
+            place.copy_from_slice(&eight);
+        }
+        Self(digits)
+    }
+
+    /// The digits' bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Eight digits, the highest first, all at once: each exchange has an id.
+fn hex(number: u32) -> [u8; 8] {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    // Halves apart, then bytes, then digits, until each has a byte of its own.
+    let number = u64::from(number);
+    let number = (number | number << 16) & 0x0000_ffff_0000_ffff;
+    let number = (number | number << 8) & 0x00ff_00ff_00ff_00ff;
+    let number = (number | number << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    // 1 where there is a letter.
+    let letters = (number + 6 * ONES) >> 4 & ONES;
+    let digits = number + u64::from(b'0') * ONES + u64::from(b'a' - b'0' - 10) * letters;
+    digits.to_be_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn digits_are_those_of_the_numbers(prefix: u64, count: u32) {
+            let id = RequestId::new(prefix, count);
+            prop_assert_eq!(id.as_str(), format!("{prefix:016x}{count:08x}"));
+            prop_assert_eq!(id.as_bytes(), id.as_str().as_bytes());
+        }
+    }
+}
