@@ -8,7 +8,6 @@ mod cut;
 mod sse;
 mod tap;
 
-use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::http::encode::Relayed;
@@ -116,13 +115,8 @@ pub async fn relay(
     loop {
         if !outgoing.is_empty() {
             downstream.deadline.arm(now, downstream.stream_idle_timeout);
-            let write = pin!(downstream.writer.write_all(outgoing));
-            // Once the provider has said everything its connection is clean, whatever the caller does.
-            let (result, written) = if body.done {
-                watch.beside(write).await
-            } else {
-                watch.during(answer.deadline(), write).await
-            };
+            // A caller that leaves meanwhile makes this fail: what it has not read resets its connection.
+            let (result, written) = downstream.writer.write_all(outgoing).await;
             downstream.deadline.disarm();
             outgoing = written;
             if result.is_err() && body.done {

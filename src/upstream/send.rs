@@ -249,6 +249,10 @@ pub async fn send(
             // The provider's time begins when it has the whole request.
             deadline.arm(Instant::now(), first_byte_timeout);
         }
+        // A short message is with the kernel in a moment: until then nobody else is asked, or all would be asked twice.
+        if !takes_time && matches!(sending, Sending::Running(_)) {
+            return Poll::Pending;
+        }
         let arrived = arriving.poll(cx, reader);
         if arrived.is_pending() {
             watch.poll(cx, deadline);
