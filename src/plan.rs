@@ -154,11 +154,7 @@ impl Plan {
     pub fn bases_in_turn(&self, provider: ProviderId) -> impl Iterator<Item = &Base> {
         let Bases { list, turn } = &self.bases[provider.0];
         let first = turn.get();
-        turn.set(if list.is_empty() {
-            0
-        } else {
-            (first + 1) % list.len()
-        });
+        turn.set(if first + 1 < list.len() { first + 1 } else { 0 });
         list[first..].iter().chain(&list[..first])
     }
 }

@@ -17,7 +17,7 @@ use crate::relay::End;
 use crate::traces::{Context, Span, Value};
 use crate::usage::{Event, Side};
 
-pub use id::RequestId;
+pub use id::{ForeignId, RequestId};
 
 /// The log target of access lines, for filters.
 pub const TARGET: &str = "access";
@@ -62,7 +62,7 @@ pub struct Record {
     /// The status that the caller got.
     pub status: Option<u16>,
     /// The provider's id of its answer.
-    pub provider_request_id: Option<String>,
+    pub provider_request_id: ForeignId,
     /// Body bytes received from the caller, after decoding.
     pub request_bytes: u64,
     /// Body bytes relayed to the caller.
@@ -140,7 +140,7 @@ impl Record {
             provider: None,
             model: None,
             status: None,
-            provider_request_id: None,
+            provider_request_id: ForeignId::default(),
             request_bytes: 0,
             response_bytes: 0,
             usage: Usage::default(),
@@ -233,7 +233,10 @@ impl Record {
                 status,
                 provider,
                 model,
-                text("gen_ai.response.id", self.provider_request_id.as_deref()),
+                text(
+                    "gen_ai.response.id",
+                    self.provider_request_id.text().as_deref(),
+                ),
                 number("memoryrouter.attempts", Some(u64::from(self.attempts))),
                 Some(("memoryrouter.reused", Value::Flag(self.reused))),
             ];
@@ -342,7 +345,7 @@ impl Record {
             provider = self.provider.as_deref(),
             model = self.model.as_deref(),
             status = self.status,
-            provider_id = self.provider_request_id,
+            provider_id = self.provider_request_id.text().as_deref(),
             request_bytes = self.request_bytes,
             response_bytes = self.response_bytes,
             input_tokens = self.usage.input,

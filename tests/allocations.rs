@@ -26,9 +26,9 @@ use std::time::Duration;
 
 use support::{CHAT, Caller, Gate, Provider, Router, Setup, Then, json};
 
-/// Allocations of one kept-alive exchange with memory off, behind another without a pause: heads' fields (2), two boxes
-/// that outlive a stage, and the target. The model's name is one of those named before.
-const EXCHANGE: u64 = 5;
+/// Allocations of one kept-alive exchange with memory off, behind another without a pause: heads' fields (2), and the
+/// answer's box, which outlives a stage. The model's name is one of those named before.
+const EXCHANGE: u64 = 3;
 /// Of a refused key: the answer is put together from texts.
 const REFUSAL: u64 = 15;
 /// Of a relayed event of a stream.

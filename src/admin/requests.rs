@@ -1,5 +1,7 @@
 //! The last requests, as the admin port shows them: ids, names, sizes and times, and nothing that was said.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::answer::{Answer, Denial};
@@ -59,7 +61,7 @@ impl Row {
             side: record.side().map(side_name),
             end: record.ended.as_str(),
             id: record.request_id.to_string(),
-            provider_id: record.provider_request_id,
+            provider_id: record.provider_request_id.text().map(Cow::into_owned),
             key: record.key_id.as_deref().map(str::to_owned),
             method: record.method,
             route: record.route,

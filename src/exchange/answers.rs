@@ -11,7 +11,7 @@ use crate::http::{Method, Name, encode};
 use crate::net;
 use crate::provider::Dialect;
 use crate::provider::answer::Observed;
-use crate::record::Ended;
+use crate::record::{Ended, ForeignId};
 use crate::relay::{self, End, Tap};
 use crate::respond::{self, Context};
 use crate::route::{Endpoint, Miss};
@@ -49,7 +49,7 @@ impl Exchange<'_> {
         let id = head
             .first(Name::XRequestId, bytes)
             .or_else(|| head.first(Name::RequestId, bytes));
-        self.record.provider_request_id = id.map(|id| String::from_utf8_lossy(id).into_owned());
+        self.record.provider_request_id = id.map(ForeignId::new).unwrap_or_default();
         // The start of the body comes behind it.
         let mut out = net::buffer(bytes.len() + 512);
         encode::downstream_response(

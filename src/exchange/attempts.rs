@@ -76,7 +76,7 @@ pub(super) async fn answer(
         let tried = try_candidate(&candidate, order, &mut request, watch, exchange).await?;
         match tried {
             Tried::Answered(attempt) => {
-                let last = left.peek().is_none() || !curable(attempt.answer.head.line.status);
+                let last = !curable(attempt.answer.head.line.status) || left.peek().is_none();
                 if last {
                     return Ok(attempt);
                 }

@@ -310,7 +310,7 @@ impl Order<'_> {
             model_sent,
         };
         let target = address.target(self.operation, &choice, self.query.as_deref());
-        if contains_memory_key(&percent_decode(&target)) {
+        if contains_memory_key(&percent_decode(&target.rest)) {
             return Err(Fault::Malformed(
                 "a memory key stands in the request target",
             ));
@@ -327,7 +327,7 @@ impl Order<'_> {
         let needs_version =
             provider.kind == Kind::Anthropic && self.operation.dialect == Dialect::Anthropic;
         let with = UpstreamHead {
-            target: &target,
+            target: [target.base, &target.rest],
             authority: &base.authority,
             credential,
             defaults: if needs_version {

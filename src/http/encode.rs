@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::field::{Field, Name};
-use super::framing::{Framing, connection_options};
+use super::framing::{Framing, any_option};
 use super::head::{Head, RequestLine, StatusLine};
 
 /// The credential a provider is paid with, in its own form.
@@ -23,8 +23,8 @@ pub struct CredentialLine<'a> {
 
 /// What an upstream request's head is made of besides the caller's own fields.
 pub struct UpstreamHead<'a> {
-    /// Path and query.
-    pub target: &'a str,
+    /// Path and query, in two parts.
+    pub target: [&'a str; 2],
     /// The configured authority: never the caller's.
     pub authority: &'a str,
     /// How the provider is paid; none for keyless ones.
@@ -47,7 +47,8 @@ pub fn upstream_request(
     with: &UpstreamHead<'_>,
 ) {
     out.extend_from_slice(b"POST ");
-    out.extend_from_slice(with.target.as_bytes());
+    out.extend_from_slice(with.target[0].as_bytes());
+    out.extend_from_slice(with.target[1].as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
     line(out, b"host", with.authority.as_bytes());
     if let Some(credential) = &with.credential {
@@ -57,7 +58,6 @@ pub fn upstream_request(
         out.extend_from_slice(credential.key);
         out.extend_from_slice(b"\r\n");
     }
-    let has_options = head.has(Name::Connection);
     let mut run = Run::default();
     for (at, field) in head.fields.iter().enumerate() {
         let dropped = match field.name {
@@ -68,7 +68,7 @@ pub fn upstream_request(
                 name.hop_by_hop() || name.credential() || name.router_only() || name.forwarded()
             }
         };
-        if dropped || (has_options && listed(head, bytes, field)) {
+        if dropped || listed(head, bytes, field) {
             continue;
         }
         if !run.takes(at, field, bytes) {
@@ -113,7 +113,6 @@ pub fn downstream_response(
     out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
     out.extend_from_slice(&bytes[head.line.reason_at.clone()]);
     out.extend_from_slice(b"\r\n");
-    let has_options = head.has(Name::Connection);
     let mut run = Run::default();
     for (at, field) in head.fields.iter().enumerate() {
         let dropped = match field.name {
@@ -125,7 +124,7 @@ pub fn downstream_response(
             Name::XMrRequestId => true,
             name => name.hop_by_hop(),
         };
-        if dropped || (has_options && listed(head, bytes, field)) {
+        if dropped || listed(head, bytes, field) {
             continue;
         }
         if !run.takes(at, field, bytes) {
@@ -243,7 +242,7 @@ fn written(field: &Field, bytes: &[u8]) -> Option<Range<usize>> {
 /// Whether Connection declares this field to be of one hop.
 fn listed<L>(head: &Head<L>, bytes: &[u8], field: &Field) -> bool {
     let name = field.spelled(bytes);
-    connection_options(head, bytes).any(|option| option.eq_ignore_ascii_case(name))
+    any_option(head, bytes, |option| option.eq_ignore_ascii_case(name))
 }
 
 fn carries_memory_key(field: &Field, bytes: &[u8]) -> bool {
@@ -291,7 +290,7 @@ mod tests {
         let head = request(bytes, &mut 0, &LIMITS).unwrap().unwrap();
         let mut out = Vec::new();
         let with = UpstreamHead {
-            target: "/v1/chat/completions",
+            target: ["/v1", "/chat/completions"],
             authority: "api.test",
             credential: Some(CredentialLine {
                 name: "authorization",

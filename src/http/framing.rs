@@ -102,25 +102,22 @@ fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
 
 /// Whether a Connection field lists a name for which `of_interest` holds.
 pub fn lists<L>(head: &Head<L>, bytes: &[u8], of_interest: impl Fn(Name) -> bool) -> bool {
-    connection_options(head, bytes).any(|option| of_interest(Name::of(option)))
+    any_option(head, bytes, |option| of_interest(Name::of(option)))
 }
 
-/// The options of all Connection fields, in the sender's spelling.
-pub fn connection_options<'a, L>(
-    head: &'a Head<L>,
-    bytes: &'a [u8],
-) -> impl Iterator<Item = &'a [u8]> {
-    head.all(Name::Connection)
-        .flat_map(move |field| field.value(bytes).split(|byte| *byte == b','))
-        .map(<[u8]>::trim_ascii)
-        .filter(|option| !option.is_empty())
+/// Whether there is such an option in any Connection field, in the sender's spelling. Most messages have no such field.
+pub fn any_option<L>(head: &Head<L>, bytes: &[u8], is_it: impl Fn(&[u8]) -> bool) -> bool {
+    head.has(Name::Connection)
+        && head
+            .all(Name::Connection)
+            .flat_map(|field| field.value(bytes).split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .any(|option| !option.is_empty() && is_it(option))
 }
 
 /// Whether the sender wants to keep the connection after this message (RFC 9112 section 9.3).
 pub fn keeps_alive<L>(head: &Head<L>, bytes: &[u8], version: Version) -> bool {
-    let has = |word: &[u8]| {
-        connection_options(head, bytes).any(|option| option.eq_ignore_ascii_case(word))
-    };
+    let has = |word: &[u8]| any_option(head, bytes, |option| option.eq_ignore_ascii_case(word));
     match version {
         Version::Http11 => !has(b"close"),
         Version::Http10 => has(b"keep-alive") && !has(b"close"),

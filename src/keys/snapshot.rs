@@ -254,7 +254,11 @@ impl ProviderKeys {
 
     /// All of them, starting with the one whose turn it is.
     pub fn in_turn(&self) -> impl Iterator<Item = &ProviderKey> {
-        let first = self.next.fetch_add(1, Ordering::Relaxed) % self.keys.len().max(1);
+        // All cores share the turn; one key alone needs none.
+        let first = match self.keys.len() {
+            0 | 1 => 0,
+            several => self.next.fetch_add(1, Ordering::Relaxed) % several,
+        };
         self.keys[first..].iter().chain(&self.keys[..first])
     }
 }

@@ -4,7 +4,7 @@
 //! words only a known endpoint's path, a checked model name and a cleaned query reach the target.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::anthropic::OAUTH_TOKEN_PREFIX;
 use super::operation::{Operation, Task};
@@ -79,18 +79,37 @@ pub struct Address<'a> {
     pub azure: Option<AzureForm<'a>>,
 }
 
-impl Address<'_> {
-    /// The request target (path and query) of an operation. `query` is cleaned already.
+/// A request target: path and query.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    /// Of the configuration.
+    pub base: &'a str,
+    /// What follows it; of the caller's words too.
+    pub rest: Cow<'a, str>,
+}
+
+impl fmt::Display for Target<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.base, self.rest)
+    }
+}
+
+impl<'a> Address<'a> {
+    /// The request target of an operation. `query` is cleaned already.
     pub fn target(
         &self,
-        operation: &Operation<'_>,
+        operation: &Operation<'a>,
         choice: &Choice<'_>,
         query: Option<&str>,
-    ) -> String {
+    ) -> Target<'a> {
         let base = self.base_path.trim_end_matches('/');
         let path = operation.path_without(choice.prefix);
         let version = operation.version;
         let mut target = match (self.kind, operation.dialect) {
+            // What nearly all ask for is put together where it is written.
+            (Kind::OpenAi | Kind::Keyless, Dialect::OpenAi) if query.is_none() => {
+                return Target { base, rest: path };
+            }
             (Kind::Azure, _) => self.azure_target(base, operation, choice),
             (_, Dialect::Gemini) => [without_version(base), version, &path].concat(),
             (Kind::Anthropic, _) | (_, Dialect::Anthropic) => {
@@ -100,13 +119,7 @@ impl Address<'_> {
                 let base = base.strip_suffix("/openai").unwrap_or(base);
                 [without_version(base), "/v1beta/openai", &path].concat()
             }
-            (Kind::OpenAi | Kind::Keyless, Dialect::OpenAi) => {
-                // The usual form, so not by `concat`, which is made for any number of parts.
-                let mut target = String::with_capacity(base.len() + path.len());
-                target.push_str(base);
-                target.push_str(&path);
-                target
-            }
+            (Kind::OpenAi | Kind::Keyless, Dialect::OpenAi) => [base, &*path].concat(),
         };
         let query = match self.azure {
             Some(azure) if self.kind == Kind::Azure => azure_query(azure.api_version, query),
@@ -117,9 +130,11 @@ impl Address<'_> {
             target.push_str(&query);
         }
         if target.is_empty() {
-            "/".to_owned()
-        } else {
-            target
+            target.push('/');
+        }
+        Target {
+            base: "",
+            rest: Cow::Owned(target),
         }
     }
 

@@ -1,5 +1,6 @@
 //! What an exchange is called: in its line, in its answer, wherever it is spoken of.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// An exchange's id: 24 hexadecimal digits.
@@ -54,10 +55,60 @@ fn hex(number: u32) -> [u8; 8] {
     digits.to_be_bytes()
 }
 
+/// A provider's id of its answer: none if it is empty. Kept here whole, because to free what lies elsewhere for as long
+/// as the last exchanges are kept costs more than the copy.
+#[derive(Clone, Copy)]
+pub struct ForeignId {
+    bytes: [u8; Self::BYTES_MAX],
+    len: u8,
+}
+
+impl ForeignId {
+    /// The known ones have up to 40; what is longer is cut.
+    const BYTES_MAX: usize = 63;
+
+    /// From a field's value.
+    pub fn new(id: &[u8]) -> Self {
+        let len = id.len().min(Self::BYTES_MAX);
+        let mut bytes = [0; Self::BYTES_MAX];
+        bytes[..len].copy_from_slice(&id[..len]);
+        Self {
+            bytes,
+            len: len as u8,
+        }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        let id = &self.bytes[..usize::from(self.len)];
+        (!id.is_empty()).then(|| String::from_utf8_lossy(id))
+    }
+}
+
+impl Default for ForeignId {
+    fn default() -> Self {
+        Self::new(b"")
+    }
+}
+
+impl fmt::Debug for ForeignId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.text().fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_providers_id_is_kept_up_to_its_bound() {
+        assert_eq!(ForeignId::default().text(), None);
+        assert_eq!(ForeignId::new(b"req_\xff").text().unwrap(), "req_\u{fffd}");
+        let long = ForeignId::new(&[b'x'; 1000]);
+        assert_eq!(long.text().unwrap(), "x".repeat(63));
+    }
 
     proptest! {
         #[test]

@@ -225,33 +225,43 @@ pub enum Sent {
 /// Sends `outgoing` at `now` and waits for the head of the final response.
 pub async fn send(
     connection: Connection,
-    outgoing: Outgoing,
+    mut outgoing: Outgoing,
     now: Instant,
     first_byte_timeout: Duration,
     limits: &HeadLimits,
     watch: &mut Watch<'_>,
 ) -> Sent {
-    let Connection { mut line, writer } = connection;
+    let Connection {
+        mut line,
+        mut writer,
+    } = connection;
     let Line {
         reader, deadline, ..
     } = &mut *line;
     deadline.arm(now, first_byte_timeout);
-    // What fits into the socket's buffer is with the provider as soon as it is sent.
+    // What fits into the socket's buffer is with the kernel in a moment, and nobody is asked before. What may take longer
+    // is sent beside all else, and the provider's time begins when it has the whole request.
     let takes_time = !outgoing.rest.is_empty();
-    let mut sending = Sending::Running(Box::pin(outgoing.write(writer)));
+    let mut sending = match takes_time {
+        true => Sending::Running(Box::pin(outgoing.write(writer))),
+        false => {
+            let (result, start) = writer.write_all(std::mem::take(&mut outgoing.start)).await;
+            outgoing.start = start;
+            Sending::Ended {
+                writer,
+                outgoing,
+                whole: result.is_ok(),
+            }
+        }
+    };
     let mut arriving = Arriving {
         limits,
         scanned: 0,
         interim: 0,
     };
     let arrived = poll_fn(|cx| {
-        if sending.poll(cx) && takes_time {
-            // The provider's time begins when it has the whole request.
+        if sending.poll(cx) {
             deadline.arm(Instant::now(), first_byte_timeout);
-        }
-        // A short message is with the kernel in a moment: until then nobody else is asked, or all would be asked twice.
-        if !takes_time && matches!(sending, Sending::Running(_)) {
-            return Poll::Pending;
         }
         let arrived = arriving.poll(cx, reader);
         if arrived.is_pending() {

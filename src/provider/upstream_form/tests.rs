@@ -20,6 +20,7 @@ fn target(kind: Kind, base_path: &str, path: &str, query: Option<&str>) -> Strin
         azure: None,
     }
     .target(&operation(path), &choice, query)
+    .to_string()
 }
 
 #[test]
@@ -143,7 +144,9 @@ fn a_gemini_prefix_leaves_the_path() {
         ),
     ] {
         assert_eq!(
-            address.target(&operation(path), &choice, Some("alt=sse")),
+            address
+                .target(&operation(path), &choice, Some("alt=sse"))
+                .to_string(),
             expected
         );
     }
@@ -169,6 +172,7 @@ fn azure_finds_the_deployment_and_owns_the_version() {
             azure,
         }
         .target(&operation(path), &choice, query)
+        .to_string()
     };
     let chat = "/v1/chat/completions";
     for (model, path, deployment, version, query, expected) in [
