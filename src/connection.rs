@@ -130,7 +130,7 @@ async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Inst
             match head::request(caller.reader.bytes(), &mut scanned, &limits) {
                 Ok(Some(head)) => {
                     let now = Instant::now();
-                    let brisk = wait != Wait::First && now - since < BRISK_PAUSE;
+                    let brisk = wait != Wait::First && now < since + BRISK_PAUSE;
                     caller.reader.set_brisk(brisk);
                     return Came::Head(head, now);
                 }

@@ -205,8 +205,8 @@ const GET_OR_POST: &str = "GET, HEAD, POST";
 const DELETE: &str = "DELETE";
 
 /// The endpoint of nearly all requests, which keeps nothing of its path.
-pub fn usual(method: &str, path: &str) -> Option<Endpoint<'static>> {
-    let rest = path.strip_prefix("/v1").filter(|_| method == POST)?;
+pub fn usual(method: &str, path: &[u8]) -> Option<Endpoint<'static>> {
+    let rest = path.strip_prefix(b"/v1").filter(|_| method == POST)?;
     let (path, dialect, task) = fixed(rest)?;
     Some(Endpoint::Proxy(Operation {
         dialect,
@@ -285,7 +285,7 @@ fn split_version(path: &str) -> (Option<&'static str>, &str) {
 }
 
 fn by_name<'a>(version: &'static str, path: &'a str) -> Option<Operation<'a>> {
-    let (dialect, task) = match fixed(path) {
+    let (dialect, task) = match fixed(path.as_bytes()) {
         Some((_, dialect, task)) => (dialect, task),
         _ if below(path, "/audio/") => (Dialect::OpenAi, Task::Audio),
         _ if below(path, "/images/") => (Dialect::OpenAi, Task::Images),
@@ -301,7 +301,7 @@ fn by_name<'a>(version: &'static str, path: &'a str) -> Option<Operation<'a>> {
 }
 
 /// A task by the whole path behind the version.
-fn fixed(path: &str) -> Option<(&'static str, Dialect, Task)> {
+fn fixed(path: &[u8]) -> Option<(&'static str, Dialect, Task)> {
     const FIXED: [(&str, Dialect, Task); 7] = [
         ("/chat/completions", Dialect::OpenAi, Task::ChatCompletions),
         ("/completions", Dialect::OpenAi, Task::Completions),
@@ -315,7 +315,9 @@ fn fixed(path: &str) -> Option<(&'static str, Dialect, Task)> {
             Task::CountTokens,
         ),
     ];
-    FIXED.into_iter().find(|(fixed, ..)| *fixed == path)
+    FIXED
+        .into_iter()
+        .find(|(fixed, ..)| fixed.as_bytes() == path)
 }
 
 /// `path` goes on below `root` in plain segments, so that it cannot climb out again at the provider.

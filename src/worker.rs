@@ -189,7 +189,7 @@ impl Worker {
     }
 
     /// A model's name, to be kept with what is known of an exchange.
-    pub fn model(&self, name: &str) -> Arc<str> {
+    pub fn model(&self, name: &[u8]) -> Arc<str> {
         self.models.shared(name)
     }
 
@@ -264,14 +264,17 @@ pub fn connections_max(config: &Config) -> usize {
 struct Models(RefCell<[Option<Arc<str>>; 16]>);
 
 impl Models {
-    fn shared(&self, name: &str) -> Arc<str> {
+    fn shared(&self, name: &[u8]) -> Arc<str> {
         let mut models = self.0.borrow_mut();
         // Names of one family differ at their ends and in length.
-        let last = name.bytes().last().unwrap_or_default();
+        let last = name.last().copied().unwrap_or_default();
         let place = (name.len() + usize::from(last)) % models.len();
         match &models[place] {
-            Some(known) if **known == *name => known.clone(),
-            _ => models[place].insert(name.into()).clone(),
+            Some(known) if known.as_bytes() == name => known.clone(),
+            _ => {
+                let name = String::from_utf8_lossy(name);
+                models[place].insert(name.into()).clone()
+            }
         }
     }
 }
@@ -306,11 +309,14 @@ mod tests {
         let models = Models::default();
         let names: Vec<String> = (0..100).map(|n| format!("model-{n}")).collect();
         for name in names.iter().chain(&names) {
-            let (first, again) = (models.shared(name), models.shared(name));
+            let (first, again) = (
+                models.shared(name.as_bytes()),
+                models.shared(name.as_bytes()),
+            );
             assert_eq!(*first, **name);
             assert!(Arc::ptr_eq(&first, &again));
         }
-        assert_eq!(*models.shared(""), *"");
+        assert_eq!(*models.shared(b""), *"");
     }
 
     #[test]

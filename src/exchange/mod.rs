@@ -172,7 +172,7 @@ impl<'w> Exchange<'w> {
         self.read_whole = matches!(framing, Framing::None | Framing::Length(0));
         let method = head.line.method;
         let (path, endpoint);
-        if let Some(usual) = route::usual(method.as_str(), head.path(bytes)) {
+        if let Some(usual) = route::usual(method.as_str(), head.path_bytes(bytes)) {
             (path, endpoint) = (String::new(), Ok(usual));
         } else {
             path = head.path(bytes).to_owned();

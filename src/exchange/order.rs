@@ -118,9 +118,9 @@ pub(super) fn take<'a>(
         body = scan(request, operation, None, conversation)?;
     }
     let model = match (&operation.model, &body.model) {
-        (Some(in_path), _) => Cow::Borrowed(in_path.name.as_ref()),
-        (None, Some(model)) => model.decode(request.body()),
-        (None, None) if is_form => Cow::Borrowed(""),
+        (Some(in_path), _) => Cow::Borrowed(in_path.name.as_bytes()),
+        (None, Some(model)) => model.bytes(request.body()),
+        (None, None) if is_form => Cow::Borrowed(&b""[..]),
         (None, None) => return Err(Fault::MissingField("model")),
     };
     if model.len() > MODEL_BYTES_MAX {

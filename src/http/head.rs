@@ -160,9 +160,14 @@ impl<L> Head<L> {
 }
 
 impl Head<RequestLine> {
+    /// The path's bytes; none where an absolute target has none.
+    pub fn path_bytes<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        &bytes[self.line.path_at.clone()]
+    }
+
     /// The path; `/` where an absolute target has none.
     pub fn path<'a>(&self, bytes: &'a [u8]) -> &'a str {
-        match std::str::from_utf8(&bytes[self.line.path_at.clone()]) {
+        match std::str::from_utf8(self.path_bytes(bytes)) {
             Ok(path) if !path.is_empty() => path,
             _ => "/",
         }

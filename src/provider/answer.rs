@@ -9,7 +9,7 @@ mod text;
 
 use std::sync::LazyLock;
 
-use memchr::memmem::{self, Finder};
+use memchr::memmem::Finder;
 use sonic_rs::JsonValueTrait as _;
 
 use super::{Dialect, json};
@@ -219,30 +219,23 @@ impl Observed {
     }
 
     fn counts(&mut self, dialect: Dialect, bytes: &[u8]) {
-        let name = match dialect {
-            Dialect::Gemini => &*GEMINI_COUNTS,
-            Dialect::OpenAi | Dialect::Anthropic => &*COUNTS,
+        let name: &[u8] = match dialect {
+            Dialect::Gemini => b"\"usageMetadata\"",
+            Dialect::OpenAi | Dialect::Anthropic => b"\"usage\"",
         };
-        // The last: an answer's own counts stand behind whatever else is named so. A quote inside a string is escaped,
-        // so text that speaks of "usage" does not match. Searched from the start, because most events hold none, and
-        // that is what vector instructions find out soonest.
-        let mut found = name.find_iter(bytes).last();
+        // The last: an answer's own counts stand behind whatever else is named so.
+        let mut found = names::rfind(bytes, name);
         while let Some(at) = found {
-            if let Some(counts) = Counts::read(&bytes[at + name.needle().len()..]) {
+            if let Some(counts) = Counts::read(&bytes[at + name.len()..]) {
                 self.usage.add(&counts, dialect);
                 return;
             }
-            found = memmem::rfind(&bytes[..at], name.needle());
+            found = names::rfind(&bytes[..at], name);
         }
     }
 }
 
-/// The members that hold counts. Searches are prepared once: for something as short as an event that costs as much as
-/// the search.
-static COUNTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
-static GEMINI_COUNTS: LazyLock<Finder<'static>> =
-    LazyLock::new(|| Finder::new(b"\"usageMetadata\""));
-
+/// Prepared once.
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 
 /// How long the strings are that an event adds to an answer, from the name at `at` on.

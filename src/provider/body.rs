@@ -94,7 +94,7 @@ impl Text {
     }
 
     /// What it says, as bytes.
-    fn bytes<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
+    pub fn bytes<'b>(&self, body: &'b [u8]) -> Cow<'b, [u8]> {
         json::text_bytes(self.raw(body), self.escaped)
     }
 

@@ -169,8 +169,8 @@ impl Upstreams {
 
     /// An idle connection whose read has completed was closed, or holds bytes that answer no request of ours.
     fn usable(&self, line: &mut Line, now: Instant) -> bool {
-        now.saturating_duration_since(line.idle_since) < self.keeping.idle_timeout
-            && line.reader.try_fill().is_none()
+        let end = line.idle_since.checked_add(self.keeping.idle_timeout);
+        end.is_none_or(|end| now < end) && line.reader.try_fill().is_none()
     }
 
     async fn dial(&self, id: OriginId) -> Result<Connection, DialError> {
