@@ -210,8 +210,8 @@ impl Worker {
     }
 
     /// Counts a request in that goes to a provider; none if there are too many already.
-    pub fn begin(&self) -> Option<InFlight> {
-        let in_flight = InFlight(self.metrics.clone());
+    pub fn begin(&self) -> Option<InFlight<'_>> {
+        let in_flight = InFlight(&self.metrics);
         let before = self.metrics.in_flight.fetch_add(1, Ordering::Relaxed);
         (before < self.config.limits.in_flight_max).then_some(in_flight)
     }
@@ -238,9 +238,9 @@ impl Worker {
 }
 
 /// A request that is with a provider, for as long as this lives.
-pub struct InFlight(Arc<CoreMetrics>);
+pub struct InFlight<'w>(&'w CoreMetrics);
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }

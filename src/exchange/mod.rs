@@ -207,7 +207,8 @@ impl<'w> Exchange<'w> {
         let Some(tenant) = tenant else {
             return Err(Fault::NoMemoryKey.into());
         };
-        let _in_flight = self.worker.begin().ok_or(Fault::TooManyInFlight)?;
+        let worker = self.worker;
+        let _in_flight = worker.begin().ok_or(Fault::TooManyInFlight)?;
         let body_bytes = match framing {
             Framing::Length(length) => length,
             _ => 0,
@@ -231,7 +232,6 @@ impl<'w> Exchange<'w> {
         let mut watch = Watch::new(&mut caller.reader);
         let attempt = attempts::answer(&order, request, &tenant, &mut watch, self).await?;
         let head = self.response_head(&attempt, &recall);
-        let worker = self.worker;
         let _live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
         let mut tap = self.tap(&attempt.answer, operation.dialect, recall.keeps_answer());
         let ends_with_connection = attempt.framing == Framing::UntilClose;

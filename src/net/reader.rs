@@ -37,7 +37,7 @@ pub enum Fill {
 pub struct Reader {
     /// Received and not yet used; empty while a read of `fill` is in flight into it.
     buf: Vec<u8>,
-    port: Rc<Cell<Port>>,
+    port: Rc<Port>,
     /// The loop that performs reads: one allocation per connection instead of one per read.
     task: Pin<Box<dyn Future<Output = ()>>>,
     in_flight: bool,
@@ -49,39 +49,34 @@ pub struct Reader {
     ended: Option<Fill>,
 }
 
-/// What lies between a reader and its loop.
+/// What lies between a reader and its loop. Two cells, because most looks find nothing, and one to be told apart would be
+/// taken out and put back each time.
 #[derive(Default)]
-enum Port {
-    #[default]
-    Empty,
-    Wanted(Vec<u8>),
-    Done(io::Result<usize>, Vec<u8>),
+struct Port {
+    /// Room for the read that is to be made.
+    wanted: Cell<Option<Vec<u8>>>,
+    /// What came of it.
+    done: Cell<Option<(io::Result<usize>, Vec<u8>)>>,
 }
 
 /// Written once for each kind of transport, so that a plain one's does not weigh what TLS needs.
-async fn read_loop(mut half: impl AsyncReadRent, port: Rc<Cell<Port>>) {
+async fn read_loop(mut half: impl AsyncReadRent, port: Rc<Port>) {
     loop {
-        let buf = poll_fn(|_| match port.take() {
-            Port::Wanted(buf) => Poll::Ready(buf),
-            other => {
-                port.set(other);
-                Poll::Pending
-            }
-        })
-        .await;
+        let wanted = |_: &mut Context<'_>| port.wanted.take().map_or(Poll::Pending, Poll::Ready);
+        let buf = poll_fn(wanted).await;
         let start = buf.len();
         let (result, slice) = half.read(buf.slice_mut(start..)).await;
         let mut buf = slice.into_inner();
         if result.is_err() {
             buf.truncate(start);
         }
-        port.set(Port::Done(result, buf));
+        port.done.set(Some((result, buf)));
     }
 }
 
 impl Reader {
     pub(super) fn new(half: impl AsyncReadRent + 'static) -> Self {
-        let port = Rc::new(Cell::default());
+        let port = Rc::<Port>::default();
         let task = Box::pin(read_loop(half, port.clone()));
         Self {
             buf: Vec::new(),
@@ -194,12 +189,9 @@ impl Reader {
             self.submit(buf, spare);
         }
         let _ = self.task.as_mut().poll(cx);
-        match self.port.take() {
-            Port::Done(result, buf) => Poll::Ready(self.complete(result, buf)),
-            other => {
-                self.port.set(other);
-                Poll::Pending
-            }
+        match self.port.done.take() {
+            Some((result, buf)) => Poll::Ready(self.complete(result, buf)),
+            None => Poll::Pending,
         }
     }
 
@@ -224,7 +216,7 @@ impl Reader {
         } else {
             buf.reserve(spare);
         }
-        self.port.set(Port::Wanted(buf));
+        self.port.wanted.set(Some(buf));
         self.in_flight = true;
     }
 

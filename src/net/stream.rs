@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use monoio::buf::IoBuf;
-use monoio::io::{AsyncWriteRent, AsyncWriteRentExt, OwnedWriteHalf, Splitable};
+use monoio::io::{AsyncWriteRent, OwnedWriteHalf, Splitable};
 use monoio::net::{TcpStream, UnixStream};
 use monoio_rustls::{ClientTlsStream, ServerTlsStream};
 use nix::errno::Errno;
@@ -187,6 +187,26 @@ pub struct Writer {
     hangup: Hangup,
 }
 
+/// Writes `buf[range]` and gives `buf` back. Not by the runtime's own function, which for any kind of buffer wraps it
+/// once more; mostly one write is all.
+async fn write_all(
+    half: &mut impl AsyncWriteRent,
+    mut buf: Vec<u8>,
+    mut range: Range<usize>,
+) -> (io::Result<()>, Vec<u8>) {
+    while !range.is_empty() {
+        let (result, slice) = half.write(buf.slice(range.clone())).await;
+        buf = slice.into_inner();
+        match result {
+            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
+            Ok(count) => range.start += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (Err(error), buf),
+        }
+    }
+    (Ok(()), buf)
+}
+
 impl Writer {
     /// Writes all of `buf` and gives it back.
     pub async fn write_all(&mut self, buf: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
@@ -200,15 +220,13 @@ impl Writer {
         buf: Vec<u8>,
         range: Range<usize>,
     ) -> (io::Result<()>, Vec<u8>) {
-        let slice = buf.slice(range);
-        let (result, slice) = match &mut self.half {
-            WriteHalf::Tcp(half) => half.write_all(slice).await,
-            WriteHalf::Unix(half) => half.write_all(slice).await,
+        match &mut self.half {
+            WriteHalf::Tcp(half) => write_all(half, buf, range).await,
+            WriteHalf::Unix(half) => write_all(half, buf, range).await,
             // Apart: beside what TLS costs an allocation is nothing, and a plain exchange's future stays small.
-            WriteHalf::TlsServer(half) => Box::pin(half.write_all(slice)).await,
-            WriteHalf::TlsClient(half) => Box::pin(half.write_all(slice)).await,
-        };
-        (result.map(drop), slice.into_inner())
+            WriteHalf::TlsServer(half) => Box::pin(write_all(half, buf, range)).await,
+            WriteHalf::TlsClient(half) => Box::pin(write_all(half, buf, range)).await,
+        }
     }
 
     /// The handle that ends this connection's operations.
