@@ -242,11 +242,11 @@ class Figures:
     """CPU microseconds per unit of several servers, from interleaved runs."""
 
     def __init__(self):
-        self.values, self.users, self.runs = ({} for _ in range(3))
+        self.values, self.ticks, self.runs = ({} for _ in range(3))
 
     def measure(self, servers, rounds, unit=lambda run: run["requests"], **options):
         for server in servers:
-            for kept in (self.values, self.users, self.runs):
+            for kept in (self.values, self.ticks, self.runs):
                 kept.setdefault(server.name, [])
             generate(server, **{**options, "seconds": 0.3})
         for _ in range(rounds):
@@ -259,10 +259,14 @@ class Figures:
                     print(f"{server.name}: a run with {run['failures']} failures is thrown away", file=sys.stderr)
                     continue
                 self.values[server.name].append(cpu / unit(run) * 1e6)
-                ticks = after[0] - user + after[1] - system
-                self.users[server.name].append((after[0] - user) / max(ticks, 1))
+                self.ticks[server.name].append((after[0] - user, after[1] - system))
                 self.runs[server.name].append(run)
         return self
+
+    def user_share(self, name):
+        """Of all runs together: a run alone has too few of the kernel's ticks, a hundred a second."""
+        user, system = (sum(ticks) for ticks in zip(*self.ticks[name]))
+        return user / max(user + system, 1)
 
     def median(self, name):
         return statistics.median(self.values[name]) if self.values.get(name) else None

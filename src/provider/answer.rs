@@ -238,11 +238,17 @@ impl Observed {
 /// Prepared once.
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
 
+/// Whether counts may stand in a part of an answer of OpenAI's dialect.
+pub fn names_counts(bytes: &[u8]) -> bool {
+    names::rfind(bytes, b"\"usage\"").is_some()
+}
+
 /// How long the strings are that an event adds to an answer, from the name at `at` on.
 fn said_bytes(data: &[u8], mut at: usize) -> usize {
     let mut said = 0;
-    // From string to string: what stands between two of them holds no quote.
-    while let Some(quote) = data.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
+    // From string to string: what stands between two of them holds no quote, and is a byte or two.
+    let quote = |at: usize| data.get(at..)?.iter().position(|byte| *byte == b'"');
+    while let Some(quote) = quote(at) {
         let start = at + quote + 1;
         let Ok((end, _)) = json::skip_string(data, start) else {
             break;

@@ -3,17 +3,11 @@
 //! `relay` pushes content through it where `exchange` has asked. An event is held until its end, which is all that can
 //! be known earlier; what holds no counts leaves as it came. Works on any split and whichever line ends there are.
 
-use std::sync::LazyLock;
-
-use memchr::memmem::Finder;
-
+use crate::provider::answer::names_counts;
 use crate::provider::stream_usage::{Extra, extra};
 
 /// An event larger than this passes as it is: one with counts is a few hundred bytes.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
-
-/// Prepared once: for something as short as an event that costs as much as the search.
-static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
 
 /// The cut through one stream.
 #[derive(Default)]
@@ -47,7 +41,7 @@ impl UsageCut {
             }
         }
         // Mostly whole events come, with nothing in them to take out.
-        if self.held.is_empty() && rest.ends_with(b"\n\n") && USAGE.find(rest).is_none() {
+        if self.held.is_empty() && rest.ends_with(b"\n\n") && !names_counts(rest) {
             out.extend_from_slice(rest);
             self.in_line = false;
             self.dropped = false;
@@ -99,9 +93,9 @@ impl UsageCut {
 
 /// Appends what the caller gets of one event, and says whether that is nothing.
 fn pass(event: &[u8], out: &mut Vec<u8>) -> bool {
-    let data = match USAGE.find(event) {
-        Some(_) => only_data(event),
-        None => None,
+    let data = match names_counts(event) {
+        true => only_data(event),
+        false => None,
     };
     let cut = data.and_then(|start| {
         let line = &event[start..];
