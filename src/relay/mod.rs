@@ -8,6 +8,7 @@ mod cut;
 mod sse;
 mod tap;
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::http::encode::Relayed;
@@ -115,8 +116,16 @@ pub async fn relay(
     loop {
         if !outgoing.is_empty() {
             downstream.deadline.arm(now, downstream.stream_idle_timeout);
-            // A caller that leaves meanwhile makes this fail: what it has not read resets its connection.
-            let (result, written) = downstream.writer.write_all(outgoing).await;
+            let write = pin!(downstream.writer.write_all(outgoing));
+            // Once the provider has said everything its connection is clean, whatever the caller does.
+            let (result, written) = if body.done {
+                write.await
+            } else {
+                let upstream = answer.deadline();
+                watch
+                    .while_writing(upstream, downstream.deadline, write)
+                    .await
+            };
             downstream.deadline.disarm();
             outgoing = written;
             if result.is_err() && body.done {
@@ -138,19 +147,20 @@ pub async fn relay(
         let (fill, received) = answer.receive(outgoing, spare, watch).await;
         now = Instant::now();
         let passed = match fill {
+            // What a provider had sent before its connection was shut down is there to be read; nobody is to get it.
+            _ if watch.left() => {
+                return Box::pin(Outcome::broken(End::CallerLeft, &body, answer)).await;
+            }
             Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
-            Fill::End if body.track.ends_with_connection() && !watch.left() => Ok(body.finish()),
+            Fill::End if body.track.ends_with_connection() => Ok(body.finish()),
             _ => {
-                let end = if watch.left() {
-                    End::CallerLeft
-                } else if answer.deadline().fired() {
-                    End::StreamIdle
-                } else {
-                    End::Truncated
+                let end = match answer.deadline().fired() {
+                    true => End::StreamIdle,
+                    false => End::Truncated,
                 };
                 // What was held for its end is the caller's too.
                 let rest = body.release();
-                if !rest.is_empty() && end != End::CallerLeft {
+                if !rest.is_empty() {
                     downstream.deadline.arm(now, downstream.stream_idle_timeout);
                     // The connection ends here either way.
                     let _ = downstream.writer.write_all(rest).await;

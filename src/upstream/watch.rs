@@ -59,6 +59,28 @@ impl<'a> Watch<'a> {
         .await
     }
 
+    /// Polls `write`, which goes to the caller, to its end. When the caller leaves meanwhile, both connections are shut
+    /// down: it may have stopped reading long before, and a provider that is stuck behind it sees nothing less. Mostly
+    /// the write is through when it is asked again, so that the caller is only looked at if it is not: then something
+    /// else woke, and that may be the caller's read, which this task has waited for before.
+    pub async fn while_writing<F: Future>(
+        &mut self,
+        upstream: &Deadline,
+        downstream: &Deadline,
+        mut write: Pin<&mut F>,
+    ) -> F::Output {
+        let mut asked = false;
+        poll_fn(|cx| {
+            let polled = write.as_mut().poll(cx);
+            if polled.is_pending() && std::mem::replace(&mut asked, true) && self.poll_caller(cx) {
+                upstream.hang_up();
+                downstream.hang_up();
+            }
+            polled
+        })
+        .await
+    }
+
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, upstream: &Deadline) {
         if self.poll_caller(cx) {
             upstream.hang_up();

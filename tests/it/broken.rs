@@ -306,6 +306,49 @@ fn the_provider_is_let_go_when_the_caller_leaves() {
 }
 
 #[test]
+fn the_provider_is_let_go_when_a_caller_leaves_that_has_stopped_reading() {
+    let sent = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = sent.clone();
+    let provider = Provider::start(move |_, wire| {
+        wire.send(SSE);
+        let piece = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        while wire.send(&piece) {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        }
+        Then::Close
+    });
+    let router = Router::start(&provider);
+    for (number, leave) in ["half-closes", "closes", "resets"].into_iter().enumerate() {
+        let mut caller = router.connect();
+        caller.send(router.request(CHAT, &[], BODY));
+        // Until both sockets are full and the router waits for the caller.
+        let mut before = 0;
+        crate::support::eventually("the router waits", || {
+            thread::sleep(Duration::from_millis(300));
+            let now = sent.load(std::sync::atomic::Ordering::SeqCst);
+            std::mem::replace(&mut before, now) == now && provider.accepted() == number + 1
+        });
+        assert_eq!(provider.open(), 1, "{leave}");
+        let held = match leave {
+            "half-closes" => {
+                caller.half_close();
+                Some(caller)
+            }
+            "closes" => {
+                drop(caller);
+                None
+            }
+            _ => {
+                caller.reset();
+                None
+            }
+        };
+        crate::support::eventually(leave, || provider.open() == 0);
+        drop(held);
+    }
+}
+
+#[test]
 fn an_error_inside_a_stream_is_relayed() {
     let stream = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
     let provider = Provider::answering(format!("{SSE}{:x}\r\n{stream}\r\n0\r\n\r\n", stream.len()));
