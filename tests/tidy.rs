@@ -53,7 +53,7 @@ const DOORS: &[(&str, &str)] = &[
     ("dashmap", "keys/snapshot.rs limits memory/core.rs"),
     (
         "fearless_simd",
-        "http/head.rs provider/answer provider/json",
+        "http/head/end.rs provider/answer provider/json",
     ),
     ("flate2", "provider/coding.rs"),
     ("hdrhistogram", "metrics/timing.rs"),

@@ -1,16 +1,17 @@
 //! Message heads: request line or status line, then fields, as offsets into the received bytes.
 //!
-//! The one door to httparse. A pre-scan first makes sure of what httparse forgives (bare LF, any number of empty lines
-//! in front); afterwards target, host and version are checked. Called by `connection` for requests, by `upstream`
-//! for responses, and by the demo provider.
+//! The one door to httparse. A search for the head's end (`end`) first makes sure of what httparse forgives (bare LF,
+//! any number of empty lines in front); afterwards target, host and version are checked. Called by `connection` for
+//! requests, by `upstream` for responses, and by the demo provider.
+
+mod end;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
-
 use super::field::{Field, Name, NameSet};
 use super::target::{host, origin_form};
+use end::find_end;
 
 /// The most field lines that any configuration can allow; sets the parser's array on the stack.
 pub const FIELDS_CEILING: usize = 256;
@@ -298,55 +299,6 @@ pub fn response(
 /// RFC 9112 section 2.2 wants one empty line in front of a request forgiven. One, not any number.
 fn leading_empty_line(bytes: &[u8]) -> usize {
     if bytes.starts_with(b"\r\n") { 2 } else { 0 }
-}
-
-/// Where the head ends, if its end has come. Every line must end in CRLF.
-fn find_end(bytes: &[u8], start: usize, scanned: &mut usize) -> Result<Option<usize>, HeadError> {
-    dispatch!(Level::new(), simd => find_end_with(simd, bytes, start, scanned))
-}
-
-#[inline(always)]
-fn find_end_with<S: Simd>(
-    simd: S,
-    bytes: &[u8],
-    start: usize,
-    scanned: &mut usize,
-) -> Result<Option<usize>, HeadError> {
-    let mut at = (*scanned).max(start);
-    while at < bytes.len() {
-        // Lines are short: one mask for all that end in a block costs less than a search for each.
-        let mut feeds = line_feeds(simd, &bytes[at..]);
-        while feeds != 0 {
-            let lf = at + feeds.trailing_zeros() as usize;
-            if lf == start || bytes[lf - 1] != b'\r' {
-                return Err(HeadError::Syntax("a line does not end in CRLF"));
-            }
-            if lf == start + 1 {
-                return Err(HeadError::Syntax("empty request line"));
-            }
-            if lf >= start + 3 && bytes[lf - 2] == b'\n' {
-                return Ok(Some(lf + 1));
-            }
-            *scanned = lf + 1;
-            feeds &= feeds - 1;
-        }
-        at += BLOCK_BYTES;
-    }
-    Ok(None)
-}
-
-/// One bit of a mask for each byte.
-const BLOCK_BYTES: usize = 64;
-
-/// Which of the first bytes are line feeds: the first byte is the lowest bit.
-#[inline(always)]
-fn line_feeds<S: Simd>(simd: S, bytes: &[u8]) -> u64 {
-    let mut last = [0; BLOCK_BYTES];
-    let block = bytes.first_chunk().unwrap_or_else(|| {
-        last[..bytes.len()].copy_from_slice(bytes);
-        &last
-    });
-    u8x64::from_slice(simd, block).simd_eq(b'\n').to_bitmask()
 }
 
 fn bounded(
