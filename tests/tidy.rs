@@ -68,7 +68,7 @@ const DOORS: &[(&str, &str)] = &[
         "memory/change.rs memory/compact.rs memory/log.rs usage/ledger",
     ),
     ("ruzstd", "provider/coding.rs"),
-    ("rustls", "net/tls.rs"),
+    ("rustls", "net/tls"),
     ("rustls_native_certs", "net/tls.rs"),
     ("sd_notify", "cli/serve.rs"),
     ("signal_hook", "cli/serve.rs"),

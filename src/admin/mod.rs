@@ -80,11 +80,6 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
         io::Error::new(error.kind(), text)
     };
     let token = token::ensure(&config.dir)?;
-    let tls = config.admin.tls.as_ref();
-    let tls = tls.map(|files| TlsAcceptor::from_files(&files.cert, &files.key));
-    let tls = tls
-        .transpose()
-        .map_err(|error| io::Error::other(format!("admin.tls: {error}")))?;
     let bound = match bind(&listen) {
         Ok(bound) => Some(bound),
         // The process before this one leaves the port once it has heard that this one accepts.
@@ -102,7 +97,6 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
         blocking,
         listen,
         bound: bound.map(|(_, listener)| listener),
-        tls,
     };
     thread::Builder::new().name("admin".into()).spawn(move || {
         let run = net::run(async move { seat.serve(stopped, ready).await });
@@ -140,7 +134,6 @@ struct Seat {
     blocking: Blocking,
     listen: Listen,
     bound: Option<BoundListener>,
-    tls: Option<TlsAcceptor>,
 }
 
 impl Seat {
@@ -181,7 +174,7 @@ impl Seat {
         };
         let listener = Rc::new(listener);
         net::spawn(leave(desk.clone(), listener.clone()));
-        net::spawn(accept(listener.clone(), desk.clone(), self.tls));
+        net::spawn(accept(listener.clone(), desk.clone()));
         // The handle was dropped: nobody needs this port any more.
         let _ = stopped.await;
         listener.stop().now();
@@ -233,13 +226,14 @@ async fn leave(desk: Rc<Desk>, listener: Rc<Listener>) {
     desk.deadlines.hang_up_downstream(false);
 }
 
-async fn accept(listener: Rc<Listener>, desk: Rc<Desk>, tls: Option<TlsAcceptor>) {
+async fn accept(listener: Rc<Listener>, desk: Rc<Desk>) {
     loop {
         match listener.accept().await {
             Ok(accepted) if desk.deadlines.open_downstream() < CONNECTIONS_MAX => {
                 let desk = desk.clone();
                 // TLS is for TCP, and only a TCP caller has an address.
-                let tls = tls.clone().filter(|_| accepted.peer.is_some());
+                let tls = desk.control.current().admin_tls;
+                let tls = tls.filter(|_| accepted.peer.is_some());
                 net::spawn(async move {
                     let secure = tls.is_some();
                     let Some(stream) = secured(accepted.stream, tls, &desk).await else {

@@ -1,11 +1,16 @@
 //! The command line's side of the admin port: for commands about what a running router holds open.
 //!
-//! `memory` and `usage` ask here first. Nobody listening means that no router runs, and the command opens the files
-//! itself. Blocking, one connection a request, over the product's own HTTP core.
+//! `memory` asks here first. Nobody listening means that no router runs, and the command opens the files itself.
+//! Blocking, one connection a request, over the product's own HTTP core. The token goes to nobody but the router's
+//! user: over TLS the certificate must be the configured one, without it the listening socket must be that user's.
+
+mod owner;
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -15,6 +20,7 @@ use crate::admin;
 use crate::config::{Config, Listen};
 use crate::http::head::{self, HeadLimits};
 use crate::http::{ChunkScanner, Framing, Method};
+use crate::net::connect_pinned;
 use crate::secret::Secret;
 
 const LIMITS: HeadLimits = HeadLimits {
@@ -30,6 +36,10 @@ const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 /// A running router's admin port.
 pub(crate) struct AdminClient {
     listen: Listen,
+    /// The certificate that it must show.
+    certificate: Option<PathBuf>,
+    /// Who runs it: whose file the token is.
+    user: u32,
     token: Secret,
 }
 
@@ -49,19 +59,19 @@ impl AdminClient {
         let Some(listen) = config.admin.listen.clone() else {
             return Ok(None);
         };
-        match connect(&listen) {
-            Ok(_) if config.admin.tls.is_some() && matches!(listen, Listen::Tcp(_)) => {
-                Err(Failure::failed(
-                    "a router runs, and its admin port speaks TLS, which this command does not; \
-                     use the dashboard, or admin.listen = \"unix:…\"",
-                ))
-            }
-            Ok(_) => {
-                let token = admin::read_token(&config.dir).map_err(Failure::failed)?;
-                Ok(Some(Self { listen, token }))
-            }
-            Err(_) => Ok(None),
+        if dial(&listen).is_err() {
+            return Ok(None);
         }
+        let certificate = config.admin.tls.as_ref().map(|files| files.cert.clone());
+        let token = admin::read_token(&config.dir).map_err(Failure::failed)?;
+        let file = config.dir.join(admin::TOKEN_FILE_NAME);
+        let user = std::fs::metadata(file).map_err(Failure::failed)?.uid();
+        Ok(Some(Self {
+            listen,
+            certificate,
+            user,
+            token,
+        }))
     }
 
     /// The body of a good answer.
@@ -91,9 +101,7 @@ impl AdminClient {
         body: &[u8],
         out: &mut dyn Write,
     ) -> Result<(), Failure> {
-        let broken =
-            |error: io::Error| Failure::failed(format!("the router's admin port: {error}"));
-        let mut wire = connect(&self.listen).map_err(broken)?;
+        let mut wire = self.connect()?;
         let mut request = format!(
             "{method} {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer "
         )
@@ -129,6 +137,30 @@ impl AdminClient {
             _ => Err(Failure::failed(reason(status, &refused))),
         }
     }
+
+    fn connect(&self) -> Result<Box<dyn Wire>, Failure> {
+        match (dial(&self.listen).map_err(broken)?, &self.certificate) {
+            (Dialled::Tcp(stream), Some(certificate)) => {
+                let stream = connect_pinned(stream, certificate).map_err(|error| {
+                    Failure::failed(format!(
+                        "the router's admin port does not show the certificate of admin.tls, {}: {error}; \
+                         one that was renewed is taken with SIGHUP",
+                        certificate.display()
+                    ))
+                })?;
+                Ok(Box::new(stream))
+            }
+            (Dialled::Tcp(stream), None) => {
+                belongs_to(self.user, stream.peer_addr().map_err(broken)?)?;
+                Ok(Box::new(stream))
+            }
+            (Dialled::Unix(stream), _) => Ok(Box::new(stream)),
+        }
+    }
+}
+
+fn broken(error: io::Error) -> Failure {
+    Failure::failed(format!("the router's admin port: {error}"))
 }
 
 /// What the router says, in its own words.
@@ -143,26 +175,55 @@ fn reason(status: u16, body: &[u8]) -> String {
     }
 }
 
-fn connect(listen: &Listen) -> io::Result<Box<dyn Wire>> {
+/// Refuses a port that a stranger has taken, who would be handed the token.
+fn belongs_to(user: u32, address: SocketAddr) -> Result<(), Failure> {
+    match stranger(&owner::listeners(address), user) {
+        Some(stranger) => Err(Failure::failed(format!(
+            "the router's admin port {address} is held by user {stranger}, not by the router's user {user}: \
+             the admin token is not sent there"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn stranger(listeners: &[u32], user: u32) -> Option<u32> {
+    // Root's: a socket that systemd has opened for the router.
+    let trusted = |listener: &u32| *listener == user || *listener == 0;
+    listeners
+        .iter()
+        .copied()
+        .find(|listener| !trusted(listener))
+}
+
+/// Where a listener of all addresses is reached from this machine.
+fn reached_at(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+enum Dialled {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+fn dial(listen: &Listen) -> io::Result<Dialled> {
     Ok(match listen {
         Listen::Tcp(address) => {
-            let mut address = *address;
-            if address.ip().is_unspecified() {
-                address.set_ip(match address.ip() {
-                    IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
-                    IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
-                });
-            }
-            let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT)?;
+            let stream = TcpStream::connect_timeout(&reached_at(*address), CONNECT_TIMEOUT)?;
             stream.set_read_timeout(Some(STALL_TIMEOUT))?;
             stream.set_write_timeout(Some(STALL_TIMEOUT))?;
-            Box::new(stream)
+            Dialled::Tcp(stream)
         }
         Listen::Unix(path) => {
             let stream = UnixStream::connect(path)?;
             stream.set_read_timeout(Some(STALL_TIMEOUT))?;
             stream.set_write_timeout(Some(STALL_TIMEOUT))?;
-            Box::new(stream)
+            Dialled::Unix(stream)
         }
     })
 }
@@ -273,6 +334,20 @@ mod tests {
             for end in 0..whole.len() {
                 assert!(received(&whole[..end]).is_err(), "{:?}", &whole[..end]);
             }
+        }
+    }
+
+    #[test]
+    fn the_token_is_kept_from_other_users() {
+        for (listeners, user, expected) in [
+            (&[998][..], 998, None),
+            (&[0], 998, None),
+            (&[1000], 998, Some(1000)),
+            (&[998, 1000], 998, Some(1000)),
+            (&[1000], 0, Some(1000)),
+            (&[], 998, None),
+        ] {
+            assert_eq!(stranger(listeners, user), expected, "{listeners:?}");
         }
     }
 

@@ -23,9 +23,15 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
 
 /// Certificates are named in the configuration, so a wrong one is a wrong configuration.
 fn certificates(config: &Config) -> Result<(), Failure> {
-    if let Some(files) = &config.server.tls {
-        TlsAcceptor::from_files(&files.cert, &files.key)
-            .map_err(|error| Failure::Config(format!("server.tls: {error}")))?;
+    let pairs = [
+        ("server.tls", &config.server.tls),
+        ("admin.tls", &config.admin.tls),
+    ];
+    for (setting, files) in pairs {
+        if let Some(files) = files {
+            TlsAcceptor::from_files(&files.cert, &files.key)
+                .map_err(|error| Failure::Config(format!("{setting}: {error}")))?;
+        }
     }
     for (_, provider) in config.providers.iter() {
         if let Some(ca) = &provider.ca {

@@ -23,4 +23,6 @@ pub use listener::{AcceptStop, Accepted, BoundAddr, BoundListener, Listener};
 pub use reader::{Fill, Reader};
 pub use runtime::{Isolated, driver_name, isolate, pin_to_core, run, sleep, spawn, within};
 pub use stream::{Hangup, Stream, Writer, connect, pair};
-pub use tls::{TlsAcceptor, TlsConnector, TlsFileError, ca_file_roots, system_roots};
+pub use tls::{
+    TlsAcceptor, TlsConnector, TlsFileError, ca_file_roots, connect_pinned, system_roots,
+};

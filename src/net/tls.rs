@@ -1,7 +1,9 @@
 //! TLS on both sides, over rustls: certificates in, wrapped streams out.
 //!
-//! `server` makes one acceptor per listener configuration, `upstream` one connector per set of roots. Protocols are
-//! TLS 1.2 and 1.3 with ring; ALPN names HTTP/1.1 only.
+//! `server` makes one acceptor per listener configuration, `upstream` one connector per set of roots, the command line
+//! a `pinned` connection. Protocols are TLS 1.2 and 1.3 with ring; ALPN names HTTP/1.1 only.
+
+mod pinned;
 
 use std::fmt;
 use std::io;
@@ -13,6 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::stream::{Stream, Transport};
+
+pub use pinned::connect_pinned;
 
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 

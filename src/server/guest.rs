@@ -18,7 +18,9 @@ pub struct Guest(Rc<Worker>);
 impl Guest {
     /// The state, with the configuration as it runs now.
     pub fn worker(&mut self, control: &Control) -> Rc<Worker> {
-        let Current { config, connectors } = control.current();
+        let Current {
+            config, connectors, ..
+        } = control.current();
         if !Arc::ptr_eq(&config, &self.0.config) {
             let plan = Rc::new(Plan::new(&config, &connectors));
             let deadlines = &self.0.deadlines;
@@ -33,7 +35,9 @@ impl Guest {
 impl Control {
     /// A core's state for a thread that is none of the workers: what it does is counted with the first of them.
     pub fn guest(&self, keys: &KeyStore, deadlines: &Rc<Deadlines>) -> io::Result<Guest> {
-        let Current { config, connectors } = self.current();
+        let Current {
+            config, connectors, ..
+        } = self.current();
         let plan = Rc::new(Plan::new(&config, &connectors));
         let upstreams = worker::upstreams(&config, &plan, &self.resolver, deadlines);
         let first = self.shared.metrics.cores().into_iter().next();

@@ -20,7 +20,7 @@ use futures_channel::mpsc::{UnboundedSender, unbounded};
 use crate::config::Config;
 use crate::keys::KeyStore;
 use crate::memory::MemoryStore;
-use crate::net::{self, BoundAddr, BoundListener, TlsFileError};
+use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
 use crate::plan::{Connectors, PlanError};
 use crate::upstream::Resolver;
 use crate::usage::UsageStore;
@@ -34,8 +34,8 @@ use worker::{Order, Seat};
 pub enum StartError {
     /// An address that cannot be listened on.
     Listen(String, io::Error),
-    /// The listener's certificate or key.
-    Tls(TlsFileError),
+    /// A listener's certificate or key, and the setting that names it.
+    Tls(&'static str, TlsFileError),
     /// A provider's settings.
     Plan(PlanError),
     /// A thread, a ring, randomness: the machine refused something that a worker needs.
@@ -46,7 +46,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
-            Self::Tls(error) => write!(f, "TLS: {error}"),
+            Self::Tls(setting, error) => write!(f, "{setting}: {error}"),
             Self::Plan(error) => write!(f, "{error}"),
             Self::Worker(error) => write!(f, "cannot start a worker: {error}"),
         }
@@ -83,12 +83,15 @@ pub struct Current {
     pub config: Arc<Config>,
     /// TLS toward its providers.
     pub connectors: Connectors,
+    /// TLS of the admin port.
+    pub admin_tls: Option<TlsAcceptor>,
 }
 
 /// Starts the router; returns when every worker accepts.
 pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError> {
     let workers = config.server.workers_count();
-    let tls = tls_of(&config)?;
+    let tls = tls_of("server.tls", &config.server.tls)?;
+    let admin_tls = tls_of("admin.tls", &config.admin.tls)?;
     let connectors = Connectors::new(&config).map_err(StartError::Plan)?;
     let (addrs, mut listeners) = bind(&config, workers)?;
     let copies = listeners
@@ -129,6 +132,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
             current: Arc::new(Mutex::new(Current {
                 config: config.clone(),
                 connectors: connectors.clone(),
+                admin_tls,
             })),
             memory: memory.clone(),
         },
@@ -264,12 +268,14 @@ impl Control {
     /// Lets every core go on with another configuration: new connections at once, open ones after their next exchange.
     /// What is bound or opened at the start stays as it is.
     pub fn reload(&self, config: Arc<Config>) -> Result<(), StartError> {
-        let tls = tls_of(&config)?;
+        let tls = tls_of("server.tls", &config.server.tls)?;
+        let admin_tls = tls_of("admin.tls", &config.admin.tls)?;
         let connectors = Connectors::new(&config).map_err(StartError::Plan)?;
         self.usage.set_prices(config.prices.clone());
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Current {
             config: config.clone(),
             connectors: connectors.clone(),
+            admin_tls,
         };
         for orders in &self.orders {
             let (config, connectors, tls) = (config.clone(), connectors.clone(), tls.clone());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::StartError;
 use super::handover::{self, Inherited};
-use crate::config::{Config, Listen};
+use crate::config::{Config, Listen, TlsFiles};
 use crate::memory::{EmbeddingSettings, MemorySettings, MemoryStore};
 use crate::net::{BoundAddr, BoundListener, TlsAcceptor, TlsConnector, system_roots};
 use crate::secret::Secret;
@@ -103,8 +103,14 @@ pub(super) fn open_memory(config: &Config) -> io::Result<MemoryStore> {
     })
 }
 
-pub(super) fn tls_of(config: &Config) -> Result<Option<TlsAcceptor>, StartError> {
-    let files = config.server.tls.as_ref();
-    let acceptor = files.map(|files| TlsAcceptor::from_files(&files.cert, &files.key));
-    acceptor.transpose().map_err(StartError::Tls)
+pub(super) fn tls_of(
+    setting: &'static str,
+    files: &Option<TlsFiles>,
+) -> Result<Option<TlsAcceptor>, StartError> {
+    let acceptor = files
+        .as_ref()
+        .map(|files| TlsAcceptor::from_files(&files.cert, &files.key));
+    acceptor
+        .transpose()
+        .map_err(|error| StartError::Tls(setting, error))
 }

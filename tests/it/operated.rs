@@ -6,7 +6,7 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::support::program::{Home, Served};
+use crate::support::program::{Home, Served, free_port};
 use crate::support::{CHAT, Caller, Provider, Reply, eventually, request};
 
 /// A served router with a provider and its admin port.
@@ -15,11 +15,6 @@ struct Operated {
     served: Served,
     admin: SocketAddr,
     token: String,
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 impl Operated {

@@ -10,7 +10,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
-use crate::support::{Provider, Setup, Then, json};
+use crate::support::program::{Home, free_port};
+use crate::support::{Provider, Setup, Then, eventually, json};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
@@ -249,9 +250,56 @@ fn a_renewed_certificate_is_taken_without_a_restart() {
     let second = renew();
     assert_eq!(shown(), first, "not before it is told");
     router.reload().unwrap();
-    crate::support::eventually("the new certificate", || shown() == second);
+    eventually("the new certificate", || shown() == second);
     // One that does not fit its key is refused, and the one before stays.
     write(dir.path(), "key.pem", &authority.issue("localhost").1);
     assert!(router.reload().is_err());
     assert_eq!(shown(), second);
+}
+
+#[test]
+fn the_command_line_reaches_the_admin_port_over_tls_and_trusts_its_own_certificate_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let renew = || {
+        let (certificate, key) = authority.issue("router.test");
+        write(dir.path(), "cert.pem", &certificate);
+        write(dir.path(), "key.pem", &key);
+    };
+    renew();
+    let home = Home::new();
+    let port = free_port();
+    let toml = format!(
+        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"127.0.0.1:{port}\"\n\
+         admin.tls = {{ cert = \"{0}/cert.pem\", key = \"{0}/key.pem\" }}\n",
+        dir.path().display()
+    );
+    std::fs::write(home.file("memoryrouter.toml"), toml).unwrap();
+    assert_eq!(home.run(&["check"]).code, 0);
+    let key = home.run(&["keys", "create", "--json"]).json();
+    let key = key["id"].as_str().unwrap();
+    let served = home.serve();
+    let lines: String = (0..3000)
+        .map(|n| format!("{{\"content\":\"fact {n} of {}\"}}\n", "x".repeat(n % 97)))
+        .collect();
+    let import = home.run_with(&["memory", "import", "--key", key, "--json"], &lines);
+    assert_eq!(import.json()["stored"], 3000, "{import:?}");
+    let stats = || home.run(&["memory", "stats", "--key", key, "--json"]);
+    assert_eq!(stats().json()["memories"], 3000);
+    let export = home.run(&["memory", "export", "--key", key]);
+    assert_eq!(export.stdout.lines().count(), 3000);
+    // Another certificate than that of the configuration is not spoken to, whoever has signed it.
+    renew();
+    let refused = stats();
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("admin.tls"), "{refused:?}");
+    served.signal(nix::sys::signal::Signal::SIGHUP);
+    eventually("the new certificate", || stats().code == 0);
+    // One that does not fit its key is no configuration.
+    write(dir.path(), "key.pem", &authority.issue("router.test").1);
+    let check = home.run(&["check"]);
+    assert!(
+        check.code != 0 && check.stderr.contains("admin.tls"),
+        "{check:?}"
+    );
 }

@@ -53,6 +53,12 @@ pub fn finish(command: &mut Command, input: &str) -> Done {
     }
 }
 
+/// For what must be told its port before it starts.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
 /// A data directory and commands on it.
 pub struct Home {
     dir: TempDir,
