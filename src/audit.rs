@@ -3,12 +3,11 @@
 //! The admin port, the command line and the endpoints with which a key mints others write here, after the change is
 //! made. No secrets: ids, names of actions, and who asked. Blocks: never called on a worker.
 
-use std::fs::OpenOptions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use crate::clock;
+use crate::keys::open_shared;
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "audit.log";
@@ -47,11 +46,7 @@ pub fn append(dir: &Path, who: &Who, what: &str, about: &[(&str, &str)]) {
 }
 
 fn write(dir: &Path, line: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(dir.join(FILE_NAME))?;
+    let mut file = open_shared(&dir.join(FILE_NAME), true)?;
     // One call, so that lines of two processes do not mix.
     file.write_all(line.as_bytes())?;
     file.sync_data()

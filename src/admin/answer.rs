@@ -158,7 +158,7 @@ impl From<EditError> for Denial {
             EditError::Token(_) | EditError::Invalid(_) => 400,
             EditError::TokenExists => 409,
             EditError::Refused(_)
-            | EditError::File(_)
+            | EditError::File(..)
             | EditError::Seal(_)
             | EditError::Master(_)
             | EditError::Random => 500,

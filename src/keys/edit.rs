@@ -4,12 +4,13 @@
 //! loses the other's change. What is on disk is always the old file or the new one, whole.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::contents::{Contents, StoredKey};
 use super::editor::{Editor, random};
-use super::file::{self, FileError};
+use super::file::{self, FileError, Lock, Prepared};
 use super::master::{self, KdfParams, MasterError, MasterKey, MasterSource};
 use super::seal::{self, Header, Place, SealError};
 use super::store::{self, KeyFiles, Opened, Refusal, Seen};
@@ -22,8 +23,8 @@ use crate::secret::Secret;
 pub enum EditError {
     /// The file as it is cannot be used.
     Refused(Refusal),
-    /// It cannot be written.
-    File(FileError),
+    /// A file that cannot be read or written.
+    File(PathBuf, FileError),
     /// It cannot be sealed.
     Seal(SealError),
     /// The master key.
@@ -44,7 +45,7 @@ impl fmt::Display for EditError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => write!(f, "{refusal}"),
-            Self::File(error) => write!(f, "key snapshot {error}"),
+            Self::File(path, error) => write!(f, "{} {error}", path.display()),
             Self::Seal(error) => write!(f, "key snapshot cannot be sealed: {error}"),
             Self::Master(error) => write!(f, "{error}"),
             Self::Random => f.write_str("the system gives no random bytes"),
@@ -62,7 +63,7 @@ impl std::error::Error for EditError {}
 /// Overwrites nothing.
 pub fn init(files: &KeyFiles) -> Result<(), EditError> {
     if files.snapshot.exists() {
-        return Err(EditError::File(FileError::Exists));
+        return Err(EditError::File(files.snapshot.clone(), FileError::Exists));
     }
     let (master, kdf) = match &files.master {
         MasterSource::Passphrase(path) => {
@@ -76,7 +77,7 @@ pub fn init(files: &KeyFiles) -> Result<(), EditError> {
         }
         MasterSource::File(path) => {
             let master = new_master()?;
-            file::create_private(path, master.to_line().as_bytes()).map_err(EditError::File)?;
+            file::create_private(path, master.to_line().as_bytes()).map_err(at(path))?;
             (master, None)
         }
     };
@@ -84,7 +85,11 @@ pub fn init(files: &KeyFiles) -> Result<(), EditError> {
     let header = header(&master, 1, false, kdf);
     let bytes =
         seal::seal(&header, &master, *random()?, &contents.encode()).map_err(EditError::Seal)?;
-    file::create_private(&files.snapshot, &bytes).map_err(EditError::File)
+    file::create_private(&files.snapshot, &bytes).map_err(at(&files.snapshot))
+}
+
+fn at(path: &Path) -> impl FnOnce(FileError) -> EditError {
+    move |error| EditError::File(path.to_owned(), error)
 }
 
 fn stretch(passphrase: &Secret, kdf: &KdfParams) -> Result<MasterKey, EditError> {
@@ -166,32 +171,43 @@ fn write<T>(
     files: &KeyFiles,
     change: impl FnOnce(&mut Contents, &MasterKey) -> Result<(T, bool), EditError>,
 ) -> Result<T, EditError> {
-    let _lock = file::lock(&files.snapshot).map_err(EditError::File)?;
+    let _lock = locked(&files.snapshot)?;
+    let (current, shrinking) = open_current(files)?;
     let Opened {
         header: before,
         mut contents,
         master,
-        file_hash,
-    } = open_current(files)?;
-    let _ = file_hash;
+        ..
+    } = current;
     let (result, shrinks) = change(&mut contents, &master)?;
     let encoded = contents.encode();
     // What could not be read again is not written.
     Contents::decode(&encoded).map_err(|error| EditError::Refused(Refusal::Contents(error)))?;
+    let shrinks = shrinks || shrinking;
     let header = header(&master, before.generation + 1, shrinks, before.kdf);
     let bytes = seal::seal(&header, &master, *random()?, &encoded).map_err(EditError::Seal)?;
-    file::replace_private(&files.snapshot, &bytes).map_err(EditError::File)?;
+    file::replace_private(&files.snapshot, &bytes).map_err(at(&files.snapshot))?;
     Ok(result)
 }
 
-/// The file, if it is not older than one that was in use: a change would make an old version look new.
-fn open_current(files: &KeyFiles) -> Result<Opened, EditError> {
+fn locked(snapshot: &Path) -> Result<Lock, EditError> {
+    let lock = file::lock(snapshot).map_err(at(snapshot))?;
+    file::clear_leftovers(snapshot);
+    Ok(lock)
+}
+
+/// The file, if it is not older than one that was in use: a change would make an old version look new. And whether keys
+/// are missing in it, on purpose, that are still in use: a router sees only the last of several changes.
+fn open_current(files: &KeyFiles) -> Result<(Opened, bool), EditError> {
     let opened = store::open_file(files).map_err(EditError::Refused)?;
-    if let Some(seen) = Seen::read(&files.seen()) {
+    let seen = Seen::read(&files.seen());
+    if let Some(seen) = &seen {
         seen.admits(&opened.header, &opened.file_hash)
             .map_err(EditError::Refused)?;
     }
-    Ok(opened)
+    let taken = seen.is_some_and(|seen| seen.generation >= opened.header.generation);
+    let shrinking = opened.header.shrinks && !taken;
+    Ok((opened, shrinking))
 }
 
 /// Seals everything under a new master key, or under `passphrase` where a passphrase is in use, and leaves only that
@@ -199,7 +215,8 @@ fn open_current(files: &KeyFiles) -> Result<Opened, EditError> {
 /// finds what it needs.
 pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditError> {
     let (MasterSource::File(path) | MasterSource::Passphrase(path)) = &files.master;
-    let _lock = file::lock(&files.snapshot).map_err(EditError::File)?;
+    let _lock = locked(&files.snapshot)?;
+    file::clear_leftovers(path);
     let (new, kdf, line) = match (&files.master, passphrase) {
         (MasterSource::File(_), None) => {
             let new = new_master()?;
@@ -207,10 +224,10 @@ pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditEr
             (new, None, line)
         }
         (MasterSource::Passphrase(_), Some(passphrase)) => {
-            master::check_passphrase(passphrase.expose())
+            master::check_new_passphrase(passphrase.expose())
                 .map_err(|why| EditError::Invalid(why.into()))?;
             let kdf = KdfParams::new(*random()?);
-            let line = Zeroizing::new([passphrase.expose(), b"\n"].concat());
+            let line = master::passphrase_line(passphrase);
             (stretch(passphrase, &kdf)?, Some(kdf), line)
         }
         (MasterSource::File(_), Some(_)) => {
@@ -222,12 +239,13 @@ pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditEr
             return Err(EditError::Invalid("the new passphrase is missing".into()));
         }
     };
+    let (current, shrinks) = open_current(files)?;
     let Opened {
         header: before,
         mut contents,
         master: old,
         ..
-    } = open_current(files)?;
+    } = current;
     for ((account, provider), list) in &mut contents.provider_keys {
         let place = Place { account, provider };
         for stored in list {
@@ -237,16 +255,31 @@ pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditEr
                 seal::seal_for(&place, &new, *random()?, &key).ok_or(EditError::Random)?;
         }
     }
-    let header = header(&new, before.generation + 1, false, kdf);
+    let header = header(&new, before.generation + 1, shrinks, kdf);
     let bytes =
         seal::seal(&header, &new, *random()?, &contents.encode()).map_err(EditError::Seal)?;
-    let mut both = line.clone();
-    both.extend_from_slice(
-        &file::read_private(path, master::FILE_BYTES_MAX).map_err(EditError::File)?,
+    // Only the line that opens the present file, so that what a killed change has left does not add up.
+    let opening = files.master.line_of(&old, &before);
+    let opening = opening.map_err(EditError::Master)?;
+    let both = Zeroizing::new(
+        [
+            line.as_slice(),
+            opening.as_deref().map_or(&[], Vec::as_slice),
+        ]
+        .concat(),
     );
-    file::replace_private(path, &both).map_err(EditError::File)?;
-    file::replace_private(&files.snapshot, &bytes).map_err(EditError::File)?;
-    file::replace_private(path, &line).map_err(EditError::File)
+    let original = file::read_private(path, master::FILE_BYTES_MAX).map_err(at(path))?;
+    let original = Zeroizing::new(original);
+    // What needs room takes it before anything is changed.
+    let sealed = Prepared::new(&files.snapshot, &bytes).map_err(at(&files.snapshot))?;
+    file::replace_private(path, &both).map_err(at(path))?;
+    if let Err(error) = sealed.put() {
+        // The old file is still in its place. If this fails too, the key file opens old and new.
+        let _ = file::replace_private(path, &original);
+        return Err(at(&files.snapshot)(error));
+    }
+    file::sync_directory(&files.snapshot).map_err(at(&files.snapshot))?;
+    file::replace_private(path, &line).map_err(at(path))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
@@ -30,6 +30,8 @@ pub enum FileError {
     TooLarge,
     /// It is there already, and would be overwritten.
     Exists,
+    /// It cannot be made where there is no directory.
+    NoDirectory,
 }
 
 impl std::fmt::Display for FileError {
@@ -49,6 +51,7 @@ impl std::fmt::Display for FileError {
             }
             Self::TooLarge => f.write_str("is too large to be one"),
             Self::Exists => f.write_str("exists already"),
+            Self::NoDirectory => f.write_str("cannot be made: its directory does not exist"),
         }
     }
 }
@@ -63,7 +66,7 @@ impl From<io::Error> for FileError {
     }
 }
 
-/// Reads a file that only its owner may touch, and that belongs to us or to root.
+/// Reads a file that only its owner may touch, and that belongs to us or to root. Root reads anybody's.
 pub fn read_private(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
     read_guarded(path, bytes_max, 0o077)
 }
@@ -84,7 +87,9 @@ fn read_guarded(path: &Path, bytes_max: usize, forbidden: u32) -> Result<Vec<u8>
     if !metadata.is_file() {
         return Err(FileError::NotRegular);
     }
-    if metadata.uid() != geteuid().as_raw() && metadata.uid() != 0 {
+    // Root looks after the files of the service's user.
+    let user = geteuid();
+    if !user.is_root() && metadata.uid() != user.as_raw() && metadata.uid() != 0 {
         return Err(FileError::Owner);
     }
     if metadata.mode() & forbidden != 0 {
@@ -98,80 +103,168 @@ fn read_guarded(path: &Path, bytes_max: usize, forbidden: u32) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Writes a file that must not exist yet.
+/// Writes a file that must not exist yet: afterwards it is there whole, or not at all.
 pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    write_new(path, bytes)?;
-    sync_directory(path)?;
-    Ok(())
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(FileError::Exists);
+    }
+    let prepared = Prepared::new(path, bytes)?;
+    // Unlike a rename, a link never takes the place of what somebody else has made meanwhile.
+    match fs::hard_link(&prepared.temporary, path) {
+        // A file system without links.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported || is_denied(&error) => {
+            write_new(path, bytes, owner_beside(path))?;
+        }
+        linked => linked?,
+    }
+    sync_directory(path)
 }
 
-/// What root changes stays its owner's: the service that reads it may be another user's.
-fn keep_owner(new: &Path, old: &Path) -> io::Result<()> {
-    let Ok(owner) = fs::metadata(old) else {
-        return Ok(());
-    };
-    if geteuid().is_root() && owner.uid() != 0 {
-        std::os::unix::fs::chown(new, Some(owner.uid()), Some(owner.gid()))?;
-    }
-    Ok(())
+fn is_denied(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::EPERM)
 }
 
 /// Puts `bytes` in the place of the file; through a symbolic link, in the place of what it points at.
 pub(super) fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let temporary = temporary_name(&target);
-    // Left over from a crash of a process with our id; nobody else writes under the lock.
-    let _ = fs::remove_file(&temporary);
-    let replaced = write_new(&temporary, bytes)
-        .and_then(|()| Ok(keep_owner(&temporary, &target)?))
-        .and_then(|()| Ok(fs::rename(&temporary, &target)?));
-    if replaced.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    replaced?;
-    sync_directory(&target)?;
-    Ok(())
+    Prepared::new(path, bytes)?.put()?;
+    sync_directory(path)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let mut file = OpenOptions::new()
+/// New bytes on disk beside a file, not yet in its place. Gone when dropped.
+pub(super) struct Prepared {
+    temporary: PathBuf,
+    target: PathBuf,
+}
+
+impl Prepared {
+    pub(super) fn new(path: &Path, bytes: &[u8]) -> Result<Self, FileError> {
+        let target = target(path);
+        let temporary = temporary_name(&target);
+        // Left over from a crash of a process with our id; nobody else writes under the lock.
+        let _ = fs::remove_file(&temporary);
+        let owner = owner_of(&target).or_else(|| owner_beside(&target));
+        write_new(&temporary, bytes, owner)?;
+        Ok(Self { temporary, target })
+    }
+
+    /// Renames it into its place. The directory is not synced yet.
+    pub(super) fn put(self) -> Result<(), FileError> {
+        Ok(fs::rename(&self.temporary, &self.target)?)
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Removes what processes that were killed have left beside a file. Under its lock only.
+pub(super) fn clear_leftovers(path: &Path) {
+    let target = target(path);
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let start = format!(".{name}.");
+    for entry in fs::read_dir(directory_of(&target))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(&start) && name.ends_with(TEMPORARY) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+fn target(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// User and group of a file; none where it does not matter, because only root can give a file away.
+fn owner_of(path: &Path) -> Option<(u32, u32)> {
+    let metadata = fs::metadata(path).ok().filter(|_| geteuid().is_root())?;
+    Some((metadata.uid(), metadata.gid()))
+}
+
+/// What root makes is its directory's owner's: the service that reads it may be another user's.
+fn owner_beside(path: &Path) -> Option<(u32, u32)> {
+    owner_of(directory_of(path))
+}
+
+fn write_new(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> Result<(), FileError> {
+    let opened = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(PRIVATE)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+        .open(path);
+    let mut file = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => FileError::NoDirectory,
+        _ => error.into(),
+    })?;
+    let written = give(&file, owner)
+        .and_then(|()| file.write_all(bytes))
+        .and_then(|()| file.sync_all());
+    // Half a file in a name's place would be there for good.
+    written.inspect_err(|_| drop(fs::remove_file(path)))?;
     Ok(())
 }
+
+fn give(file: &File, owner: Option<(u32, u32)>) -> io::Result<()> {
+    match owner {
+        Some((user, group)) if user != 0 => fchown(file, Some(user), Some(group)),
+        _ => Ok(()),
+    }
+}
+
+/// Opens a file that root's commands and the service both write, and makes one that is missing. Root follows no link
+/// in another user's directory.
+pub fn open_shared(path: &Path, append: bool) -> io::Result<File> {
+    let owner = owner_beside(path);
+    let mut options = OpenOptions::new();
+    options.write(true).append(append).mode(PRIVATE);
+    if owner.is_some_and(|(user, _)| user != 0) {
+        options.custom_flags(nix::libc::O_NOFOLLOW);
+    }
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            give(&file, owner)?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
+        Err(error) => Err(error),
+    }
+}
+
+const TEMPORARY: &str = ".tmp";
 
 fn temporary_name(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(format!(".{}.tmp", std::process::id()));
+    name.push(format!(".{}{TEMPORARY}", std::process::id()));
     path.with_file_name(name)
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
-    let directory = path
-        .parent()
+fn directory_of(path: &Path) -> &Path {
+    path.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+        .unwrap_or(Path::new("."))
+}
+
+pub(super) fn sync_directory(path: &Path) -> Result<(), FileError> {
+    Ok(File::open(directory_of(&target(path)))?.sync_all()?)
 }
 
 /// The lock over a file's changes; held until dropped, released by the system if the process dies.
 pub(super) struct Lock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
-/// Waits for the lock beside `path`. Readers need none: they see the old file or the new one.
+/// Waits for the lock beside the file that `path` leads to, so that two names of one file have one lock. Readers need
+/// none: they see the old file or the new one.
 pub(super) fn lock(path: &Path) -> Result<Lock, FileError> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
+    let target = target(path);
+    let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(PRIVATE)
-        .open(path.with_file_name(name))?;
+    let file = open_shared(&target.with_file_name(name), false)?;
     let lock =
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
     Ok(Lock(lock))

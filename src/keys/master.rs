@@ -19,6 +19,8 @@ const KEYS_MAX: usize = 8;
 pub(super) const FILE_BYTES_MAX: usize = 4096;
 /// Shorter passphrases are guessed, whatever they are stretched with.
 const PASSPHRASE_BYTES_MIN: usize = 12;
+/// Room for the new and the old one in a file, however long somebody's sentence is.
+const PASSPHRASE_BYTES_MAX: usize = 1024;
 /// Random 32 bytes have fewer distinct values than this once in 10^30.
 const DISTINCT_BYTES_MIN: usize = 12;
 
@@ -121,10 +123,11 @@ impl MasterSource {
         if configured.exists() {
             return Self::File(configured.to_owned());
         }
-        if let Some(path) = env::var_os(FILE_VARIABLE) {
+        let named = |variable| env::var_os(variable).filter(|path| !path.is_empty());
+        if let Some(path) = named(FILE_VARIABLE) {
             return Self::File(path.into());
         }
-        if let Some(path) = env::var_os(PASSPHRASE_VARIABLE) {
+        if let Some(path) = named(PASSPHRASE_VARIABLE) {
             return Self::Passphrase(path.into());
         }
         let credential =
@@ -134,6 +137,23 @@ impl MasterSource {
                 .filter(|path| path.exists())
                 .unwrap_or_else(|| configured.to_owned()),
         )
+    }
+
+    /// The line of its file that is, or is stretched to, `master`.
+    pub(super) fn line_of(
+        &self,
+        master: &MasterKey,
+        header: &Header,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, MasterError> {
+        let (Self::Passphrase(path), Some(kdf)) = (self, &header.kdf) else {
+            return Ok(Some(Zeroizing::new(master.to_line().as_bytes().to_vec())));
+        };
+        for passphrase in read_passphrases(path)? {
+            if MasterKey::from_passphrase(passphrase.expose(), kdf)? == *master {
+                return Ok(Some(passphrase_line(&passphrase)));
+            }
+        }
+        Ok(None)
     }
 
     /// The keys that may open a file with this header, the sealing one first.
@@ -242,8 +262,24 @@ pub(super) fn read_passphrases(path: &Path) -> Result<Vec<Secret>, MasterError> 
     }
 }
 
+/// A line of a passphrase file.
+pub(super) fn passphrase_line(passphrase: &Secret) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new([passphrase.expose(), b"\n"].concat())
+}
+
+/// Whether a passphrase can be a new one.
+pub(super) fn check_new_passphrase(passphrase: &[u8]) -> Result<(), &'static str> {
+    if passphrase.len() > PASSPHRASE_BYTES_MAX {
+        return Err("a passphrase has at most 1024 bytes");
+    }
+    if passphrase.contains(&b'\r') {
+        return Err("a passphrase is one line");
+    }
+    check_passphrase(passphrase)
+}
+
 /// Whether a passphrase can be one.
-pub(super) fn check_passphrase(passphrase: &[u8]) -> Result<(), &'static str> {
+fn check_passphrase(passphrase: &[u8]) -> Result<(), &'static str> {
     if passphrase.len() < PASSPHRASE_BYTES_MIN {
         return Err("a passphrase has at least 12 characters");
     }

@@ -23,7 +23,7 @@ pub use contents::{
 };
 pub use edit::{EditError, edit, init, inspect, rekey, replace, reveal};
 pub use editor::{Editor, KeyChange, NewKey};
-pub use file::{FileError, create_private, read_private};
+pub use file::{FileError, create_private, open_shared, read_private};
 pub use form::{KeyForm, KeyWish, LimitsForm, state_of};
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use seal::{Header, SealError, Sealed};

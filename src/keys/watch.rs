@@ -1,8 +1,9 @@
 //! Notices a new snapshot file: by looking, four times a second, from a thread of its own.
 //!
 //! A look is one `stat`, which sees a rename, an in-place write and a swapped symbolic link alike, on every file system;
-//! notifications would miss the last two in some set-ups and need a fallback like this one anyway. The file is read only
-//! when it has changed and then held still for one look, so that a slow in-place write is not met half-way.
+//! notifications would miss the last two in some set-ups and need a fallback like this one anyway. The file is read
+//! when it has changed and then held still for one look, so that a slow in-place write is not met half-way; and after a
+//! few looks in any case, so that no stream of changes keeps a revoked key in use.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,6 +17,8 @@ use super::store::{KeyStore, Refusal, Reload};
 
 /// Two looks fit well into the two seconds in which a new file must be in use.
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Looks at a file that changes each time; together a second.
+const RESTLESS_LOOKS_MAX: u32 = 4;
 
 /// Stops the watch and waits for its thread when dropped.
 pub struct WatchGuard {
@@ -79,6 +82,8 @@ struct Looked {
     last: Option<Stamp>,
     /// What was read last; a look at the same again brings nothing new.
     read: Option<Stamp>,
+    /// Looks since then at which the file had changed once more.
+    restless: u32,
 }
 
 impl Looked {
@@ -86,13 +91,61 @@ impl Looked {
         let stamp = Stamp::of(&store.files().snapshot);
         let still = stamp == self.last;
         self.last = stamp;
-        if !still || (stamp.is_some() && stamp == self.read) {
+        if stamp.is_some() && stamp == self.read {
             return;
         }
+        if !still {
+            self.restless += 1;
+            if self.restless < RESTLESS_LOOKS_MAX {
+                return;
+            }
+        }
+        self.restless = 0;
         self.read = match store.reload() {
             // A fault outside the file may heal while the file stays as it is.
             Reload::Refused(Refusal::File(_) | Refusal::Master(_)) => None,
             _ => stamp,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::{self, KeyFiles, KeyState, MasterSource, NewKey};
+
+    #[test]
+    fn a_file_that_changes_at_each_look_is_taken_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = KeyFiles {
+            snapshot: dir.path().join("keys.snapshot"),
+            master: MasterSource::File(dir.path().join("master.key")),
+        };
+        keys::init(&files).unwrap();
+        let add = || {
+            let new = NewKey {
+                account: "default".into(),
+                ..NewKey::default()
+            };
+            keys::edit(&files, |editor| editor.add_key(new)).unwrap()
+        };
+        let (record, token) = add();
+        let store = KeyStore::open(files.clone()).unwrap();
+        let mut looked = Looked::default();
+        for _ in 0..3 {
+            looked.look(&store);
+        }
+        keys::edit(&files, |editor| {
+            editor.set_state(&record.id, KeyState::Revoked)
+        })
+        .unwrap();
+        let works = || store.current().authenticate(token.expose(), 0).is_some();
+        for _ in 1..RESTLESS_LOOKS_MAX {
+            looked.look(&store);
+            assert!(works(), "it may be half written");
+            add();
+        }
+        looked.look(&store);
+        assert!(!works());
     }
 }
