@@ -58,6 +58,19 @@ pub fn init(log: &Log) -> LogGuard {
     guard
 }
 
+/// Warnings of a command that ends soon, for whoever typed it.
+pub fn init_for_command() {
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .without_time()
+        .with_target(false)
+        .with_max_level(LevelFilter::WARN)
+        .with_writer(io::stderr)
+        .finish();
+    // Only a second call fails, and then the first one's settings stay.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
 /// What is logged now; none in a process whose log is not this one.
 pub fn settings() -> Option<Log> {
     let open = OPEN.get()?;

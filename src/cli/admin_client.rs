@@ -127,11 +127,22 @@ impl AdminClient {
             return Err(broken(error));
         }
         let mut refused = Vec::new();
-        let status = receive(&mut *wire, &mut |status, bytes| match status {
-            200..300 => out.write_all(bytes),
+        let mut unwritten = None;
+        let received = receive(&mut *wire, &mut |status, bytes| match status {
+            200..300 => out.write_all(bytes).map_err(|error| {
+                let kind = error.kind();
+                unwritten = Some(error);
+                kind.into()
+            }),
             _ => refused.write_all(bytes),
-        })
-        .map_err(broken)?;
+        });
+        match unwritten {
+            // A reader that has gone (`| head`) has what it wanted.
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Some(error) => return Err(Failure::failed(format!("cannot write: {error}"))),
+            None => {}
+        }
+        let status = received.map_err(broken)?;
         match status {
             200..300 => Ok(()),
             _ => Err(Failure::failed(reason(status, &refused))),

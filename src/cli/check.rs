@@ -84,7 +84,8 @@ impl SnapshotRow {
     /// Opens the snapshot like a start does. One that does not open is no fault of the configuration.
     fn inspect(config: &Config) -> Result<Self, Failure> {
         let file = config.keys.snapshot.display().to_string();
-        let inspected = keys::inspect(&Global::key_files(config));
+        let files = Global::key_files(config);
+        let inspected = keys::inspect_for_use(&files, &files);
         let (header, contents) = inspected.map_err(|refusal| Failure::refused(&refusal, config))?;
         Ok(Self {
             file,

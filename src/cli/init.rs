@@ -1,9 +1,10 @@
 //! `memoryrouter init`: makes a data directory. `serve` uses the same for a first run.
 //!
-//! Nothing that exists is ever overwritten. The directory is its owner's alone; what is secret in it is 0600 besides.
+//! Nothing that exists is ever overwritten; what an earlier run has left unfinished is completed. The directory is its
+//! owner's alone, and what is in it 0600 besides.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write};
+use std::fs::DirBuilder;
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -31,9 +32,6 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         return Err(Failure::Usage(reason.to_owned()));
     }
     let location = global.location();
-    if location.file.exists() {
-        return Err(exists(&location.file));
-    }
     let config = create(&location, false)?;
     let made = Made {
         dir: config.dir.display().to_string(),
@@ -58,8 +56,8 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     global.show(|| made, || text)
 }
 
-/// Makes what is missing for a start at `location`: the configuration file unless it is there, a master key and an
-/// empty snapshot. With `demo` the file that it writes enables the built-in provider.
+/// Makes what is missing for a start at `location`: the configuration file and a master key unless they are there, and
+/// an empty snapshot, which comes last and says that all is made. With `demo` the file that it writes enables the built-in provider.
 pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure> {
     // Checked before anything is written, so that a refusal leaves nothing behind.
     let planned = if location.file.exists() {
@@ -67,34 +65,24 @@ pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure>
     } else {
         Config::defaults(&location.dir)
     };
-    for file in [&planned.keys.master_key, &planned.keys.snapshot] {
-        if file.exists() {
-            return Err(exists(file));
-        }
+    if planned.keys.snapshot.exists() {
+        let path = planned.keys.snapshot.display();
+        let reason = format!("{path} exists already; nothing was changed");
+        return Err(Failure::failed(reason));
     }
     make_dir(&location.dir)?;
     if !location.file.exists() {
-        write_new(&location.file, &config::template(demo))
-            .map_err(|error| cannot("write", &location.file, &error))?;
+        keys::create_private(&location.file, config::template(demo).as_bytes())
+            .map_err(|error| Failure::failed(format!("{} {error}", location.file.display())))?;
     }
-    keys::init(&Global::key_files(&planned)).map_err(Failure::failed)?;
     admin::ensure_token(&location.dir).map_err(Failure::failed)?;
+    keys::init(&Global::key_files(&planned)).map_err(Failure::failed)?;
     Ok(Config::load(location)?)
 }
 
 fn make_dir(dir: &Path) -> Result<(), Failure> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
     made.map_err(|error| cannot("make", dir, &error))
-}
-
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(text.as_bytes())
-}
-
-fn exists(path: &Path) -> Failure {
-    let path = path.display();
-    Failure::failed(format!("{path} exists already; nothing was changed"))
 }
 
 fn cannot(what: &str, path: &Path, error: &io::Error) -> Failure {

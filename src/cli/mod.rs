@@ -20,10 +20,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Location};
 use crate::keys::{KeyFiles, MasterSource, Refusal};
+use crate::{log, server};
 
 /// What sysexits.h calls `EX_CONFIG`; service managers can be told not to restart on it.
 const EXIT_CONFIG: u8 = 78;
@@ -190,6 +192,13 @@ pub fn run() -> ExitCode {
 
 fn dispatch(line: CommandLine) -> Result<(), Failure> {
     let CommandLine { global, command } = line;
+    if matches!(command, Some(Command::Serve)) {
+        // Before anything else is open.
+        server::close_strays().map_err(Failure::failed)?;
+    } else {
+        log::init_for_command();
+    }
+    harden();
     match command {
         None => print(CommandLine::command().render_help().to_string().trim_end()),
         Some(Command::Init) => init::run(&global),
@@ -200,6 +209,27 @@ fn dispatch(line: CommandLine) -> Result<(), Failure> {
         Some(Command::Providers(command)) => providers::run(command, &global),
         Some(Command::Snapshot(command)) => snapshot::run(command, &global),
         Some(Command::Usage(command)) => usage::run(&command, &global),
+    }
+}
+
+/// Keys are in this process's memory: no core file, no debugger of the same user. A proxy needs two descriptors a
+/// connection, which is more than the usual soft limit. And huge pages, for which the allocator asks, would make an idle
+/// router of 3 MiB one of 17. None of it can fail on a system that this runs on, and where it does, going on without is
+/// better than not going on.
+fn harden() {
+    let limits = [
+        setrlimit(Resource::RLIMIT_CORE, 0, 0),
+        nix::sys::prctl::set_dumpable(false),
+        nix::sys::prctl::set_thp_disable(true),
+        getrlimit(Resource::RLIMIT_NOFILE)
+            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard)),
+    ];
+    for error in limits.into_iter().filter_map(Result::err) {
+        // The log may not be open yet.
+        let _ = writeln!(
+            io::stderr(),
+            "memoryrouter: a limit could not be set: {error}"
+        );
     }
 }
 

@@ -1,16 +1,16 @@
 //! `memoryrouter serve`: runs the router until a signal ends it.
 //!
-//! SIGTERM and SIGINT drain, a second one ends at once; SIGHUP reads key snapshot, configuration and certificates anew;
+//! SIGTERM and SIGINT drain, a second one of them ends at once; SIGHUP reads key snapshot, configuration and certificates anew;
 //! SIGUSR2 starts the program once more on the same sockets and drains once that accepts. Where there is no data
 //! directory yet, one is made, with a memory key that is printed once and a command line that works as it stands.
 
 use std::sync::Arc;
-use std::{io, process, thread};
+use std::thread::JoinHandle;
+use std::{process, thread};
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use serde::Serialize;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::{Failure, Global, init};
@@ -22,16 +22,17 @@ use crate::keys::{self, KeyStore, NewKey, Reload, WatchGuard};
 use crate::log::{self, LogGuard};
 use crate::net::BoundAddr;
 use crate::secret::Secret;
-use crate::server::{self, Control, Running};
+use crate::server::{self, Control, Running, StartError};
 
 /// The first run's key, and whose it is.
 const FIRST_NAME: &str = "default";
 
 /// Runs the command; returns when the router has ended.
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
-    // From here on a signal waits for us instead of ending the process half-way.
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2]).map_err(Failure::failed)?;
-    harden();
+    // From here on a signal waits for us instead of ending the process half-way. A file that may not grow any more
+    // (ulimit -f) is told by the failing write too.
+    let wanted = [SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGXFSZ];
+    let mut signals = Signals::new(wanted).map_err(Failure::failed)?;
     let location = global.location();
     let first_key = if location.dir.exists() {
         None
@@ -84,14 +85,25 @@ struct Steering {
 
 impl Steering {
     fn obey(&self, signals: &mut Signals) {
+        let mut asked_to_end = false;
+        // A successor takes its time to start, and signals are obeyed meanwhile.
+        let mut handing_over: Option<JoinHandle<()>> = None;
         for signal in signals.forever() {
             match signal {
                 SIGHUP => self.reload(),
-                SIGUSR2 => self.hand_over(),
+                SIGUSR2 if handing_over.as_ref().is_some_and(|it| !it.is_finished()) => {
+                    tracing::warn!("the next process is being started already");
+                }
+                SIGUSR2 => handing_over = self.hand_over(),
+                SIGXFSZ => {}
                 // Asked twice: whoever asks does not want to wait.
-                _ if self.control.draining() => process::exit(1),
+                _ if asked_to_end => process::exit(1),
                 _ => {
+                    asked_to_end = true;
                     tracing::info!("draining");
+                    self.control.refuse_successor();
+                    // None is to be left behind, half started.
+                    let _ = handing_over.take().map(JoinHandle::join);
                     notify(&[NotifyState::Stopping]);
                     self.control.drain();
                 }
@@ -120,8 +132,9 @@ impl Steering {
         }
     }
 
-    fn hand_over(&self) {
-        match self.control.hand_over() {
+    fn hand_over(&self) -> Option<JoinHandle<()>> {
+        let control = self.control.clone();
+        let hand_over = move || match control.hand_over() {
             Ok(mut successor) => {
                 tracing::info!(pid = successor.id(), "handed over; draining");
                 notify(&[NotifyState::MainPid(successor.id())]);
@@ -131,7 +144,12 @@ impl Steering {
             Err(error) => {
                 tracing::error!(%error, "the next process did not start; this one goes on");
             }
-        }
+        };
+        let thread = thread::Builder::new().name("handover".into());
+        thread
+            .spawn(hand_over)
+            .inspect_err(|error| tracing::error!(%error, "the next process did not start"))
+            .ok()
     }
 }
 
@@ -158,7 +176,11 @@ fn start(mut config: Config) -> Result<Router, Failure> {
         config.providers.set_demo_address(address);
     }
     let config = Arc::new(config);
-    let running = server::start(config.clone(), keys.clone()).map_err(Failure::failed)?;
+    let running = server::start(config.clone(), keys.clone()).map_err(|error| match error {
+        // What the configuration names: starting again would not help.
+        StartError::Tls(..) | StartError::Plan(_) => Failure::Config(error.to_string()),
+        StartError::Listen(..) | StartError::Worker(_) => Failure::failed(error),
+    })?;
     for address in running.addrs() {
         tracing::info!("listening on {address}");
     }
@@ -240,27 +262,6 @@ fn curl_line(address: &BoundAddr, token: &str) -> String {
          -H \"Content-Type: application/json\" \
          -d '{{\"model\":\"demo/echo\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'"
     )
-}
-
-/// Keys are in this process's memory: no core file, no debugger of the same user. A proxy needs two descriptors a
-/// connection, which is more than the usual soft limit. And huge pages, for which the allocator asks, would make an idle
-/// router of 3 MiB one of 17. None of it can fail on a system that this runs on, and where it does, serving without is
-/// better than not serving.
-fn harden() {
-    let limits = [
-        setrlimit(Resource::RLIMIT_CORE, 0, 0),
-        nix::sys::prctl::set_dumpable(false),
-        nix::sys::prctl::set_thp_disable(true),
-        getrlimit(Resource::RLIMIT_NOFILE)
-            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard)),
-    ];
-    for error in limits.into_iter().filter_map(Result::err) {
-        // The log is not open yet.
-        let _ = io::Write::write_fmt(
-            &mut io::stderr(),
-            format_args!("memoryrouter: a limit could not be set: {error}\n"),
-        );
-    }
 }
 
 #[cfg(test)]

@@ -40,6 +40,9 @@ pub(crate) enum SnapshotCommand {
 pub(crate) struct Verify {
     /// The file [default: the configured one]
     file: Option<PathBuf>,
+    /// Also whether a router here would take it in the place of the configured one
+    #[arg(long)]
+    for_use: bool,
 }
 
 #[derive(Args)]
@@ -62,8 +65,13 @@ pub(crate) fn run(command: SnapshotCommand, global: &Global) -> Result<(), Failu
     let mut files = Global::key_files(&config);
     let written = |what: &str| audit::append(&config.dir, &Who::Cli, what, &[]);
     match command {
-        SnapshotCommand::Verify(Verify { file }) => {
+        SnapshotCommand::Verify(Verify { file, for_use }) => {
+            let configured = files.clone();
+            let for_use = for_use || file.is_none();
             files.snapshot = file.unwrap_or(files.snapshot);
+            if for_use {
+                keys::inspect_for_use(&files, &configured).map_err(Failure::failed)?;
+            }
             verify(&files, global)
         }
         SnapshotCommand::Rekey => {
@@ -213,20 +221,31 @@ fn import(files: &KeyFiles, allow_shrink: bool) -> Result<(), Failure> {
     if text.len() as u64 > IMPORT_BYTES_MAX {
         return Err(Failure::failed("the export is larger than 1 GiB"));
     }
-    let plain: Plain = sonic_rs::from_slice(&text)
-        .map_err(|error| Failure::failed(format!("this is no export: {error}")))?;
+    // The parser's own words would show what stands there.
+    let plain: Plain = sonic_rs::from_slice(&text).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        Failure::failed(format!(
+            "this is no export, or a damaged one: line {line}, column {column}"
+        ))
+    })?;
     if plain.format != FORMAT {
         return Err(Failure::failed(format!(
             "this is no export of format {FORMAT}"
         )));
     }
-    let wrong =
-        |what: &str| Failure::failed(format!("this is no export: a {what} is not hexadecimal"));
-    let mut contents = Contents::new(unhex(&plain.pepper).ok_or_else(|| wrong("pepper"))?);
-    for key in plain.keys {
-        contents
-            .keys
-            .push(key.into_record().ok_or_else(|| wrong("key"))?);
+    let pepper = unhex(&plain.pepper)
+        .filter(|pepper| pepper.iter().any(|byte| *byte != 0))
+        .ok_or_else(|| Failure::failed("this is no export: the pepper is not one"))?;
+    let mut contents = Contents::new(pepper);
+    for (number, key) in (1..).zip(plain.keys) {
+        let record = key.into_record();
+        let record = record.map_err(|why| Failure::failed(format!("key {number}: {why}")))?;
+        contents.keys.push(record);
+    }
+    let (_, current) = keys::inspect(files).map_err(Failure::failed)?;
+    let (before, after) = (current.keys.len(), contents.keys.len());
+    if !allow_shrink && keys::has_shrunk(before, after) {
+        return Err(Failure::failed(Refusal::Shrunk { before, after }));
     }
     keys::replace(files, contents, allow_shrink, |editor| {
         for (account, providers) in &plain.provider_keys {
@@ -272,7 +291,7 @@ impl PlainKey {
         }
     }
 
-    fn into_record(self) -> Option<KeyRecord> {
+    fn into_record(self) -> Result<KeyRecord, &'static str> {
         let token = |token: PlainToken| {
             let PlainToken {
                 digest,
@@ -285,14 +304,18 @@ impl PlainKey {
                 valid_until,
             })
         };
-        let per_day = self.tokens_per_day.map(|tokens| (tokens, Period::Day));
-        let per_month = self.tokens_per_month.map(|tokens| (tokens, Period::Month));
-        Some(KeyRecord {
+        let token_budget = match (self.tokens_per_day, self.tokens_per_month) {
+            (Some(_), Some(_)) => return Err("a budget is per day or per month, not both"),
+            (Some(tokens), None) => Some((tokens, Period::Day)),
+            (None, month) => month.map(|tokens| (tokens, Period::Month)),
+        };
+        let tokens: Option<Vec<_>> = self.tokens.into_iter().map(token).collect();
+        Ok(KeyRecord {
             id: self.id.into(),
             name: self.name,
             account: self.account,
             vault: self.vault,
-            vault_key: unhex(&self.vault_key)?,
+            vault_key: unhex(&self.vault_key).ok_or("its vault_key is not hexadecimal")?,
             created_at: self.created_at,
             expires_at: self.expires_at,
             state: if self.revoked {
@@ -300,13 +323,13 @@ impl PlainKey {
             } else {
                 KeyState::Active
             },
-            tokens: self.tokens.into_iter().map(token).collect::<Option<_>>()?,
+            tokens: tokens.ok_or("a digest is not hexadecimal")?,
             models: self.models,
             limits: Limits {
                 requests_per_minute: self.requests_per_minute,
                 tokens_per_minute: self.tokens_per_minute,
                 concurrent: self.concurrent,
-                token_budget: per_day.or(per_month),
+                token_budget,
             },
             manage_keys: self.manage_keys,
         })
@@ -319,7 +342,7 @@ fn hex(bytes: &[u8; 32]) -> String {
 
 fn unhex(text: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    if text.len() != 64 {
+    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
     for (at, byte) in bytes.iter_mut().enumerate() {

@@ -82,6 +82,10 @@ impl Word {
 /// Runs the command.
 pub(crate) fn run(command: &UsageCommand, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
+    if !config.dir.exists() {
+        let dir = config.dir.display();
+        return Err(Failure::failed(format!("there is no data directory {dir}")));
+    }
     let now = clock::unix_seconds();
     let back = i64::try_from(command.since.as_secs()).unwrap_or(i64::MAX);
     let query = Query {

@@ -308,9 +308,19 @@ fn listen_list<'a>(value: &'a Value<'a>, dir: &Path) -> Result<Vec<Listen>, Wron
     Ok(all)
 }
 
+/// `sun_path` of unix(7), less its end mark.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
 fn listen(text: &str, dir: &Path) -> Result<Listen, String> {
     if let Some(file) = text.strip_prefix("unix:") {
-        return Ok(Listen::Unix(path(file, dir)?));
+        let path = path(file, dir)?;
+        if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            return Err(format!(
+                "{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that a socket's path may have",
+                path.display()
+            ));
+        }
+        return Ok(Listen::Unix(path));
     }
     text.parse().map(Listen::Tcp).map_err(|_| {
         format!(

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::contents::{Contents, StoredKey};
-use super::editor::{Editor, random};
+use super::editor::{Editor, check_records, random};
 use super::file::{self, FileError, Lock, Prepared};
 use super::master::{self, KdfParams, MasterError, MasterKey, MasterSource};
 use super::seal::{self, Header, Place, SealError};
@@ -65,6 +65,13 @@ pub fn init(files: &KeyFiles) -> Result<(), EditError> {
     if files.snapshot.exists() {
         return Err(EditError::File(files.snapshot.clone(), FileError::Exists));
     }
+    if files.seen().exists() {
+        return Err(EditError::Invalid(format!(
+            "{} is missing and was in use: put it back, or remove {} to begin anew",
+            files.snapshot.display(),
+            files.seen().display()
+        )));
+    }
     let (master, kdf) = match &files.master {
         MasterSource::Passphrase(path) => {
             let kdf = KdfParams::new(*random()?);
@@ -117,6 +124,16 @@ pub fn inspect(files: &KeyFiles) -> Result<(Header, Contents), Refusal> {
     Ok((opened.header, opened.contents))
 }
 
+/// The same as a start or a change would find it: `files` may name another file than the one that was in use last, and
+/// `used` is the one that it would take the place of.
+pub fn inspect_for_use(files: &KeyFiles, used: &KeyFiles) -> Result<(Header, Contents), Refusal> {
+    let opened = store::open_file(files)?;
+    if let Some(seen) = Seen::read(&used.seen()) {
+        seen.admits(&opened.header, &opened.file_hash)?;
+    }
+    Ok((opened.header, opened.contents))
+}
+
 /// Changes the contents. The file is written only if `change` succeeds.
 pub fn edit<T>(
     files: &KeyFiles,
@@ -139,6 +156,7 @@ pub fn replace(
     change: impl FnOnce(&mut Editor<'_>) -> Result<(), EditError>,
 ) -> Result<(), EditError> {
     write(files, |current, master| {
+        check_records(&contents.keys)?;
         *current = contents;
         change(&mut Editor {
             contents: current,

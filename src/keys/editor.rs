@@ -2,6 +2,8 @@
 //!
 //! `edit` hands an `Editor` to its caller under the lock. Every change leaves contents that `contents` would accept.
 
+use std::collections::HashSet;
+
 use zeroize::Zeroizing;
 
 use super::UnixSeconds;
@@ -240,6 +242,29 @@ impl Editor<'_> {
             Ok(removed)
         }
     }
+}
+
+/// Records that were not made here: each must be one that could have been.
+pub(super) fn check_records(records: &[KeyRecord]) -> Result<(), EditError> {
+    let (mut ids, mut vaults) = (HashSet::new(), HashSet::new());
+    for record in records {
+        let named = |error: EditError| EditError::Invalid(format!("key {:?}: {error}", record.id));
+        check_name("id", &record.id).map_err(named)?;
+        check_name("account", &record.account).map_err(named)?;
+        check_name("vault", &record.vault).map_err(named)?;
+        check_words(&record.name, &record.models).map_err(named)?;
+        let wrong = |why: &str| Err(named(EditError::Invalid(why.into())));
+        if record.tokens.is_empty() {
+            return wrong("it has no token");
+        }
+        if !ids.insert(&*record.id) {
+            return wrong("the id stands there twice");
+        }
+        if !vaults.insert(record.vault.as_str()) {
+            return wrong("its vault is another key's");
+        }
+    }
+    Ok(())
 }
 
 /// The name and the patterns that people give a key.

@@ -21,14 +21,14 @@ mod watch;
 pub use contents::{
     Contents, ContentsError, KeyRecord, KeyState, Limits, Period, StoredKey, TokenEntry,
 };
-pub use edit::{EditError, edit, init, inspect, rekey, replace, reveal};
+pub use edit::{EditError, edit, init, inspect, inspect_for_use, rekey, replace, reveal};
 pub use editor::{Editor, KeyChange, NewKey};
 pub use file::{FileError, create_private, open_shared, read_private};
 pub use form::{KeyForm, KeyWish, LimitsForm, state_of};
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use seal::{Header, SealError, Sealed};
 pub use snapshot::{ProviderKey, ProviderKeys, Snapshot, model_allowed};
-pub use store::{KeyFiles, KeyStore, Reader, Refusal, Reload, Status};
+pub use store::{KeyFiles, KeyStore, Reader, Refusal, Reload, Status, has_shrunk};
 pub use token::{TokenError, check_imported, is_memory_key, mint};
 pub use watch::WatchGuard;
 

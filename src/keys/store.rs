@@ -96,7 +96,8 @@ impl fmt::Display for Refusal {
             }
             Self::Shrunk { before, after } => write!(
                 f,
-                "key snapshot refused: it holds {after} keys where {before} were in use, and does not say that it should"
+                "key snapshot refused: it holds {after} keys where {before} were in use, and does not say that it should \
+                 (snapshot import --allow-shrink does)"
             ),
         }
     }
@@ -334,7 +335,7 @@ impl KeyStore {
         let opened = open_bytes(&bytes, &self.0.files.master)?;
         seen.admits(&opened.header, &opened.file_hash)?;
         let (before, after) = (self.0.published.load().keys, opened.contents.keys.len());
-        if after * 2 < before && !opened.header.shrinks {
+        if has_shrunk(before, after) && !opened.header.shrinks {
             return Err(Refusal::Shrunk { before, after });
         }
         let (taken, snapshot) = accept(opened)?;
@@ -360,6 +361,11 @@ impl KeyStore {
             last_refusal: told.last_refusal,
         }
     }
+}
+
+/// Whether so many keys are gone that somebody must have said so.
+pub fn has_shrunk(before: usize, after: usize) -> bool {
+    after * 2 < before
 }
 
 fn accept(opened: Opened) -> Result<(Seen, Snapshot), Refusal> {

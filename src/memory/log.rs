@@ -5,12 +5,12 @@
 //! somebody damaged included, comes out as an error, and the file is opened anew before it is used again.
 
 use std::fmt;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
+use nix::fcntl::{Flock, FlockArg};
 use redb::{
     Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition,
     TableError,
@@ -18,6 +18,7 @@ use redb::{
 
 use super::change::{Op, apply};
 use super::seal::Tag;
+use crate::keys::open_shared;
 
 /// A vault's tag and a number in it, which sort in this order.
 pub(super) type Key = [u8; 24];
@@ -269,20 +270,15 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, LogError>) -> Result<T
     })
 }
 
+/// Whether a process has the file open; redb holds a lock on it meanwhile.
+pub fn is_held(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+}
+
 /// Opens a file or makes it, with all its tables.
 pub(super) fn open(path: &Path) -> Result<Database, LogError> {
     // redb would make it with the rights of any file; an empty one it takes as new.
-    let made = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    match made {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
-            return Err(DatabaseError::from(error).into());
-        }
-        _ => {}
-    }
+    open_shared(path, false).map_err(DatabaseError::from)?;
     let database = Builder::new().set_cache_size(PAGES_BYTES).create(path)?;
     let transaction = database.begin_read()?;
     let found = match transaction.open_table(ABOUT) {

@@ -37,6 +37,7 @@ pub mod words;
 
 pub use self::core::{Added, MemorySettings};
 pub use embed::EmbeddingSettings;
+pub use log::is_held;
 pub use seal::VaultRef;
 pub use status::{BOUNDS_MICROS, MemoryStatus, StoreState, Times};
 pub use store::{MemoryError, MemoryStore};

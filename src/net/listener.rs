@@ -10,6 +10,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -78,9 +79,14 @@ impl BoundListener {
         Ok((BoundAddr::Tcp(bound), listeners))
     }
 
-    /// Binds a Unix socket; one that nobody answers on any more is replaced.
+    /// Binds a Unix socket; one that nobody answers on any more is replaced. Anything else at that path stays.
     pub fn unix(path: &Path, count: usize) -> io::Result<(BoundAddr, Vec<Self>)> {
-        if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+        let socket = std::fs::symlink_metadata(path).is_ok_and(|at| at.file_type().is_socket());
+        let refused = || {
+            let connected = std::os::unix::net::UnixStream::connect(path);
+            connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        };
+        if socket && refused() {
             std::fs::remove_file(path)?;
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;

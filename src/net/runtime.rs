@@ -12,6 +12,8 @@ use std::{io, panic};
 use io_uring::IoUring;
 use monoio::time::TimeDriver;
 use monoio::{FusionDriver, FusionRuntime, IoUringDriver, LegacyDriver, RuntimeBuilder};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 
 /// Submission queue entries per ring. 1,024 holds every operation of a full core between two loop turns; larger rings
 /// measured no faster.
@@ -51,8 +53,14 @@ pub(super) fn epoll() -> bool {
     driver_name() == "epoll"
 }
 
-/// Binds the calling thread to one CPU. Fails harmlessly where the scheduler forbids it.
-pub fn pin_to_core(core: usize) -> io::Result<()> {
+/// Binds the calling thread to the `index`-th of the CPUs that this process may use. Fails harmlessly where there are
+/// fewer, or the scheduler forbids it.
+pub fn pin_to_core(index: usize) -> io::Result<()> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let core = (0..CpuSet::count())
+        .filter(|core| allowed.is_set(*core).unwrap_or(false))
+        .nth(index)
+        .ok_or_else(|| io::Error::other("fewer CPUs than workers"))?;
     monoio::utils::bind_to_cpu_set([core])
         .map_err(|errno| io::Error::from_raw_os_error(errno as i32))
 }

@@ -102,7 +102,7 @@ impl TlsAcceptor {
                 "TLS is for TCP listeners",
             ));
         };
-        let wrapped = self.0.accept(tcp).await.map_err(io::Error::other)?;
+        let wrapped = self.0.accept(tcp).await?;
         Ok(Stream::with_hangup(
             Transport::TlsServer(Box::new(wrapped)),
             hangup,
@@ -134,7 +134,7 @@ impl TlsConnector {
         let Transport::Tcp(tcp) = stream.transport else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is for TCP"));
         };
-        let wrapped = self.0.connect(name, tcp).await.map_err(io::Error::other)?;
+        let wrapped = self.0.connect(name, tcp).await?;
         Ok(Stream::with_hangup(
             Transport::TlsClient(Box::new(wrapped)),
             hangup,

@@ -5,9 +5,11 @@
 //! successor says that it accepts over its standard input, which is a socket to its predecessor.
 
 use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
 use std::os::fd::{AsFd as _, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use std::{env, fs};
 
@@ -23,6 +25,9 @@ const PREDECESSOR_VARIABLE: &str = "MEMORYROUTER_PREDECESSOR";
 const READY: &[u8] = b"ready";
 /// A start takes a tenth of a second; a large snapshot under a passphrase a few.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// What every process has open: standard input, output and error.
+const STANDARD: RawFd = 2;
 
 /// How many places are tried for descriptors that a successor inherits.
 const ROWS_TRIED: usize = 32;
@@ -87,11 +92,70 @@ pub(super) fn spread(
     Ok(seats)
 }
 
+/// Closes what a predecessor had open when it started this process, but for what it handed over. Accepting over io_uring
+/// sets no close-on-exec, and a caller's connection that two processes hold does not end when one of them closes it.
+/// To be called before anything is opened.
+pub fn close_strays() -> io::Result<()> {
+    if !has_predecessor() {
+        return Ok(());
+    }
+    let number = |name| env::var(name).ok().and_then(|text| text.parse().ok());
+    let first: RawFd = number("LISTEN_FDS_FIRST_FD").unwrap_or(RawFd::MAX);
+    let end = first.saturating_add(number("LISTEN_FDS").unwrap_or(0));
+    let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open {
+        if fd > STANDARD && !(first..end).contains(&fd) {
+            // The directory just read is among them, and closed already.
+            let _ = nix::unistd::close(fd);
+        }
+    }
+    Ok(())
+}
+
+/// A successor that is being started, and whoever no longer wants it.
+#[derive(Default)]
+pub(super) struct Attempt(Mutex<Awaited>);
+
+#[derive(Default)]
+struct Awaited {
+    given_up: bool,
+    /// Where its word is waited for.
+    ours: Option<UnixStream>,
+}
+
+impl Attempt {
+    /// Ends the wait, now or as soon as it begins.
+    pub(super) fn give_up(&self) {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        awaited.given_up = true;
+        if let Some(ours) = &awaited.ours {
+            let _ = ours.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn begin(&self, ours: &UnixStream) -> io::Result<()> {
+        let mut awaited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if awaited.given_up {
+            return Err(io::Error::other("the router is ending"));
+        }
+        awaited.ours = Some(ours.try_clone()?);
+        Ok(())
+    }
+
+    fn end(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).ours = None;
+    }
+}
+
 /// Starts this program once more, with the same arguments and `listeners`, and waits until it accepts.
-pub(super) fn start_successor(listeners: &[BoundListener]) -> io::Result<Child> {
+pub(super) fn start_successor(listeners: &[BoundListener], attempt: &Attempt) -> io::Result<Child> {
     let (mut ours, theirs) = UnixStream::pair()?;
+    attempt.begin(&ours)?;
     let lent = Lent::new(listeners)?;
-    let mut command = Command::new(program()?);
+    let program = program()?;
+    let mut command = Command::new(&program);
     command
         .args(env::args_os().skip(1))
         .env("LISTEN_FDS", lent.count.to_string())
@@ -99,21 +163,29 @@ pub(super) fn start_successor(listeners: &[BoundListener]) -> io::Result<Child> 
         .env_remove("LISTEN_PID")
         .env(PREDECESSOR_VARIABLE, "1")
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
-    let mut child = command.spawn()?;
+    let spawned = command.spawn();
+    let mut child = spawned
+        .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", program.display())))?;
     drop(command);
     drop(lent);
     ours.set_read_timeout(Some(START_TIMEOUT))?;
     let mut said = [0; READY.len()];
-    match ours.read_exact(&mut said) {
-        Ok(()) if said == READY => Ok(child),
-        result => {
-            let _ = child.kill();
-            let _ = child.wait();
-            Err(result
-                .err()
-                .unwrap_or_else(|| io::ErrorKind::InvalidData.into()))
+    let read = ours.read_exact(&mut said);
+    attempt.end();
+    let why = match read {
+        Ok(()) if said == READY => return Ok(child),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            format!("it does not accept after {} s", START_TIMEOUT.as_secs())
         }
-    }
+        _ => "it ended, or is not wanted any more".to_owned(),
+    };
+    let _ = child.kill();
+    let ended = child.wait();
+    let ended = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+    Err(io::Error::other(format!(
+        "{}: {why} ({ended})",
+        program.display()
+    )))
 }
 
 /// Whether a router started this process to hand over to it.

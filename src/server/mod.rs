@@ -26,6 +26,7 @@ use crate::upstream::Resolver;
 use crate::usage::UsageStore;
 use crate::worker::{Shared, Ties, connections_max};
 pub use guest::Guest;
+pub use handover::close_strays;
 use parts::{bind, open_memory, open_usage, tls_of, tracer};
 use worker::{Order, Seat};
 
@@ -74,6 +75,7 @@ pub struct Control {
     resolver: Resolver,
     current: Arc<Mutex<Current>>,
     memory: MemoryStore,
+    attempt: Arc<handover::Attempt>,
 }
 
 /// What new connections are served with.
@@ -135,6 +137,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
                 admin_tls,
             })),
             memory: memory.clone(),
+            attempt: Arc::default(),
         },
     };
     let (ready, all_ready) = std::sync::mpsc::channel();
@@ -246,7 +249,7 @@ impl Control {
 
     /// Starts this program once more on the same sockets; once that accepts, this router drains. Blocks until then.
     pub fn hand_over(&self) -> io::Result<Child> {
-        let successor = {
+        let listeners = {
             let listeners = self
                 .listeners
                 .lock()
@@ -254,8 +257,11 @@ impl Control {
             if self.draining() || listeners.is_empty() {
                 return Err(io::Error::other("the router is ending"));
             }
-            handover::start_successor(&listeners)?
+            let copies = listeners.iter().map(BoundListener::try_clone);
+            copies.collect::<io::Result<Vec<_>>>()?
         };
+        // Not under the lock: an end is not to wait for a successor that does not come.
+        let successor = handover::start_successor(&listeners, &self.attempt)?;
         self.shared.handed_over.store(true, Ordering::Relaxed);
         // The successor waits for both; what is counted and remembered here from now on, it takes in. Before the end is
         // ordered, because the process may be gone right after it, and somebody has yet to hear of the successor.
@@ -263,6 +269,11 @@ impl Control {
         self.memory.close();
         self.end(|| Order::HandOver);
         Ok(successor)
+    }
+
+    /// Lets no successor come any more; one that is being started ends.
+    pub fn refuse_successor(&self) {
+        self.attempt.give_up();
     }
 
     /// Lets every core go on with another configuration: new connections at once, open ones after their next exchange.

@@ -26,6 +26,7 @@ mod limits;
 mod local;
 mod memory;
 mod metrics;
+mod mishaps;
 mod operated;
 mod overview;
 mod pool;

@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::support::program::{Home, Served, command};
 use crate::support::{CHAT as BODY, Caller, Gate, Provider, Then, eventually, json, request};
@@ -111,6 +112,90 @@ fn a_stream_outlives_the_handover() {
     caller.finish(&mut head);
     assert_eq!((head.text(), head.complete), ("abcd", true));
     assert_eq!(router.stop().0, 0);
+}
+
+#[test]
+fn a_successor_holds_none_of_the_connections_before_it() {
+    const CALLERS: usize = 200;
+    let provider = Provider::plain();
+    let (home, token) = home(&provider, "");
+    let mut router = home.serve();
+    let bytes = request("POST", CHAT, &[("x-api-key", &token)], BODY);
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let mut caller = router.connect();
+            assert_eq!(caller.exchange(&bytes).status, 200);
+            caller
+        })
+        .collect();
+    let open = |pid: u32| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    assert!(open(router.pid()) > CALLERS);
+    router.hand_over();
+    assert!(open(router.pid()) < CALLERS);
+    drop(callers);
+    assert_eq!(router.connect().exchange(&bytes).status, 200);
+    assert_eq!(router.stop().0, 0);
+}
+
+fn end(pid: u32) {
+    kill(Pid::from_raw(pid as i32), Signal::SIGTERM).unwrap();
+}
+
+#[test]
+fn one_signal_after_a_handover_cuts_no_answer() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+        waits.pass();
+        wire.send("cd");
+        Then::Keep
+    });
+    let (home, token) = home(&provider, "");
+    let mut router = home.serve();
+    let first = router.pid();
+    let mut caller = router.connect();
+    caller.send(request("POST", CHAT, &[("x-api-key", &token)], BODY));
+    let mut head = caller.head().unwrap();
+    router.hand_over();
+    let before = router.log().matches("draining\n").count();
+    end(first);
+    eventually("the signal", || {
+        router.log().matches("draining\n").count() > before
+    });
+    gate.open();
+    caller.finish(&mut head);
+    assert_eq!((head.text(), head.complete), ("abcd", true));
+    assert_eq!(router.stop().0, 0);
+}
+
+#[test]
+fn an_end_does_not_wait_for_a_successor_that_hangs() {
+    let provider = Provider::plain();
+    let (home, _) = home(&provider, "");
+    let router = home.serve();
+    // Nobody writes into this configuration.
+    fs::remove_file(home.file("memoryrouter.toml")).unwrap();
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    nix::unistd::mkfifo(&home.file("memoryrouter.toml"), mode).unwrap();
+    let children = || {
+        let pid = router.pid();
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let of = |task: fs::DirEntry| fs::read_to_string(task.path().join("children"));
+        let all: String = tasks.filter_map(|task| of(task.ok()?).ok()).collect();
+        all.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    router.signal(Signal::SIGUSR2);
+    eventually("a successor", || !children().is_empty());
+    let successors = children();
+    let (code, log) = router.stop();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("did not start"), "{log}");
+    for pid in successors {
+        assert!(!std::path::Path::new("/proc").join(pid).exists());
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::clock::rfc3339;
 use crate::config::Config;
 use crate::keys;
 use crate::memory::{
-    Delete, MemorySettings, MemoryStore, NewMemory, StoreState, VaultRef, VaultStats,
+    self, Delete, MemorySettings, MemoryStore, NewMemory, StoreState, VaultRef, VaultStats,
 };
 use crate::net;
 
@@ -67,7 +67,10 @@ pub(super) struct Deleted {
 
 impl Vault {
     pub(super) fn find(config: &Config, key: String) -> Result<Self, Failure> {
-        if let Some(router) = AdminClient::find(config)? {
+        // Whoever listens on the admin port is asked only if a router has the log.
+        if memory::is_held(&config.memory.path)
+            && let Some(router) = AdminClient::find(config)?
+        {
             return Ok(Self::Running { router, key });
         }
         let (_, contents) = keys::inspect(&Global::key_files(config))

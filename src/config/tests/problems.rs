@@ -20,6 +20,7 @@ mr.toml:11: routing.default_provider: unknown \"antropic\"; did you mean \"anthr
 
 #[test]
 fn each_problem_says_what_would_be_right() {
+    let long_socket = format!("[server]\nlisten = [\"unix:/{}\"]", "s".repeat(107));
     #[rustfmt::skip] // A table reads by rows.
     let cases = [
         ("server = 1", "mr.toml:1: server: expected a table, found a whole number"),
@@ -29,6 +30,7 @@ fn each_problem_says_what_would_be_right() {
         ("[server]\nlisten = [\":80\"]", "write \"127.0.0.1:8080\""),
         ("[server]\nlisten = [\"127.0.0.1:1\", \"127.0.0.1:1\"]", "server.listen: 127.0.0.1:1 stands here twice"),
         ("[server]\nlisten = [\"unix:\"]", "server.listen: expected the path of a file"),
+        (&long_socket, "bytes that a socket's path may have"),
         ("[server]\ntls = { cert = \"a\" }", "mr.toml:2: server.tls: needs both `cert` and `key`"),
         ("[server.tls]\ncert = \"a\"\nkey = \"b\"\nkye = \"a\"", "server.tls.kye: unknown key; did you mean `key`?"),
         ("[server]\nworkers = -1", "server.workers: expected a whole number from 0 to 1024"),
