@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::clock;
-use crate::keys::open_shared;
+use crate::files::open_shared;
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "audit.log";

@@ -66,6 +66,8 @@ pub mod error;
 
 pub mod secret;
 
+pub mod files;
+
 pub mod clock;
 
 // Around the request: how the router is set up, run and tried out.

@@ -13,9 +13,10 @@ const IMPORTS: &[(&str, &str)] = &[
     ("error", ""),
     ("secret", ""),
     ("clock", ""),
-    ("audit", "clock"),
+    ("files", ""),
+    ("audit", "clock files"),
     ("http", ""),
-    ("memory", "clock secret"),
+    ("memory", "clock files secret"),
     ("provider", "secret"),
     ("auth", "error http"),
     ("route", "provider"),
@@ -23,7 +24,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("catalogue", "clock"),
     ("prices", "provider"),
     ("config", "catalogue prices provider"),
-    ("keys", "clock secret"),
+    ("keys", "clock files secret"),
     ("limits", "clock error keys"),
     ("net", ""),
     ("upstream", "http net"),
@@ -38,9 +39,9 @@ const IMPORTS: &[(&str, &str)] = &[
     ("connection", "exchange http net worker"),
     ("server", "config connection error exchange keys memory metrics net plan secret traces upstream usage worker"),
     ("log", "config record"),
-    ("admin", "audit clock config connection error exchange http keys log memory metrics net provider secret server upstream usage worker"),
+    ("admin", "audit clock config connection error exchange files http keys log memory metrics net provider secret server upstream usage worker"),
     ("demo", "clock http memory net"),
-    ("cli", "admin audit clock config demo error exchange http keys log memory net secret server usage"),
+    ("cli", "admin audit clock config demo error exchange files http keys log memory net secret server usage"),
 ];
 
 /// Crates and the file or folder that may name them; for one of them, the two tables that all cores share.

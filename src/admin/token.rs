@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::keys::{FileError, create_private, read_private};
+use crate::files::{FileError, create_private, read_private};
 use crate::secret::Secret;
 
 /// The file's name in the data directory.

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::{Failure, Global};
 use crate::admin;
 use crate::config::{self, Config, Location};
+use crate::files;
 use crate::keys;
 
 /// What the command made.
@@ -72,7 +73,7 @@ pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure>
     }
     make_dir(&location.dir)?;
     if !location.file.exists() {
-        keys::create_private(&location.file, config::template(demo).as_bytes())
+        files::create_private(&location.file, config::template(demo).as_bytes())
             .map_err(|error| Failure::failed(format!("{} {error}", location.file.display())))?;
     }
     admin::ensure_token(&location.dir).map_err(Failure::failed)?;

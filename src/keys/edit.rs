@@ -10,12 +10,12 @@ use zeroize::Zeroizing;
 
 use super::contents::{Contents, StoredKey};
 use super::editor::{Editor, check_records, random};
-use super::file::{self, FileError, Lock, Prepared};
 use super::master::{self, KdfParams, MasterError, MasterKey, MasterSource};
 use super::seal::{self, Header, Place, SealError};
 use super::store::{self, KeyFiles, Opened, Refusal, Seen};
 use super::token::TokenError;
 use crate::clock;
+use crate::files::{self, FileError, Lock, Prepared};
 use crate::secret::Secret;
 
 /// Why a change was not made.
@@ -84,7 +84,7 @@ pub fn init(files: &KeyFiles) -> Result<(), EditError> {
         }
         MasterSource::File(path) => {
             let master = new_master()?;
-            file::create_private(path, master.to_line().as_bytes()).map_err(at(path))?;
+            files::create_private(path, master.to_line().as_bytes()).map_err(at(path))?;
             (master, None)
         }
     };
@@ -92,7 +92,7 @@ pub fn init(files: &KeyFiles) -> Result<(), EditError> {
     let header = header(&master, 1, false, kdf);
     let bytes =
         seal::seal(&header, &master, *random()?, &contents.encode()).map_err(EditError::Seal)?;
-    file::create_private(&files.snapshot, &bytes).map_err(at(&files.snapshot))
+    files::create_private(&files.snapshot, &bytes).map_err(at(&files.snapshot))
 }
 
 fn at(path: &Path) -> impl FnOnce(FileError) -> EditError {
@@ -204,13 +204,13 @@ fn write<T>(
     let shrinks = shrinks || shrinking;
     let header = header(&master, before.generation + 1, shrinks, before.kdf);
     let bytes = seal::seal(&header, &master, *random()?, &encoded).map_err(EditError::Seal)?;
-    file::replace_private(&files.snapshot, &bytes).map_err(at(&files.snapshot))?;
+    files::replace_private(&files.snapshot, &bytes).map_err(at(&files.snapshot))?;
     Ok(result)
 }
 
 fn locked(snapshot: &Path) -> Result<Lock, EditError> {
-    let lock = file::lock(snapshot).map_err(at(snapshot))?;
-    file::clear_leftovers(snapshot);
+    let lock = files::lock(snapshot).map_err(at(snapshot))?;
+    files::clear_leftovers(snapshot);
     Ok(lock)
 }
 
@@ -234,7 +234,7 @@ fn open_current(files: &KeyFiles) -> Result<(Opened, bool), EditError> {
 pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditError> {
     let (MasterSource::File(path) | MasterSource::Passphrase(path)) = &files.master;
     let _lock = locked(&files.snapshot)?;
-    file::clear_leftovers(path);
+    files::clear_leftovers(path);
     let (new, kdf, line) = match (&files.master, passphrase) {
         (MasterSource::File(_), None) => {
             let new = new_master()?;
@@ -286,18 +286,18 @@ pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditEr
         ]
         .concat(),
     );
-    let original = file::read_private(path, master::FILE_BYTES_MAX).map_err(at(path))?;
+    let original = files::read_private(path, master::FILE_BYTES_MAX).map_err(at(path))?;
     let original = Zeroizing::new(original);
     // What needs room takes it before anything is changed.
     let sealed = Prepared::new(&files.snapshot, &bytes).map_err(at(&files.snapshot))?;
-    file::replace_private(path, &both).map_err(at(path))?;
+    files::replace_private(path, &both).map_err(at(path))?;
     if let Err(error) = sealed.put() {
         // The old file is still in its place. If this fails too, the key file opens old and new.
-        let _ = file::replace_private(path, &original);
+        let _ = files::replace_private(path, &original);
         return Err(at(&files.snapshot)(error));
     }
-    file::sync_directory(&files.snapshot).map_err(at(&files.snapshot))?;
-    file::replace_private(path, &line).map_err(at(path))
+    files::sync_directory(&files.snapshot).map_err(at(&files.snapshot))?;
+    files::replace_private(path, &line).map_err(at(path))
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use std::{env, fmt};
 use argon2::{Algorithm, Argon2, Params, Version};
 use zeroize::Zeroizing;
 
-use super::file::{self, FileError};
 use super::seal::Header;
+use crate::files::{self, FileError};
 use crate::secret::Secret;
 
 /// More lines than this are no key file.
@@ -293,9 +293,9 @@ fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, MasterError> {
     let credential =
         env::var_os(CREDENTIALS_VARIABLE).is_some_and(|directory| path.starts_with(directory));
     let read = if credential {
-        file::read_credential
+        files::read_credential
     } else {
-        file::read_private
+        files::read_private
     };
     let bytes =
         read(path, FILE_BYTES_MAX).map_err(|error| MasterError::File(path.to_owned(), error))?;

@@ -9,7 +9,6 @@ mod codec;
 mod contents;
 mod edit;
 mod editor;
-mod file;
 mod form;
 mod master;
 mod seal;
@@ -23,7 +22,6 @@ pub use contents::{
 };
 pub use edit::{EditError, edit, init, inspect, inspect_for_use, rekey, replace, reveal};
 pub use editor::{Editor, KeyChange, NewKey};
-pub use file::{FileError, create_private, open_shared, read_private};
 pub use form::{KeyForm, KeyWish, LimitsForm, state_of};
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use seal::{Header, SealError, Sealed};

@@ -14,11 +14,11 @@ use sha2::{Digest as _, Sha256};
 
 use super::UnixSeconds;
 use super::contents::{Contents, ContentsError};
-use super::file::{self, FileError};
 use super::master::{MasterError, MasterKey, MasterSource};
 use super::seal::{self, Header, SealError, Sealed};
 use super::snapshot::Snapshot;
 use crate::clock;
+use crate::files::{self, FileError};
 
 /// A generation and a hash in hexadecimal.
 const SEEN_BYTES_MAX: usize = 256;
@@ -115,7 +115,8 @@ pub(super) struct Opened {
 
 /// Reads, opens and decodes the file.
 pub(super) fn open_file(files: &KeyFiles) -> Result<Opened, Refusal> {
-    let bytes = file::read_private(&files.snapshot, seal::FILE_BYTES_MAX).map_err(Refusal::File)?;
+    let bytes =
+        files::read_private(&files.snapshot, seal::FILE_BYTES_MAX).map_err(Refusal::File)?;
     open_bytes(&bytes, &files.master)
 }
 
@@ -151,7 +152,7 @@ pub(super) struct Seen {
 impl Seen {
     /// Reads the memory of `path`; none if there is none, or none that can be read: then nothing was ever seen.
     pub(super) fn read(path: &Path) -> Option<Self> {
-        let text = String::from_utf8(file::read_private(path, SEEN_BYTES_MAX).ok()?).ok()?;
+        let text = String::from_utf8(files::read_private(path, SEEN_BYTES_MAX).ok()?).ok()?;
         let (generation, hash) = text.trim_end().split_once(' ')?;
         let mut file_hash = [0; 32];
         for (at, byte) in file_hash.iter_mut().enumerate() {
@@ -169,7 +170,7 @@ impl Seen {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect();
-        file::replace_private(path, format!("{} {hash}\n", self.generation).as_bytes())
+        files::replace_private(path, format!("{} {hash}\n", self.generation).as_bytes())
     }
 
     /// Whether a file may follow what was seen.
@@ -327,7 +328,7 @@ impl KeyStore {
     }
 
     fn look_again(&self, seen: &mut Seen) -> Result<Option<Snapshot>, Refusal> {
-        let bytes = file::read_private(&self.0.files.snapshot, seal::FILE_BYTES_MAX)
+        let bytes = files::read_private(&self.0.files.snapshot, seal::FILE_BYTES_MAX)
             .map_err(Refusal::File)?;
         if <[u8; 32]>::from(Sha256::digest(&bytes)) == seen.file_hash {
             return Ok(None);

@@ -18,7 +18,7 @@ use redb::{
 
 use super::change::{Op, apply};
 use super::seal::Tag;
-use crate::keys::open_shared;
+use crate::files::open_shared;
 
 /// A vault's tag and a number in it, which sort in this order.
 pub(super) type Key = [u8; 24];

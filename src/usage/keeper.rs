@@ -155,6 +155,13 @@ impl Keeper {
                 (self.pass, self.pass_ended) = (Some(Pass::new()), None);
                 true
             }
+            // The process before this one, which leaves it soon.
+            Err(error) if error.is_held() => {
+                if news(state, &error).is_some() {
+                    tracing::info!("another process has the usage store; counts wait in memory");
+                }
+                false
+            }
             Err(error) => {
                 failed(state, &error);
                 false
@@ -334,13 +341,18 @@ fn due(last: Option<Instant>, interval: Duration) -> bool {
 
 /// Told once for each reason; the file is opened anew, since an error leaves it in doubt.
 fn failed(state: &mut State, error: &dyn std::fmt::Display) {
-    let reason = error.to_string();
-    state.ledger = None;
-    if state.status.failed.as_ref() != Some(&reason) {
+    if let Some(reason) = news(state, error) {
         tracing::error!(
             reason,
             "the usage store cannot be used; counts wait in memory"
         );
-        state.status.failed = Some(reason);
     }
+}
+
+/// The reason, if it is another than before.
+fn news(state: &mut State, error: &dyn std::fmt::Display) -> Option<String> {
+    let reason = error.to_string();
+    state.ledger = None;
+    let new = state.status.failed.as_ref() != Some(&reason);
+    new.then(|| state.status.failed.insert(reason).clone())
 }

@@ -48,6 +48,13 @@ impl fmt::Display for LedgerError {
     }
 }
 
+impl LedgerError {
+    /// Whether another process has the file open; it may just be on its way out.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(*self.0, redb::Error::DatabaseAlreadyOpen)
+    }
+}
+
 impl<E: Into<redb::Error>> From<E> for LedgerError {
     fn from(error: E) -> Self {
         Self(Box::new(error.into()))

@@ -80,7 +80,7 @@ fn a_passphrase_that_could_not_be_read_again_is_refused_before_anything_changes(
         snapshot: dir.path().join("keys.snapshot"),
         master: MasterSource::Passphrase(phrases.clone()),
     };
-    file::create_private(&phrases, b"correct horse battery\n").unwrap();
+    files::create_private(&phrases, b"correct horse battery\n").unwrap();
     init(&files).unwrap();
     for bad in [
         "x9".repeat(2500),

@@ -1,6 +1,6 @@
 //! Private files on disk: read with suspicion, replaced whole, changed under a lock.
 //!
-//! `master`, `store` and `edit` go through here. A file is opened once and judged on that descriptor, so it cannot be
+//! `keys` keeps its files through here, `memory`, `audit`, `admin` and `cli` make theirs. A file is opened once and judged on that descriptor, so it cannot be
 //! exchanged between look and read. A write goes to a new file in the same directory, is synced, renamed over the old
 //! one, and the directory synced: after a crash there is the old file or the new one.
 
@@ -73,7 +73,7 @@ pub fn read_private(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError>
 
 /// Reads a file that a service manager keeps for this service alone. It may be root's, and readable to us by an access
 /// list, which shows as the group's right to read.
-pub(super) fn read_credential(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
+pub fn read_credential(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileError> {
     read_guarded(path, bytes_max, 0o037)
 }
 
@@ -125,19 +125,20 @@ fn is_denied(error: &io::Error) -> bool {
 }
 
 /// Puts `bytes` in the place of the file; through a symbolic link, in the place of what it points at.
-pub(super) fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     Prepared::new(path, bytes)?.put()?;
     sync_directory(path)
 }
 
 /// New bytes on disk beside a file, not yet in its place. Gone when dropped.
-pub(super) struct Prepared {
+pub struct Prepared {
     temporary: PathBuf,
     target: PathBuf,
 }
 
 impl Prepared {
-    pub(super) fn new(path: &Path, bytes: &[u8]) -> Result<Self, FileError> {
+    /// Writes them, readable to the owner only; that is the file's owner where root writes.
+    pub fn new(path: &Path, bytes: &[u8]) -> Result<Self, FileError> {
         let target = target(path);
         let temporary = temporary_name(&target);
         // Left over from a crash of a process with our id; nobody else writes under the lock.
@@ -148,7 +149,7 @@ impl Prepared {
     }
 
     /// Renames it into its place. The directory is not synced yet.
-    pub(super) fn put(self) -> Result<(), FileError> {
+    pub fn put(self) -> Result<(), FileError> {
         Ok(fs::rename(&self.temporary, &self.target)?)
     }
 }
@@ -160,7 +161,7 @@ impl Drop for Prepared {
 }
 
 /// Removes what processes that were killed have left beside a file. Under its lock only.
-pub(super) fn clear_leftovers(path: &Path) {
+pub fn clear_leftovers(path: &Path) {
     let target = target(path);
     let name = target.file_name().unwrap_or_default().to_string_lossy();
     let start = format!(".{name}.");
@@ -251,16 +252,17 @@ fn directory_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-pub(super) fn sync_directory(path: &Path) -> Result<(), FileError> {
+/// Makes sure that a name that was put into its directory is there after a crash.
+pub fn sync_directory(path: &Path) -> Result<(), FileError> {
     Ok(File::open(directory_of(&target(path)))?.sync_all()?)
 }
 
 /// The lock over a file's changes; held until dropped, released by the system if the process dies.
-pub(super) struct Lock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
+pub struct Lock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 
 /// Waits for the lock beside the file that `path` leads to, so that two names of one file have one lock. Readers need
 /// none: they see the old file or the new one.
-pub(super) fn lock(path: &Path) -> Result<Lock, FileError> {
+pub fn lock(path: &Path) -> Result<Lock, FileError> {
     let target = target(path);
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
