@@ -150,12 +150,30 @@ impl Plan {
         self.origins.clone()
     }
 
-    /// A provider's addresses, starting with the one whose turn it is.
-    pub fn bases_in_turn(&self, provider: ProviderId) -> impl Iterator<Item = &Base> {
+    /// A provider's addresses, starting with the one whose turn it is; those that are down come last.
+    pub fn bases_in_turn(
+        &self,
+        provider: ProviderId,
+        is_down: impl Fn(OriginId) -> bool,
+    ) -> impl Iterator<Item = &Base> {
         let Bases { list, turn } = &self.bases[provider.0];
         let first = turn.get();
         turn.set(if first + 1 < list.len() { first + 1 } else { 0 });
-        list[first..].iter().chain(&list[..first])
+        // As they are now: one that fails while its turn is taken does not get another. Beyond 64 none is put last.
+        let bits = list.iter().take(64).enumerate();
+        let down = match list.len() {
+            1 => 0,
+            _ => bits.fold(0_u64, |down, (at, base)| {
+                down | u64::from(is_down(base.origin)) << at
+            }),
+        };
+        let in_turn = (first..list.len()).chain(0..first);
+        let part = move |last: bool| {
+            let wanted =
+                move |at: &usize| (down.checked_shr(*at as u32).unwrap_or(0) & 1 == 1) == last;
+            in_turn.clone().filter(wanted).map(|at| &list[at])
+        };
+        part(false).chain(part(true))
     }
 }
 
@@ -186,5 +204,34 @@ impl Azure {
             deployment: self.deployment.as_deref(),
             api_version: &self.api_version,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn addresses_take_turns_and_those_that_are_down_come_last() {
+        let dir = Path::new("/");
+        let text = "providers.openai.base_url = [\"http://a\", \"http://b\", \"http://c\"]";
+        let config = Config::parse(text, Path::new("t.toml"), dir).unwrap();
+        let plan = Plan::new(&config, &Connectors::new(&config).unwrap());
+        let provider = config.providers.find("openai").unwrap();
+        let order = |down: &[&str]| {
+            let origins = plan.origins();
+            let is_down = |origin: OriginId| down.contains(&origins[origin.0].host.as_str());
+            let bases = plan.bases_in_turn(provider, is_down);
+            bases
+                .map(|base| base.authority.as_str())
+                .collect::<String>()
+        };
+        let turns: Vec<_> = (0..4).map(|_| order(&[])).collect();
+        assert_eq!(turns, ["abc", "bca", "cab", "abc"]);
+        let turns: Vec<_> = (0..3).map(|_| order(&["b"])).collect();
+        assert_eq!(turns, ["cab", "cab", "acb"]);
+        assert_eq!(order(&["a", "b", "c"]), "bca");
     }
 }

@@ -95,7 +95,9 @@ fn judge(kind: Kind, status: u16) -> (Option<bool>, Option<String>) {
 async fn ask(worker: &Worker, place: ProviderId, key: &Secret) -> Result<u16, Fault> {
     let provider = worker.config.providers.get(place);
     let name = || provider.name.clone();
-    let mut bases = worker.plan.bases_in_turn(place);
+    let upstreams = &worker.upstreams;
+    let is_down = |origin| upstreams.is_down(origin, Instant::now());
+    let mut bases = worker.plan.bases_in_turn(place, is_down);
     let base = bases
         .next()
         .ok_or_else(|| Fault::ProviderNotConfigured(name()))?;

@@ -164,9 +164,11 @@ async fn try_candidate(
     let worker = exchange.worker;
     let provider = &worker.config.providers.get(candidate.route.provider).name;
     let mut fault = None;
-    for base in worker.plan.bases_in_turn(candidate.route.provider) {
-        let upstreams = &worker.upstreams;
-        let checkout = upstreams.checkout(base.origin, exchange.record.started());
+    let upstreams = &worker.upstreams;
+    let started = exchange.record.started();
+    let is_down = |origin| upstreams.is_down(origin, started);
+    for base in worker.plan.bases_in_turn(candidate.route.provider, is_down) {
+        let checkout = upstreams.checkout(base.origin, started);
         let connection = match connected(pin!(checkout), watch, exchange).await? {
             Ok(connection) => connection,
             Err(DialError::Unreachable) => {

@@ -5,6 +5,7 @@
 //! spoke out of turn, is noticed before the next request goes over it. Nothing here retries: the caller of `send`
 //! knows what may be repeated.
 
+mod dial;
 mod resolve;
 mod send;
 mod status;
@@ -12,14 +13,11 @@ mod watch;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-
-use crate::net::{self, Deadline, Deadlines, Reader, Side, TlsConnector, Writer};
+use crate::net::{Deadline, Deadlines, Reader, TlsConnector, Writer};
+use dial::Dialler;
 
 pub use resolve::Resolver;
 pub use send::{ANSWER_HEAD_LIMITS, Answer, Failure, Outgoing, Part, Sending, Sent, send};
@@ -91,8 +89,7 @@ pub struct Upstreams {
     origins: Rc<[Origin]>,
     /// Idle connections by origin, the last used one at the back.
     idle: RefCell<Vec<VecDeque<Connection>>>,
-    resolver: Resolver,
-    deadlines: Rc<Deadlines>,
+    dialler: Dialler,
     keeping: Keeping,
 }
 
@@ -105,11 +102,11 @@ impl Upstreams {
         keeping: Keeping,
     ) -> Self {
         let idle = RefCell::new(origins.iter().map(|_| VecDeque::new()).collect());
+        let dialler = Dialler::new(origins.len(), resolver, deadlines, keeping);
         Self {
             origins,
             idle,
-            resolver,
-            deadlines,
+            dialler,
             keeping,
         }
     }
@@ -120,6 +117,11 @@ impl Upstreams {
             return Ok(connection);
         }
         self.fresh(origin).await
+    }
+
+    /// Whether a dial to it failed a short time ago: others may be asked first.
+    pub fn is_down(&self, origin: OriginId, now: Instant) -> bool {
+        self.dialler.is_down(origin, now)
     }
 
     /// A new connection.
@@ -174,70 +176,15 @@ impl Upstreams {
     }
 
     async fn dial(&self, id: OriginId) -> Result<Connection, DialError> {
-        let origin = &self.origins[id.0];
-        let started = Instant::now();
-        let timeout = self.keeping.connect_timeout;
-        let addresses =
-            match net::within(timeout, self.resolver.lookup(&origin.host, origin.port)).await {
-                None => return Err(DialError::TimedOut),
-                Some(Err(_)) => return Err(DialError::Unreachable),
-                Some(Ok(addresses)) => addresses,
-            };
-        let stream = connect_first(&addresses, started, &self.keeping).await?;
-        let deadline = self.deadlines.register(Side::Upstream, stream.hangup());
-        let stream = match &origin.tls {
-            None => stream,
-            Some(tls) => {
-                deadline.arm(Instant::now(), timeout.saturating_sub(started.elapsed()));
-                let wrapped = tls.connect(&origin.host, stream).await;
-                deadline.disarm();
-                match wrapped {
-                    Ok(stream) => stream,
-                    Err(_) if deadline.fired() => return Err(DialError::TimedOut),
-                    Err(error) => {
-                        tracing::warn!(host = origin.host, %error, "TLS handshake failed");
-                        return Err(DialError::Unreachable);
-                    }
-                }
-            }
-        };
+        let (stream, deadline) = self.dialler.dial(id, &self.origins[id.0]).await?;
         let (reader, writer, _) = stream.split();
         let line = Box::new(Line {
             reader,
             deadline,
             origin: id,
             reused: false,
-            idle_since: started,
+            idle_since: Instant::now(),
         });
         Ok(Connection { line, writer })
     }
-}
-
-/// Tries each address in turn; all but the last get at most half of the time that is left.
-async fn connect_first(
-    addresses: &[SocketAddr],
-    started: Instant,
-    keeping: &Keeping,
-) -> Result<net::Stream, DialError> {
-    let mut last = DialError::Unreachable;
-    for (index, address) in addresses.iter().enumerate() {
-        let left = keeping.connect_timeout.saturating_sub(started.elapsed());
-        let share = if index + 1 < addresses.len() {
-            left / 2
-        } else {
-            left
-        };
-        match net::connect(*address, share, keeping.unacknowledged_timeout).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => {
-                tracing::debug!(%address, %error, "connect failed");
-                last = match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::EMFILE | Errno::ENFILE) => DialError::NoDescriptor,
-                    _ if error.kind() == io::ErrorKind::TimedOut => DialError::TimedOut,
-                    _ => DialError::Unreachable,
-                };
-            }
-        }
-    }
-    Err(last)
 }

@@ -1,7 +1,7 @@
 //! Names to addresses, off the workers: the system's resolver blocks, so every look-up runs on a thread of its own.
 //!
-//! One resolver serves all cores. Look-ups of one name join; an answer is used for a while, and longer while a newer
-//! one is being fetched or cannot be had, so a name server that stalls does not stop traffic.
+//! One resolver serves all cores. Look-ups of one name join; an answer is used for a while, longer while a newer one is
+//! being fetched, and any time if none can be had, so a name server that stalls does not stop traffic.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,8 +11,14 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 
+use crate::net;
+
 /// The system's resolver does not tell an answer's time to live; providers move addresses within minutes.
 const FRESH: Duration = Duration::from_secs(30);
+/// An older answer is used only if no newer one is to be had: its address may be somebody else's by now.
+const STALE: Duration = Duration::from_secs(300);
+/// How long a newer answer is waited for before an old one is used all the same.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 type Addresses = Arc<[SocketAddr]>;
 
@@ -28,41 +34,66 @@ struct Entry {
     waiting: Vec<oneshot::Sender<Option<Addresses>>>,
 }
 
+impl Entry {
+    fn wait(&mut self) -> oneshot::Receiver<Option<Addresses>> {
+        let (sender, receiver) = oneshot::channel();
+        self.waiting.push(sender);
+        receiver
+    }
+}
+
 impl Resolver {
     /// The addresses of `host`, never none.
     pub async fn lookup(&self, host: &str, port: u16) -> io::Result<Addresses> {
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(Arc::from([SocketAddr::new(ip, port)]));
         }
-        let answer = {
+        let (known, answer) = {
             let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let entry = entries.entry((host.to_owned(), port)).or_default();
-            let fresh = entry
-                .known
-                .as_ref()
-                .is_some_and(|(_, since)| since.elapsed() < FRESH);
-            if !fresh && !entry.in_flight {
-                entry.in_flight = true;
-                self.start(host.to_owned(), port)?;
+            let age = entry.known.as_ref().map(|(_, since)| since.elapsed());
+            if age.is_none_or(|age| age >= FRESH) {
+                self.start(entry, host, port)?;
             }
-            if let Some((addresses, _)) = &entry.known {
-                return Ok(addresses.clone());
+            let known = entry.known.as_ref().map(|(addresses, _)| addresses.clone());
+            match (&known, age) {
+                (Some(addresses), Some(age)) if age < STALE => return Ok(addresses.clone()),
+                _ => (known, entry.wait()),
             }
-            let (sender, receiver) = oneshot::channel();
-            entry.waiting.push(sender);
-            receiver
         };
-        match answer.await {
-            Ok(Some(addresses)) => Ok(addresses),
-            _ => Err(io::Error::new(
-                io::ErrorKind::NotFound,
-                "name does not resolve",
-            )),
-        }
+        let none = || io::Error::new(io::ErrorKind::NotFound, "its name does not resolve");
+        let Some(known) = known else {
+            return answer.await.ok().flatten().ok_or_else(none);
+        };
+        let newer = net::within(PATIENCE, answer).await;
+        Ok(newer.and_then(Result::ok).flatten().unwrap_or(known))
     }
 
-    fn start(&self, host: String, port: u16) -> io::Result<()> {
-        let resolver = self.clone();
+    /// Other addresses than `tried`, if a look-up that is newer than the one that gave those finds any.
+    pub async fn newer(&self, host: &str, port: u16, tried: &Addresses) -> Option<Addresses> {
+        let answer = {
+            let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = entries.get_mut(&(host.to_owned(), port))?;
+            let (known, since) = entry.known.as_ref()?;
+            if known != tried {
+                return Some(known.clone());
+            }
+            if since.elapsed() < FRESH {
+                return None;
+            }
+            self.start(entry, host, port).ok()?;
+            entry.wait()
+        };
+        let found = answer.await.ok().flatten()?;
+        (found != *tried).then_some(found)
+    }
+
+    /// Begins a look-up unless one is under way.
+    fn start(&self, entry: &mut Entry, host: &str, port: u16) -> io::Result<()> {
+        if entry.in_flight {
+            return Ok(());
+        }
+        let (resolver, host) = (self.clone(), host.to_owned());
         let look_up = move || {
             let found = (host.as_str(), port)
                 .to_socket_addrs()
@@ -76,8 +107,9 @@ impl Resolver {
         };
         std::thread::Builder::new()
             .name("resolve".into())
-            .spawn(look_up)
-            .map(drop)
+            .spawn(look_up)?;
+        entry.in_flight = true;
+        Ok(())
     }
 
     fn finish(&self, name: (String, u16), found: Option<Addresses>) {
@@ -117,6 +149,41 @@ mod tests {
                 "{local:?}"
             );
             assert!(resolver.lookup("no such name", 80).await.is_err());
+        })
+        .unwrap();
+    }
+
+    /// A resolver that has `host` at an address of long ago.
+    fn knowing(host: &str, age: Duration) -> (Resolver, Addresses) {
+        let resolver = Resolver::default();
+        let old: Addresses = Arc::from(["127.0.0.9:80".parse().unwrap()]);
+        let entry = Entry {
+            known: Some((old.clone(), Instant::now().checked_sub(age).unwrap())),
+            ..Entry::default()
+        };
+        resolver.0.lock().unwrap().insert((host.into(), 80), entry);
+        (resolver, old)
+    }
+
+    #[test]
+    fn an_old_answer_serves_while_a_newer_one_is_fetched_and_not_for_ever() {
+        net::run(async {
+            let (resolver, old) = knowing("localhost", FRESH / 2);
+            assert_eq!(resolver.lookup("localhost", 80).await.unwrap(), old);
+            assert_eq!(resolver.newer("localhost", 80, &old).await, None);
+            let (resolver, old) = knowing("localhost", FRESH * 2);
+            assert_eq!(resolver.lookup("localhost", 80).await.unwrap(), old);
+            // It led nowhere.
+            let newer = resolver.newer("localhost", 80, &old).await.unwrap();
+            assert!(newer != old);
+            assert_eq!(resolver.lookup("localhost", 80).await.unwrap(), newer);
+            assert_eq!(resolver.newer("localhost", 80, &old).await, Some(newer));
+            let (resolver, old) = knowing("localhost", STALE);
+            assert!(resolver.lookup("localhost", 80).await.unwrap() != old);
+            // Better an old one than none.
+            let (resolver, old) = knowing("no such name", STALE);
+            assert_eq!(resolver.lookup("no such name", 80).await.unwrap(), old);
+            assert_eq!(resolver.newer("no such name", 80, &old).await, None);
         })
         .unwrap();
     }
