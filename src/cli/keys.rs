@@ -1,4 +1,4 @@
-//! `memoryrouter keys`: make, list, revoke, enable and rotate memory keys.
+//! `memoryrouter keys`: make, list, revoke, enable, rotate and delete memory keys.
 //!
 //! Every change goes through the sealed file, under its lock; a running router takes it within two seconds. A token
 //! is printed once, by the command that makes it, and can never be shown again.

@@ -218,9 +218,9 @@ fn read_timeouts(section: &mut Section<'_>) -> Timeouts {
         stream_idle: section.value("stream_idle", secs(600), wait()),
         // Long enough for most running answers, shorter than what service managers grant (90 s).
         drain: section.value("drain", secs(60), duration(Duration::ZERO, LONGEST)),
-        // Below what providers use (from 60 s on), so that it is we who close.
         // As long as an idle connection's keep-alive probes take to tell the same.
         unacknowledged: section.value("unacknowledged", secs(30), wait()),
+        // Below what providers use (from 60 s on), so that it is we who close.
         upstream_idle: section.value("upstream_idle", secs(30), wait()),
     }
 }

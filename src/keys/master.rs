@@ -139,6 +139,12 @@ impl MasterSource {
         )
     }
 
+    /// Whether a service manager's copy is in use.
+    pub(super) fn is_credential(&self) -> bool {
+        let (Self::File(path) | Self::Passphrase(path)) = self;
+        is_credential(path)
+    }
+
     /// The line of its file that is, or is stretched to, `master`.
     pub(super) fn line_of(
         &self,
@@ -289,10 +295,12 @@ fn check_passphrase(passphrase: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
+fn is_credential(path: &Path) -> bool {
+    env::var_os(CREDENTIALS_VARIABLE).is_some_and(|directory| path.starts_with(directory))
+}
+
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, MasterError> {
-    let credential =
-        env::var_os(CREDENTIALS_VARIABLE).is_some_and(|directory| path.starts_with(directory));
-    let read = if credential {
+    let read = if is_credential(path) {
         files::read_credential
     } else {
         files::read_private

@@ -54,6 +54,8 @@ pub enum Refusal {
     Contents(ContentsError),
     /// A provider key does not belong where it stands.
     ProviderKey,
+    /// The master key is a copy that a service manager made when it started this process, and not the one any more.
+    StaleCredential,
     /// An older version than one that was in use.
     RolledBack {
         /// What the file says.
@@ -82,6 +84,9 @@ impl fmt::Display for Refusal {
             Self::ProviderKey => {
                 f.write_str("key snapshot refused: a provider key stands at another's place")
             }
+            Self::StaleCredential => f.write_str(
+                "key snapshot refused: sealed under another master key than the service was started with; restart it",
+            ),
             Self::RolledBack { found, seen } => {
                 write!(
                     f,
@@ -139,7 +144,11 @@ pub(super) fn open_bytes(bytes: &[u8], source: &MasterSource) -> Result<Opened, 
             Err(error) => return Err(Refusal::Seal(error)),
         }
     }
-    Err(Refusal::Seal(SealError::WrongKey))
+    Err(if source.is_credential() {
+        Refusal::StaleCredential
+    } else {
+        Refusal::Seal(SealError::WrongKey)
+    })
 }
 
 /// The highest version that was in use, and which file that was.

@@ -2,7 +2,7 @@
 //!
 //! Every connection of a core has one `Deadline`. Arming it is a store: the wheel looks at the stored time only when
 //! the queued one comes up, and queues again if it moved later, so a connection that is armed a thousand times stands
-//! in the wheel once. `server` runs `advance` every tick; `connection` and `upstream` arm.
+//! in the wheel once. `server` spawns `keep`, which advances it every tick; `connection` and `upstream` arm.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! One worker thread: its loop, its listeners, its end.
 //!
-//! Accepting never stands in a select (a dropped accept leaks its descriptor): it is stopped by shutting the listener
-//! down. Each connection is a task of its own, and a panic in it is counted and costs that connection only.
+//! Accepting never stands in a select (a dropped accept leaks its descriptor): it is stopped by cancelling the accepts.
+//! Each connection is a task of its own, and a panic in it is counted and costs that connection only.
 
 use std::cell::{Cell, RefCell};
 use std::io;
