@@ -35,7 +35,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("plan", "config net provider upstream"),
     ("metrics", "error record"),
     ("worker", "config http keys limits memory metrics net plan record secret traces upstream usage"),
-    ("exchange", "audit auth clock config error http keys memory metrics net plan provider record relay respond route secret traces upstream usage worker"),
+    ("exchange", "audit auth clock config error http keys limits memory metrics net plan provider record relay respond route secret traces upstream usage worker"),
     ("connection", "exchange http net worker"),
     ("server", "config connection error exchange keys memory metrics net plan secret traces upstream usage worker"),
     ("log", "config record"),

@@ -8,9 +8,10 @@ use super::{Caller, Exchange, Next};
 use crate::config::ErrorFormat;
 use crate::error::Fault;
 use crate::http::{Method, Name, encode};
+use crate::limits::Permit;
 use crate::net;
 use crate::provider::Dialect;
-use crate::provider::answer::Observed;
+use crate::provider::answer::{Observed, Usage};
 use crate::record::{Ended, ForeignId};
 use crate::relay::{self, End, Tap};
 use crate::respond::{self, Context};
@@ -107,15 +108,6 @@ impl Exchange<'_> {
         }
     }
 
-    /// What the provider counted; nothing for an error of its own; unknown where it did not say.
-    pub(super) fn tokens_used(&self) -> Option<u64> {
-        let usage = &self.record.usage;
-        match (usage.input, usage.output) {
-            (None, None) => (self.record.ended == Ended::ProviderError).then_some(0),
-            (input, output) => Some(input.unwrap_or(0).saturating_add(output.unwrap_or(0))),
-        }
-    }
-
     /// Writes an answer of the router's own.
     pub(super) async fn answer(&mut self, caller: &mut Caller, answer: Vec<u8>) -> Next {
         if self.record.ended == Ended::Running {
@@ -133,6 +125,24 @@ impl Exchange<'_> {
             Next::Close
         }
     }
+}
+
+/// What an exchange counts toward its key's limits: what the usage store counts of it, so that a restart changes nothing.
+pub(super) fn tokens_used(usage: &Usage) -> u64 {
+    let (input, output) = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
+    input.saturating_add(output)
+}
+
+/// Settles a request whose answer is here, if its tokens were counted. If they are to be estimated, which can wait until
+/// the caller has it, its place is free at least.
+pub(super) fn settled(mut permit: Permit, tap: &mut Tap) -> Option<Permit> {
+    let seen = tap.counted();
+    if seen.said_bytes == 0 || seen.usage.output.is_some() {
+        permit.settle(tokens_used(&seen.usage));
+        return None;
+    }
+    permit.leave();
+    Some(permit)
 }
 
 /// Whether an answer is a stream of events.

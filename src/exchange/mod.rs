@@ -27,16 +27,16 @@ use crate::http::{Framing, Method, Name, Version, framing};
 use crate::memory::VaultRef;
 use crate::metrics::Live;
 use crate::net::{Deadline, Reader, Writer};
-use crate::provider::Dialect;
+use crate::provider::{Dialect, expected};
 use crate::record::{Ended, Record};
-use crate::relay::{self, End, UsageCut};
+use crate::relay::{self, End, Tap, UsageCut};
 use crate::respond;
 use crate::route::{self, Endpoint, Miss};
 use crate::secret::Secret;
 use crate::upstream::Watch;
 use crate::worker::Worker;
 
-use answers::{dialect_of, fault_of, is_event_stream};
+use answers::{dialect_of, fault_of, is_event_stream, settled, tokens_used};
 
 pub use refuse::{refuse_head, turn_away};
 pub use vault::{LINES_MAX, read_lines};
@@ -209,15 +209,7 @@ impl<'w> Exchange<'w> {
         };
         let worker = self.worker;
         let _in_flight = worker.begin().ok_or(Fault::TooManyInFlight)?;
-        let body_bytes = match framing {
-            Framing::Length(length) => length,
-            _ => 0,
-        };
-        let mut permit = self
-            .worker
-            .shared
-            .key_limits
-            .admit(&tenant.key, body_bytes)?;
+        let mut permit = worker.shared.key_limits.admit(&tenant.key)?;
 
         let request = body::receive(caller, head, framing, self.worker).await?;
         (self.read_whole, self.received) = (true, true);
@@ -225,6 +217,10 @@ impl<'w> Exchange<'w> {
         self.record.received = request.waited;
         let mut order = order::take(&request, &operation, &tenant, self.worker)?;
         self.record.model = Some(order.model.clone());
+        if let Some(permit) = &mut permit {
+            let tokens = || expected::tokens(operation.task, request.body());
+            permit.reserve(&tenant.key.limits, tokens)?;
+        }
         let recall = recall::recall(&mut order, &request, &tenant, self).await;
         self.record.memory_recalled = u64::from(recall.tokens());
         self.record.memory = recall.took;
@@ -235,12 +231,16 @@ impl<'w> Exchange<'w> {
         let _live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
         let mut tap = self.tap(&attempt.answer, operation.dialect, recall.keeps_answer());
         let ends_with_connection = attempt.framing == Framing::UntilClose;
+        let mut settle = |tap: &mut Tap| {
+            permit = permit.take().and_then(|permit| settled(permit, tap));
+        };
         let downstream = relay::Downstream {
             writer: &mut caller.writer,
             deadline: &caller.deadline,
             version: self.version,
             stream_idle_timeout: self.worker.config.timeouts.stream_idle,
             cut: attempt.cut.then(UsageCut::default),
+            at_end: &mut settle,
         };
         let outcome = relay::relay(
             attempt.answer,
@@ -261,8 +261,8 @@ impl<'w> Exchange<'w> {
         let now = self.record.ends();
         let mut seen = tap.finish();
         self.observed(&mut seen);
-        if let Some(permit) = &mut permit {
-            permit.settle(self.tokens_used());
+        if let Some(permit) = permit {
+            permit.settle(tokens_used(&self.record.usage));
         }
         if let Some(connection) = outcome.connection {
             self.worker.upstreams.give_back(connection, now);

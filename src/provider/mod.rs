@@ -9,6 +9,7 @@ pub mod answer;
 mod anthropic;
 pub mod body;
 pub mod coding;
+pub mod expected;
 mod gemini;
 mod json;
 pub mod multipart;

@@ -66,6 +66,9 @@ pub struct Downstream<'a> {
     pub stream_idle_timeout: Duration,
     /// What is not for the caller.
     pub cut: Option<UsageCut>,
+    /// Called once the whole answer is here, before the last of it is written: who has it may ask again at once. Not
+    /// called for an answer that breaks off.
+    pub at_end: &'a mut dyn FnMut(&mut Tap),
 }
 
 /// How the body of an answer will be framed for a caller; `remade` if not all of it goes there.
@@ -114,6 +117,9 @@ pub async fn relay(
         };
     }
     loop {
+        if body.done {
+            (downstream.at_end)(tap);
+        }
         if !outgoing.is_empty() {
             downstream.deadline.arm(now, downstream.stream_idle_timeout);
             let write = pin!(downstream.writer.write_all(outgoing));

@@ -34,6 +34,8 @@ pub struct Tap {
     head: Vec<u8>,
     /// The answer's text is wanted, and can still be had.
     with_text: bool,
+    /// The counts of a plain answer have been looked for.
+    counted: bool,
     seen: Observed,
 }
 
@@ -63,6 +65,7 @@ impl Tap {
             form,
             head: Vec::new(),
             with_text,
+            counted: false,
             seen: Observed::default(),
         }
     }
@@ -90,6 +93,7 @@ impl Tap {
             head,
             with_text,
             seen,
+            ..
         } = self;
         if let Form::Plain(kept) = form
             && kept.capacity() == 0
@@ -117,9 +121,11 @@ impl Tap {
         }
     }
 
-    /// What was seen, once the last byte has passed.
-    pub fn finish(mut self) -> Observed {
-        if let Form::Plain(kept) = self.form {
+    /// What was seen but for an answer's text, which takes longer to read, once the last byte is here.
+    pub fn counted(&mut self) -> &Observed {
+        if let Form::Plain(kept) = &self.form
+            && !std::mem::replace(&mut self.counted, true)
+        {
             let tail = &kept[kept.len().saturating_sub(TAIL_BYTES)..];
             self.seen.tail(self.dialect, tail);
             let before = kept.len() - tail.len();
@@ -130,6 +136,14 @@ impl Tap {
             if self.seen.usage == Usage::default() && !head.is_empty() {
                 self.seen.tail(self.dialect, head);
             }
+        }
+        &self.seen
+    }
+
+    /// What was seen, once the last byte has passed.
+    pub fn finish(mut self) -> Observed {
+        self.counted();
+        if let Form::Plain(kept) = self.form {
             if self.with_text {
                 self.seen.whole(self.dialect, &kept);
             }
