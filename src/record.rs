@@ -83,7 +83,7 @@ pub struct Record {
     pub memory: Duration,
     /// The router's own time before the request left, dialling included.
     pub overhead: Option<Duration>,
-    /// From the request's departure to the head of the answer.
+    /// From the request's departure to the head of the answer that the caller got.
     pub first_byte: Option<Duration>,
     /// Its place in a trace, where exchanges are traced.
     pub trace: Option<Context>,

@@ -5,7 +5,7 @@
 //! again on the same provider only if no byte of an answer came and the connection was an old one.
 
 use std::pin::{Pin, pin};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::body::Request;
 use super::order::{Order, Route};
@@ -24,6 +24,8 @@ pub(super) struct Attempt {
     pub(super) framing: Framing,
     /// When it became the caller's.
     pub(super) at: Instant,
+    /// From the request's departure to its head.
+    first_byte: Duration,
     /// It is a stream with counts that the caller did not ask for.
     pub(super) cut: bool,
 }
@@ -58,26 +60,29 @@ pub(super) async fn answer(
 ) -> Result<Attempt, Stop> {
     let worker = exchange.worker;
     let candidates = candidates(order, tenant, &worker.config)?;
-    let attempts_max = worker.config.routing.attempts as usize;
     let mut held: Option<(Attempt, ProviderId)> = None;
     let mut fault = None;
     let mut spent: Option<ProviderId> = None;
-    let mut tried_one = false;
-    let mut left = candidates.take(attempts_max).peekable();
+    let mut tries = 0;
+    let mut left = candidates.peekable();
     while let Some(candidate) = left.next() {
         let provider = candidate.route.provider;
+        // The other keys of a provider that does not answer are not tried, and do not count as tries.
         if spent == Some(provider) {
             continue;
         }
         exchange.goes_to(candidate.route, &order.model);
-        if std::mem::replace(&mut tried_one, true) {
-            metrics::add(&exchange.worker.metrics.fallbacks);
+        if tries > 0 {
+            metrics::add(&worker.metrics.fallbacks);
         }
+        tries += 1;
+        let last_try = tries == worker.config.routing.attempts;
         let tried = try_candidate(&candidate, order, &mut request, watch, exchange).await?;
         match tried {
             Tried::Answered(attempt) => {
-                let last = !curable(attempt.answer.head.line.status) || left.peek().is_none();
-                if last {
+                let last = last_try || left.peek().is_none();
+                if last || !curable(attempt.answer.head.line.status) {
+                    exchange.record.first_byte = Some(attempt.first_byte);
                     return Ok(attempt);
                 }
                 let mut attempt = attempt;
@@ -98,9 +103,13 @@ pub(super) async fn answer(
         if watch.left() {
             return Err(Stop::CallerLeft);
         }
+        if last_try {
+            break;
+        }
     }
     if let Some((mut attempt, provider)) = held {
         attempt.at = Instant::now();
+        exchange.record.first_byte = Some(attempt.first_byte);
         if let Some(route) = order.routes.iter().find(|route| route.provider == provider) {
             exchange.goes_to(route, &order.model);
         }
@@ -260,7 +269,6 @@ async fn send(
         )
         .await;
         let arrived = Instant::now();
-        exchange.record.first_byte = Some(arrived - departed);
         if watch.left() {
             return Err(Stop::CallerLeft);
         }
@@ -273,6 +281,7 @@ async fn send(
                             answer,
                             framing,
                             at: arrived,
+                            first_byte: arrived - departed,
                             cut: false,
                         }));
                     }

@@ -216,3 +216,44 @@ fn several_addresses_share_the_work_and_stand_in_for_each_other() {
     }
     assert_eq!(two.count(), 9);
 }
+
+#[test]
+fn keys_of_a_provider_that_does_not_answer_are_no_tries() {
+    // A provider that is away, and one that closes without a word.
+    let closing = Provider::start(|_, _| Then::Close);
+    for first in ["http://127.0.0.1:9/v1".to_owned(), closing.url("/v1")] {
+        for (keys, attempts, status) in [(2, 2, 200), (3, 3, 200), (5, 2, 200), (5, 1, 502)] {
+            let second = by_key();
+            let mut setup = Setup::new()
+                .without_stored()
+                .provider("openai", &first)
+                .provider("groq", &second.url("/v1"))
+                .stored("groq", "sk-200-two")
+                .toml(&format!(
+                    "routing.fallback = [\"groq\"]\nrouting.attempts = {attempts}"
+                ));
+            for key in 0..keys {
+                setup = setup.stored("openai", &format!("sk-200-{key}"));
+            }
+            let router = setup.start();
+            let reply = router.post(CHAT, BODY);
+            let seen = format!("{first}: {keys} keys, {attempts} attempts");
+            assert_eq!(reply.status, status, "{seen}");
+            assert_eq!(second.count(), usize::from(status == 200), "{seen}");
+        }
+    }
+    // The last try's answer is the caller's, whatever is left behind it.
+    let second = by_key();
+    let router = Setup::new()
+        .without_stored()
+        .provider("openai", "http://127.0.0.1:9/v1")
+        .provider("groq", &second.url("/v1"))
+        .stored("openai", "sk-200-one")
+        .stored("openai", "sk-200-two")
+        .stored("groq", "sk-500-a")
+        .stored("groq", "sk-500-b")
+        .toml("routing.fallback = [\"groq\"]\nrouting.attempts = 2")
+        .start();
+    assert_eq!(router.post(CHAT, BODY).status, 500);
+    assert_eq!(second.count(), 1);
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::support::operator::ask_as;
-use crate::support::{CHAT, Provider, Router, Setup, eventually};
+use crate::support::{CHAT, Provider, Router, Setup, Then, eventually, json};
 
 /// Every sample of a page by name and labels, after the page was read as a strict reader would.
 fn samples(router: &Router) -> BTreeMap<String, f64> {
@@ -94,7 +94,7 @@ fn get(samples: &BTreeMap<String, f64>, place: &str) -> f64 {
 
 #[test]
 fn counts_move_with_requests() {
-    let provider = Provider::answering(crate::support::json(
+    let provider = Provider::answering(json(
         200,
         r#"{"usage":{"prompt_tokens":3,"completion_tokens":4}}"#,
     ));
@@ -221,4 +221,43 @@ fn dashboards_and_alerts_ask_for_what_there_is() {
         }
         assert!(asked > 10, "{file}");
     }
+}
+
+#[test]
+fn only_heads_of_answers_have_a_time() {
+    let provider = Provider::start(|request, wire| {
+        match request.fields.get("x-case") {
+            Some("closes") => return Then::Close,
+            Some("malformed") => wire.send("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
+            _ => wire.send(json(200, "{}")),
+        };
+        Then::Keep
+    });
+    let router = Setup::all(&provider).start();
+    for (case, status) in [("closes", 502), ("malformed", 502), ("good", 200)] {
+        let reply = router.post_with("/v1/chat/completions", &[("X-Case", case)], CHAT);
+        assert_eq!(reply.status, status, "{case}");
+    }
+    // One that waits for nobody's answer.
+    let waits = crate::support::Gate::default();
+    let opens = waits.clone();
+    let silent = Provider::start(move |_, _| {
+        waits.pass();
+        Then::Close
+    });
+    let leaves = Setup::all(&silent).start();
+    let mut caller = leaves.connect();
+    caller.send(leaves.request("/v1/chat/completions", &[], CHAT));
+    silent.wait_for(1);
+    drop(caller);
+    eventually("the caller's leaving", || {
+        get(&samples(&leaves), "worker_requests_total{worker=\"0\"}") == 1.0
+    });
+    opens.open();
+    let count = r#"first_byte_seconds_count{provider="openai"}"#;
+    eventually("all requests counted", || {
+        get(&samples(&router), "worker_requests_total{worker=\"0\"}") == 3.0
+    });
+    assert_eq!(get(&samples(&router), count), 1.0);
+    assert_eq!(get(&samples(&leaves), count), 0.0);
 }
