@@ -206,7 +206,7 @@ impl Answer {
 pub enum Failure {
     /// The connection ended before the first byte of an answer.
     Closed,
-    /// It ended inside the head.
+    /// It ended inside the head, or behind an interim one.
     Truncated,
     /// The answer is no HTTP that we accept.
     Malformed,
@@ -310,7 +310,7 @@ impl Arriving<'_> {
             match reader.poll_fill(cx, READ_BYTES) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Fill::Bytes(_)) => {}
-                Poll::Ready(_) if reader.bytes().is_empty() => {
+                Poll::Ready(_) if reader.bytes().is_empty() && self.interim == 0 => {
                     return Poll::Ready(Err(Failure::Closed));
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(Failure::Truncated)),

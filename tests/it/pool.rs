@@ -137,3 +137,19 @@ fn idle_connections_end_after_their_time_and_beyond_their_number() {
     eventually("the idle closed", || provider.open() == 0);
     assert_eq!(router.post(CHAT, BODY).status, 200);
 }
+
+#[test]
+fn an_interim_answer_is_a_byte_of_one() {
+    let provider = Provider::start(|request, wire| {
+        if request.fields.get("x-die").is_some() {
+            wire.send("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n");
+            return Then::Close;
+        }
+        wire.send(json(200, "{}"));
+        Then::Keep
+    });
+    let router = Router::start(&provider);
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+    assert_eq!(router.post_with(CHAT, &[("X-Die", "1")], BODY).status, 502);
+    assert_eq!(provider.count(), 2);
+}
