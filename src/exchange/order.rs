@@ -336,6 +336,7 @@ impl Order<'_> {
                 &[]
             },
             traceparent: traceparent.as_deref(),
+            new_trace: trace.is_some_and(|trace| trace.parent.is_none()),
             body_bytes: splices.len_after(request.body().len()),
             decoded: request.decoded,
         };

@@ -33,6 +33,8 @@ pub struct UpstreamHead<'a> {
     pub defaults: &'a [(Name, &'static str, &'static str)],
     /// This one in the place of the caller's `traceparent`; none leaves that as it is.
     pub traceparent: Option<&'a str>,
+    /// The trace begins here: a `tracestate` would be another one's (W3C Trace Context, section 3.3).
+    pub new_trace: bool,
     /// The body's length after all edits.
     pub body_bytes: usize,
     /// Whether the caller's content coding was taken off.
@@ -64,6 +66,7 @@ pub fn upstream_request(
             Name::Host | Name::ContentLength | Name::AcceptEncoding | Name::Expect => true,
             Name::ContentEncoding => with.decoded,
             Name::Traceparent => with.traceparent.is_some(),
+            Name::Tracestate => with.new_trace,
             name => {
                 name.hop_by_hop() || name.credential() || name.router_only() || name.forwarded()
             }
@@ -299,6 +302,7 @@ mod tests {
             }),
             defaults: &[(Name::AnthropicVersion, "anthropic-version", "2023-06-01")],
             traceparent: None,
+            new_trace: false,
             body_bytes: 70,
             decoded: true,
         };

@@ -120,6 +120,8 @@ names! {
     Origin = b"origin",
     /// `traceparent` (W3C Trace Context)
     Traceparent = b"traceparent",
+    /// `tracestate`, which goes with it
+    Tracestate = b"tracestate",
     /// `request-id`, Anthropic's id of an answer.
     RequestId = b"request-id",
     /// `x-request-id`, most others'.

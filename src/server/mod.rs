@@ -237,6 +237,10 @@ impl Running {
         }
         // Nobody remembers anything more.
         self.control.memory.close();
+        // Last, because a collector that is away may take the time that this is given.
+        if let Some(tracer) = &self.control.shared.tracer {
+            tracer.flush();
+        }
         result
     }
 }

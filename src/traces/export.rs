@@ -5,10 +5,10 @@
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-use super::{Collector, Counts, Span, encode};
+use super::{Collector, Counts, Message, Span, encode};
 use crate::net::{self, Deadlines};
 use crate::upstream::{self, Keeping, OriginId, Resolver, Upstreams};
 
@@ -20,7 +20,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A collector that is away is told of once in a while.
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
-pub(super) fn run(collector: Collector, spans: &Receiver<Span>, counts: &Counts) {
+pub(super) fn run(collector: Collector, spans: &Receiver<Message>, counts: &Counts) {
     let mut told: Option<Instant> = None;
     let Collector {
         origin,
@@ -29,7 +29,7 @@ pub(super) fn run(collector: Collector, spans: &Receiver<Span>, counts: &Counts)
     } = collector;
     let origins: Rc<[_]> = Rc::new([origin]);
     loop {
-        let (batch, ended) = gather(spans);
+        let (batch, why) = gather(spans);
         if !batch.is_empty() {
             let request = request(&authority, &path, &encode::body(&batch));
             let status = post(origins.clone(), request);
@@ -44,27 +44,41 @@ pub(super) fn run(collector: Collector, spans: &Receiver<Span>, counts: &Counts)
                 }
             }
         }
-        if ended {
-            return;
+        match why {
+            Because::Due => {}
+            // Who asked may wait no longer.
+            Because::Asked(done) => drop(done.try_send(())),
+            Because::Over => return,
         }
     }
 }
 
-/// Waits for a first span, then a moment for more. True once nobody makes any.
-fn gather(spans: &Receiver<Span>) -> (Vec<Span>, bool) {
-    let Ok(first) = spans.recv() else {
-        return (Vec::new(), true);
+/// Why a batch is one.
+enum Because {
+    /// It is full, or has waited long enough.
+    Due,
+    Asked(SyncSender<()>),
+    /// Nobody makes any more spans.
+    Over,
+}
+
+/// Waits for a first span, then a moment for more.
+fn gather(spans: &Receiver<Message>) -> (Vec<Span>, Because) {
+    let mut batch = match spans.recv() {
+        Ok(Message::Span(first)) => vec![first],
+        Ok(Message::Flush(done)) => return (Vec::new(), Because::Asked(done)),
+        Err(_) => return (Vec::new(), Because::Over),
     };
     let until = Instant::now() + BATCH_TIME;
-    let mut batch = vec![first];
     while batch.len() < BATCH_MAX {
         match spans.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(span) => batch.push(span),
+            Ok(Message::Span(span)) => batch.push(span),
+            Ok(Message::Flush(done)) => return (batch, Because::Asked(done)),
             Err(RecvTimeoutError::Timeout) => break,
-            Err(RecvTimeoutError::Disconnected) => return (batch, true),
+            Err(RecvTimeoutError::Disconnected) => return (batch, Because::Over),
         }
     }
-    (batch, false)
+    (batch, Because::Due)
 }
 
 fn request(authority: &str, path: &str, body: &[u8]) -> Vec<u8> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::upstream::Origin;
 
@@ -20,6 +21,10 @@ pub use context::{Context, Ids};
 
 /// Spans that wait to be sent: some megabytes at most.
 const WAITING_MAX: usize = 8192;
+/// How long the router's end waits for the last spans: one round to a collector that is well, and no burden if it is not.
+const LAST_TIME: Duration = Duration::from_secs(2);
+/// How long to wait before looking for room in the queue again.
+const ROOM_WAIT: Duration = Duration::from_millis(10);
 
 /// One piece of work with its beginning and end.
 #[derive(Clone, Debug)]
@@ -68,8 +73,15 @@ pub struct Collector {
 /// Takes spans; a handle for every core.
 #[derive(Clone)]
 pub struct Tracer {
-    queue: SyncSender<Span>,
+    queue: SyncSender<Message>,
     counts: Arc<Counts>,
+}
+
+/// What the thread that sends gets.
+enum Message {
+    Span(Span),
+    /// What came before is to be sent now; then the answer is due.
+    Flush(SyncSender<()>),
 }
 
 #[derive(Default)]
@@ -105,10 +117,26 @@ impl Tracer {
     /// Hands a span over, without waiting.
     pub fn record(&self, span: Span) {
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.queue.try_send(span)
+            self.queue.try_send(Message::Span(span))
         {
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Has everything sent that was handed over, and waits for that a short time.
+    pub fn flush(&self) {
+        let until = Instant::now() + LAST_TIME;
+        let (done, sent) = sync_channel(1);
+        let mut message = Message::Flush(done);
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(message) {
+            if Instant::now() >= until {
+                return;
+            }
+            message = back;
+            thread::sleep(ROOM_WAIT);
+        }
+        // Sent, too late, or nobody is there to send it: the end comes either way.
+        let _ = sent.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 
     /// How the sending is doing.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::support::operator::ask;
-use crate::support::{CHAT, Provider, Setup, eventually, json};
+use crate::support::{CHAT, Gate, Provider, Setup, Then, eventually, json};
 
 const CALLERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const CHAT_PATH: &str = "/v1/chat/completions";
@@ -151,4 +151,52 @@ fn a_collector_that_is_away_costs_its_spans_only() {
             .text()
             .contains("\nmemoryrouter_spans_failed_total 40\n")
     });
+}
+
+#[test]
+fn a_state_goes_with_its_trace() {
+    let provider = Provider::plain();
+    let collector = Provider::plain();
+    let toml = format!("otlp.endpoint = \"{}\"", collector.url(""));
+    let router = Setup::all(&provider).toml(&toml).start();
+    for (parent, state) in [
+        (Some(CALLERS), Some("a=b")),
+        (Some("00-x"), None),
+        (None, None),
+    ] {
+        let mut fields = vec![("tracestate", "a=b")];
+        fields.extend(parent.map(|parent| ("traceparent", parent)));
+        assert_eq!(router.post_with(CHAT_PATH, &fields, CHAT).status, 200);
+        let seen = provider.last();
+        assert!(seen.fields.get("traceparent").is_some());
+        assert_eq!(seen.fields.get("tracestate"), state, "{parent:?}");
+    }
+}
+
+#[test]
+fn the_last_spans_are_sent_before_the_end() {
+    let provider = Provider::plain();
+    let collector = Provider::answering(json(200, "{}"));
+    let toml = format!("otlp.endpoint = \"{}\"", collector.url(""));
+    let router = Setup::all(&provider).toml(&toml).start();
+    for _ in 0..3 {
+        assert_eq!(router.post(CHAT_PATH, CHAT).status, 200);
+    }
+    router.stop();
+    assert_eq!(spans(&collector).len(), 6);
+    // One that takes everything and answers nothing does not keep the router.
+    let (gate, waits) = (Gate::default(), Gate::default());
+    let opens = gate.clone();
+    let came = waits.clone();
+    let stuck = Provider::start(move |_, _| {
+        came.open();
+        gate.pass();
+        Then::Close
+    });
+    let toml = format!("otlp.endpoint = \"{}\"", stuck.url(""));
+    let router = Setup::all(&provider).toml(&toml).start();
+    assert_eq!(router.post(CHAT_PATH, CHAT).status, 200);
+    router.stop();
+    waits.pass();
+    opens.open();
 }
