@@ -20,6 +20,9 @@ const PATTERNS: [(&str, &str); 11] = [
     ("codestral*", "mistral"),
 ];
 
+/// Names with a vendor before them are none of these: `mistralai/mistral-small` is an aggregator's name for its model.
+const VENDORS: &str = "*/*";
+
 /// Where models go that nothing else places: one account there reaches most vendors, under `vendor/model` names.
 const DEFAULT_PROVIDER: &str = "openrouter";
 
@@ -67,6 +70,8 @@ impl Routing {
             new
         });
         let known = PATTERNS.map(|(text, name)| (text.to_owned(), built_in(name)));
+        let vendors = (VENDORS.to_owned(), routing.default_provider);
+        routing.patterns.push(vendors);
         routing.patterns.extend(known);
         routing
     }

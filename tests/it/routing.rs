@@ -60,6 +60,8 @@ fn models_find_their_provider() {
         ("together/Qwen/Qwen3", "together", "Qwen/Qwen3"),
         // Anything else, vendor prefix kept.
         ("meta-llama/llama-4", "openrouter", "meta-llama/llama-4"),
+        ("mistralai/mistral-small", "openrouter", "mistralai/mistral-small"),
+        ("deepseek-ai/DeepSeek-R1", "openrouter", "deepseek-ai/DeepSeek-R1"),
         ("qwen-max", "openrouter", "qwen-max"),
         ("my-gpt-4o", "openrouter", "my-gpt-4o"),
         ("oo1", "openrouter", "oo1"),

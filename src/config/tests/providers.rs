@@ -136,13 +136,14 @@ fn own_patterns_come_before_those_built_in() {
     let patterns = config.routing.patterns.iter();
     let named =
         |(text, id): &(String, ProviderId)| (text.clone(), config.providers.get(*id).name.clone());
-    let first: Vec<_> = patterns.clone().take(3).map(named).collect();
+    let first: Vec<_> = patterns.clone().take(4).map(named).collect();
     let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
     assert_eq!(
         first,
         [
             pair("zz*", "groq"),
             pair("gpt-*", "azure"),
+            pair("*/*", "openrouter"),
             pair("gpt-*", "openai")
         ]
     );
