@@ -49,6 +49,7 @@ pub(super) async fn serve(
         AccountTask::MintKey => {
             let request = body::receive(caller, head, framing, exchange.worker).await?;
             (exchange.read_whole, exchange.received) = (true, true);
+            exchange.record.request_bytes = request.body().len() as u64;
             (201, mint(request.body(), tenant, exchange).await?)
         }
     };
@@ -260,14 +261,12 @@ fn date(query: &str, name: &'static str) -> Result<Option<UnixSeconds>, Fault> {
         return Ok(None);
     };
     let wrong = Fault::InvalidParameter(name, "A date like 2026-01-31");
-    let bytes = text.as_bytes();
     // A time of the day behind it is a whole day's all the same.
-    let is_date = bytes.len() >= 10
-        && (bytes.len() == 10 || bytes[10] == b'T')
-        && bytes[..10].iter().enumerate().all(|(at, byte)| match at {
-            4 | 7 => *byte == b'-',
-            _ => byte.is_ascii_digit(),
-        });
+    let (day, time) = match text.split_once('T') {
+        Some((day, time)) => (day, Some(time)),
+        None => (text, None),
+    };
+    let is_date = shaped(day, "0000-00-00") && time.is_none_or(is_time);
     let number = |range: std::ops::Range<usize>| text.get(range)?.parse::<i64>().ok();
     let parsed = (number(0..4), number(5..7), number(8..10));
     let (true, (Some(year @ 1970..), Some(month @ 1..=12), Some(of_month @ 1..=31))) =
@@ -283,6 +282,30 @@ fn date(query: &str, name: &'static str) -> Result<Option<UnixSeconds>, Fault> {
     Ok(Some(days * DAY_SECONDS))
 }
 
+/// RFC 3339's time of the day, whose seconds, fraction and zone may be missing. `+` and `:` may come percent-encoded.
+fn is_time(text: &str) -> bool {
+    let text = text.replace("%3A", ":").replace("%3a", ":");
+    let text = text.replace("%2B", "+").replace("%2b", "+");
+    let end = text.find(['Z', '+', '-']).unwrap_or(text.len());
+    let (time, zone) = text.split_at(end);
+    let (time, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let fraction = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    let zone = match zone.strip_prefix(['+', '-']) {
+        Some(zone) => shaped(zone, "00:00") || shaped(zone, "0000"),
+        None => zone.is_empty() || zone == "Z",
+    };
+    (shaped(time, "00:00:00") || shaped(time, "00:00")) && fraction && zone
+}
+
+/// Whether a text is `form` with a digit for each zero.
+fn shaped(text: &str, form: &str) -> bool {
+    let fits = |(byte, form): (u8, u8)| match form {
+        b'0' => byte.is_ascii_digit(),
+        _ => byte == form,
+    };
+    text.len() == form.len() && text.bytes().zip(form.bytes()).all(fits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,6 +318,11 @@ mod tests {
             ("start=", Ok(None)),
             ("x=1&start=1970-01-02", Ok(Some(86_400))),
             ("start=2024-02-29T12:00:00Z", Ok(Some(1_709_164_800))),
+            ("start=2024-02-29T12:00", Ok(Some(1_709_164_800))),
+            (
+                "start=2024-02-29T12%3A00:00.25+01:00",
+                Ok(Some(1_709_164_800)),
+            ),
         ] {
             assert_eq!(date(query, "start"), expected, "{query}");
         }
@@ -311,6 +339,12 @@ mod tests {
             "20260101",
             "-026-01-01",
             "2026-01-31é",
+            "2026-01-31T",
+            "2026-01-31Tgarbage",
+            "2026-01-31T12:00:00Zx",
+            "2026-01-31T12:00:00.Z",
+            "2026-01-31T12",
+            "2026-01-31T12:00:00+1",
         ] {
             let found = date(&format!("start={wrong}"), "start");
             assert!(

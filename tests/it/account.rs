@@ -3,6 +3,7 @@
 use memoryrouter::keys::{KeyState, Limits, NewKey, Period};
 use serde_json::Value;
 
+use crate::support::operator::{ask, good};
 use crate::support::{CHAT as BODY, Provider, Reply, Router, eventually, json, request};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -69,6 +70,7 @@ fn a_key_sees_its_own_usage_and_nothing_else() {
     for wrong in [
         "start=yesterday",
         "end=2024-02-30",
+        "start=2024-02-01Tgarbage",
         "start=2024-02-01&end=2024-01-01",
     ] {
         let reply = get(&router, &router.key, &format!("/v1/account/usage?{wrong}"));
@@ -190,4 +192,25 @@ fn a_key_with_the_capability_mints_lists_and_revokes() {
     let audit = std::fs::read_to_string(router.dir.path().join("audit.log")).unwrap();
     assert_eq!(audit.lines().count(), 2);
     assert!(audit.contains("key made") && audit.contains("key revoked") && !audit.contains(child));
+}
+
+#[test]
+fn a_mints_body_is_counted() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let key = router.mint(NewKey {
+        manage_keys: true,
+        ..NewKey::default()
+    });
+    let body = r#"{"name":"child"}"#;
+    assert_eq!(send(&router, &key, "POST", "/v1/keys", body).status, 201);
+    let row = || {
+        let all = good(ask(&router, "GET", "/admin/v1/requests", ""), 200);
+        let rows = all["requests"].as_array().unwrap();
+        rows.iter()
+            .find(|row| row["route"] == "/v1/keys" && row["status"] == 201)
+            .cloned()
+    };
+    eventually("the request is listed", || row().is_some());
+    assert_eq!(row().unwrap()["request_bytes"], body.len());
 }
