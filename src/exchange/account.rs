@@ -163,7 +163,10 @@ async fn mint(body: &[u8], tenant: &Tenant, exchange: &Exchange<'_>) -> Result<S
         })?,
     };
     let now = clock::unix_seconds();
-    let new = wish.granted(&tenant.key, now).map_err(Fault::InvalidKey)?;
+    let names = &exchange.worker.plan.table.prefixes;
+    let new = wish
+        .granted(&tenant.key, names, now)
+        .map_err(Fault::InvalidKey)?;
     let minted = edit(tenant, exchange, "key made", move |editor| {
         let (record, token) = editor.add_key(new)?;
         Ok((record.id.to_string(), (record, token)))

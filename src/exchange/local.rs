@@ -76,13 +76,12 @@ fn models(tenant: &Tenant, exchange: &Exchange<'_>) -> String {
         })
         .map(|provider| provider.name.as_str())
         .collect();
-    exchange
-        .worker
-        .config
-        .catalogue
-        .list(&providers, |provider, model| {
-            model_allowed(&tenant.key, provider, model)
-        })
+    let config = &exchange.worker.config;
+    let names = &exchange.worker.plan.table.prefixes;
+    config.catalogue.list(&providers, |provider, model| {
+        let provider = config.providers.find(provider);
+        provider.is_some_and(|it| model_allowed(&tenant.key, names, it.0, model))
+    })
 }
 
 /// OPTIONS: what may be asked here, and for a browser whether its page may ask it.

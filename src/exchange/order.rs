@@ -202,11 +202,8 @@ fn routes(
         }
     };
     let allowed = |route: &Route| {
-        model_allowed(
-            &tenant.key,
-            &providers.get(route.provider).name,
-            route.split(model).1,
-        )
+        let name = route.split(model).1;
+        model_allowed(&tenant.key, &table.prefixes, route.provider.0, name)
     };
     if !allowed(&first) {
         return Err(Fault::ModelNotAllowed {
@@ -244,7 +241,7 @@ fn check_repeats(
     tenant: &Tenant,
     worker: &Worker,
 ) -> Result<(), Fault> {
-    let provider = &worker.config.providers.get(route.provider).name;
+    let names = &worker.plan.table.prefixes;
     for repeat in &body.model_repeats {
         let stated = repeat.decode(bytes);
         let stated = stated.strip_prefix("models/").unwrap_or(&stated);
@@ -252,7 +249,7 @@ fn check_repeats(
             Some((prefix, name)) if prefix.eq_ignore_ascii_case(route.split(model).0) => name,
             _ => stated,
         };
-        if stated != model && !model_allowed(&tenant.key, provider, name) {
+        if stated != model && !model_allowed(&tenant.key, names, route.provider.0, name) {
             let allowed = tenant.key.models.clone();
             let model = stated.chars().take(MODEL_BYTES_MAX).collect();
             return Err(Fault::ModelNotAllowed { model, allowed });

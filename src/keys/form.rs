@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::contents::{KeyRecord, KeyState, Limits, Period};
-use super::snapshot::pattern_covers;
+use super::models::{ProviderNames, pattern_covers};
 use super::{NewKey, UnixSeconds};
 use crate::clock::rfc3339;
 use crate::secret::Secret;
@@ -156,8 +156,13 @@ impl LimitsForm {
 
 impl KeyWish {
     /// What `minter` gets when it asks for this: a key of its own account that may nothing which it may not itself. What
-    /// the wish leaves open is as the minter has it.
-    pub fn granted(self, minter: &KeyRecord, now: UnixSeconds) -> Result<NewKey, String> {
+    /// the wish leaves open is as the minter has it. `names` are what patterns are read by.
+    pub fn granted(
+        self,
+        minter: &KeyRecord,
+        names: &ProviderNames,
+        now: UnixSeconds,
+    ) -> Result<NewKey, String> {
         let limits = self.limits.into_limits()?;
         let own = &minter.limits;
         let limits = Limits {
@@ -176,7 +181,10 @@ impl KeyWish {
         }
         let uncovered = |pattern: &&String| {
             !minter.models.is_empty()
-                && !minter.models.iter().any(|own| pattern_covers(own, pattern))
+                && !minter
+                    .models
+                    .iter()
+                    .any(|own| pattern_covers(own, pattern, names))
         };
         if let Some(pattern) = self.models.iter().find(uncovered) {
             return Err(format!("models: this key may not use {pattern} itself"));
@@ -218,11 +226,12 @@ fn least<T: Copy + Ord>(name: &str, wish: Option<T>, own: Option<T>) -> Result<O
 #[cfg(test)]
 mod tests {
     use super::super::contents::tests::sample;
+    use super::super::models::tests::names;
     use super::*;
 
     fn granted(minter: &KeyRecord, wish: &str) -> Result<NewKey, String> {
         let wish: KeyWish = sonic_rs::from_str(wish).map_err(|error| error.to_string())?;
-        wish.granted(minter, 1_000)
+        wish.granted(minter, &names(), 1_000)
     }
 
     #[test]

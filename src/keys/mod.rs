@@ -11,6 +11,7 @@ mod edit;
 mod editor;
 mod form;
 mod master;
+mod models;
 mod seal;
 mod snapshot;
 mod store;
@@ -24,8 +25,9 @@ pub use edit::{EditError, edit, init, inspect, inspect_for_use, rekey, replace, 
 pub use editor::{Editor, KeyChange, NewKey};
 pub use form::{KeyForm, KeyWish, LimitsForm, state_of};
 pub use master::{MasterError, MasterKey, MasterSource};
+pub use models::{ProviderNames, model_allowed};
 pub use seal::{Header, SealError, Sealed};
-pub use snapshot::{ProviderKey, ProviderKeys, Snapshot, model_allowed};
+pub use snapshot::{ProviderKey, ProviderKeys, Snapshot};
 pub use store::{KeyFiles, KeyStore, Reader, Refusal, Reload, Status, has_shrunk};
 pub use token::{TokenError, check_imported, is_memory_key, mint};
 pub use watch::WatchGuard;

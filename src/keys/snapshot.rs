@@ -263,90 +263,9 @@ impl ProviderKeys {
     }
 }
 
-/// Whether a key may use a model of a provider. A pattern with a slash is about `provider/model`, one without about
-/// the model's name alone; no patterns allow everything.
-pub fn model_allowed(key: &KeyRecord, provider: &str, model: &str) -> bool {
-    key.models.is_empty()
-        || key
-            .models
-            .iter()
-            .any(|pattern| match pattern.split_once('/') {
-                Some((vendor, name)) => covers(vendor, provider) && covers(name, model),
-                None => covers(pattern, model),
-            })
-}
-
-/// Whether everything that `asked` allows is allowed by `own`.
-pub(super) fn pattern_covers(own: &str, asked: &str) -> bool {
-    match (own.split_once('/'), asked.split_once('/')) {
-        (Some((vendor, name)), Some((asked_vendor, asked_name))) => {
-            covers(vendor, asked_vendor) && covers(name, asked_name)
-        }
-        (Some((vendor, name)), None) => covers(vendor, "*") && covers(name, asked),
-        (None, Some((_, asked_name))) => covers(own, asked_name),
-        (None, None) => covers(own, asked),
-    }
-}
-
-/// `*` is any text, case aside.
-fn covers(pattern: &str, text: &str) -> bool {
-    let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
-    let (mut at, mut read) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    while read < text.len() {
-        match pattern.get(at) {
-            Some(b'*') => {
-                star = Some((at, read));
-                at += 1;
-            }
-            Some(byte) if byte.eq_ignore_ascii_case(&text[read]) => (at, read) = (at + 1, read + 1),
-            _ => match &mut star {
-                Some((place, swallowed)) => {
-                    *swallowed += 1;
-                    (at, read) = (*place + 1, *swallowed);
-                }
-                None => return false,
-            },
-        }
-    }
-    pattern[at..].iter().all(|byte| *byte == b'*')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns_of_models() {
-        let mut contents = super::super::contents::tests::sample();
-        let mut key = contents.keys.remove(0);
-        for (patterns, provider, model, allowed) in [
-            (&[][..], "openai", "gpt-4o", true),
-            (&["openai/*"], "openai", "gpt-4o", true),
-            (&["openai/*"], "openrouter", "openai/gpt-4o", false),
-            (&["claude*"], "anthropic", "Claude-3", true),
-            (&["claude*"], "openai", "gpt-4o", false),
-            (
-                &["claude*", "openai/gpt-4o-*"],
-                "openai",
-                "gpt-4o-mini",
-                true,
-            ),
-            (&["openai/gpt-4o"], "openai", "gpt-4o-mini", false),
-            (&["*/gpt*"], "azure", "gpt-4", true),
-            (&["openrouter/openai/*"], "openrouter", "openai/gpt", true),
-        ] {
-            key.models = patterns
-                .iter()
-                .map(|pattern| (*pattern).to_owned())
-                .collect();
-            assert_eq!(
-                model_allowed(&key, provider, model),
-                allowed,
-                "{patterns:?} {provider}/{model}"
-            );
-        }
-    }
 
     #[test]
     fn unknown_revoked_and_expired_are_nothing() {

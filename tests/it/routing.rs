@@ -1,6 +1,8 @@
 //! Which provider a model means, and which spellings of a path are the same endpoint.
 
-use crate::support::{Provider, Router, Setup, contains};
+use memoryrouter::keys::NewKey;
+
+use crate::support::{Provider, Router, Setup, contains, request};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -310,4 +312,44 @@ fn nothing_in_a_request_chooses_the_host() {
     );
     assert_eq!((trap.accepted(), redirecting.count()), (0, 1));
     assert!(!contains(&provider.all_bytes(), b"mk_"));
+}
+
+#[test]
+fn a_key_may_use_the_names_that_its_patterns_state() {
+    let provider = Provider::plain();
+    let toml = "providers.\"own.ai\".aliases = [\"me\"]\n\
+                routing.patterns = { \"llamas/*\" = \"groq\" }";
+    let router = start(&provider, toml);
+    for (pattern, model, status) in [
+        ("x-ai/*", "x-ai/grok-4", 200),
+        ("x-ai/*", "xai/grok-4", 200),
+        ("x-ai/*", "grok-4", 200),
+        ("x-ai/*", "gpt-4o", 403),
+        ("xai/*", "x-ai/grok-4", 200),
+        ("me/*", "me/foo", 200),
+        ("me/*", "own.ai/foo", 200),
+        ("me/*", "openrouter/me/foo", 403),
+        ("meta-llama/*", "meta-llama/llama-3", 200),
+        ("meta-llama/llama-3", "meta-llama/llama-3", 200),
+        ("meta-llama/llama-3", "openrouter/meta-llama/llama-3", 200),
+        ("meta-llama/llama-3", "meta-llama/llama-4", 403),
+        ("llamas/*", "llamas/small", 200),
+        ("openai/*", "openrouter/openai/gpt-4o", 403),
+    ] {
+        let key = router.mint(NewKey {
+            models: vec![pattern.into()],
+            ..NewKey::default()
+        });
+        let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
+        let bytes = request("POST", CHAT, &[("x-api-key", &key)], body);
+        let reply = router.connect().exchange(bytes);
+        assert_eq!(reply.status, status, "{pattern} {model}");
+    }
+    let key = router.mint(NewKey {
+        models: vec!["x-ai/*".into()],
+        ..NewKey::default()
+    });
+    let listed = router.ask("GET", "/v1/models", &[("x-api-key", &key)]);
+    let listed = listed.json()["data"].as_array().unwrap().len();
+    assert!(listed > 0, "its models are listed");
 }
