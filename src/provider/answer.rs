@@ -4,6 +4,7 @@
 //! dialects spell the same few facts differently; one tolerant form reads them all, and what is not there stays
 //! unknown. Nothing is parsed that does not hold one of these facts.
 
+mod counts;
 mod names;
 mod text;
 
@@ -13,6 +14,7 @@ use memchr::memmem::Finder;
 use sonic_rs::JsonValueTrait as _;
 
 use super::{Dialect, json};
+use counts::{CANDIDATES_MAX, Counts, depth_behind};
 use names::Names;
 
 /// Where nobody counts, a token is taken to be this many bytes.
@@ -51,129 +53,11 @@ pub struct Observed {
     pub ended: bool,
 }
 
-/// Every dialect's spelling of the same counts. A count that is no whole number is unknown.
-#[derive(Default)]
-struct Counts {
-    prompt: Option<u64>,
-    completion: Option<u64>,
-    /// Read from the cache, by the members of that name and by those that tell it in details.
-    cache_read: Option<u64>,
-    cached: Option<u64>,
-    cached_of_prompt: Option<u64>,
-    cache_created: Option<u64>,
-    thoughts: Option<u64>,
-    reasoning_of_completion: Option<u64>,
-}
-
-impl Counts {
-    /// Reads the object that follows a colon at the start of `bytes`; none if there is no whole one.
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let at = json::take(bytes, 0, b':').ok()?;
-        let at = json::take(bytes, at, b'{').ok()?;
-        let mut counts = Self::default();
-        json::each_member(bytes, at, 1, |name, _, value| {
-            counts.member(name, &bytes[value]);
-        })
-        .ok()?;
-        Some(counts)
-    }
-
-    fn member(&mut self, name: &[u8], value: &[u8]) {
-        let slot = match name {
-            b"prompt_tokens" | b"input_tokens" | b"promptTokenCount" => &mut self.prompt,
-            b"completion_tokens" | b"output_tokens" | b"candidatesTokenCount" => {
-                &mut self.completion
-            }
-            b"prompt_tokens_details" | b"input_tokens_details" => {
-                return detail(&mut self.cached_of_prompt, b"cached_tokens", value);
-            }
-            b"completion_tokens_details" | b"output_tokens_details" => {
-                return detail(
-                    &mut self.reasoning_of_completion,
-                    b"reasoning_tokens",
-                    value,
-                );
-            }
-            b"cache_read_input_tokens" => &mut self.cache_read,
-            b"cache_creation_input_tokens" => &mut self.cache_created,
-            b"cachedContentTokenCount" | b"prompt_cache_hit_tokens" | b"cached_tokens" => {
-                &mut self.cached
-            }
-            b"thoughtsTokenCount" => &mut self.thoughts,
-            _ => return,
-        };
-        set(slot, whole_number(value));
-    }
-}
-
-/// Takes the count of one name out of an object of details.
-fn detail(slot: &mut Option<u64>, wanted: &[u8], object: &[u8]) {
-    if object.first() == Some(&b'{') {
-        // The object has been skipped as whole before.
-        let _ = json::each_member(object, 1, 2, |name, _, value| {
-            if name == wanted {
-                set(slot, whole_number(&object[value]));
-            }
-        });
-    }
-}
-
-fn whole_number(value: &[u8]) -> Option<u64> {
-    let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-    digits.then(|| {
-        value.iter().fold(0_u64, |number, digit| {
-            number
-                .saturating_mul(10)
-                .saturating_add(u64::from(digit - b'0'))
-        })
-    })
-}
-
-/// What is known stays known.
-fn set(slot: &mut Option<u64>, value: Option<u64>) {
-    if value.is_some() {
-        *slot = value;
-    }
-}
-
-impl Usage {
-    fn add(&mut self, counts: &Counts, dialect: Dialect) {
-        set(&mut self.cached, counts.cache_read.or(counts.cached));
-        set(&mut self.cached, counts.cached_of_prompt);
-        set(&mut self.cache_written, counts.cache_created);
-        set(&mut self.reasoning, counts.thoughts);
-        set(&mut self.reasoning, counts.reasoning_of_completion);
-        match dialect {
-            // Anthropic counts the cached part of the input apart.
-            Dialect::Anthropic => set(
-                &mut self.input,
-                counts.prompt.map(|tokens| {
-                    tokens
-                        .saturating_add(self.cached.unwrap_or(0))
-                        .saturating_add(self.cache_written.unwrap_or(0))
-                }),
-            ),
-            _ => set(&mut self.input, counts.prompt),
-        }
-        match dialect {
-            // Google counts thoughts apart.
-            Dialect::Gemini => set(
-                &mut self.output,
-                counts
-                    .completion
-                    .or(counts.thoughts.map(|_| 0))
-                    .map(|tokens| tokens.saturating_add(counts.thoughts.unwrap_or(0))),
-            ),
-            _ => set(&mut self.output, counts.completion),
-        }
-    }
-}
-
 impl Observed {
     /// Looks at one event of a stream. `with_text` gathers the answer's text too.
     pub fn event(&mut self, dialect: Dialect, name: &[u8], data: &[u8], with_text: bool) {
         let names = Names::of(data);
-        if matches!(name, b"error" | b"response.failed") || (names.error && top_level_error(data)) {
+        if is_error(name) || (names.error && top_level_error(data)) {
             self.error = true;
         }
         if names.counts {
@@ -190,9 +74,27 @@ impl Observed {
         }
     }
 
-    /// Looks at the end of a plain answer, where every provider puts its counts.
+    /// Looks at the end of an event that is too long to be looked at whole.
+    pub fn event_end(&mut self, dialect: Dialect, name: &[u8], end: &[u8]) {
+        self.error |= is_error(name);
+        self.counts(dialect, end);
+        self.ended |= text::ends(dialect, name, end);
+    }
+
+    /// Looks at the end of a plain answer, or all of it: for its counts, and for an error that stands behind or instead
+    /// of them.
     pub fn tail(&mut self, dialect: Dialect, tail: &[u8]) {
-        self.counts(dialect, tail);
+        let counts_end = self.counts(dialect, tail);
+        self.error |= error_behind(tail, counts_end.unwrap_or(0));
+    }
+
+    /// Looks at the start of a plain answer; says whether its counts stand there.
+    pub fn head(&mut self, dialect: Dialect, head: &[u8]) -> bool {
+        let counts = Counts::find_at_start(head, dialect);
+        if let Some(counts) = &counts {
+            self.usage.add(counts, dialect);
+        }
+        counts.is_some()
     }
 
     /// Looks at a whole plain answer for its text, and for an error that stands in its place.
@@ -218,20 +120,11 @@ impl Observed {
         self.usage.estimated = true;
     }
 
-    fn counts(&mut self, dialect: Dialect, bytes: &[u8]) {
-        let name: &[u8] = match dialect {
-            Dialect::Gemini => b"\"usageMetadata\"",
-            Dialect::OpenAi | Dialect::Anthropic => b"\"usage\"",
-        };
-        // The last: an answer's own counts stand behind whatever else is named so.
-        let mut found = names::rfind(bytes, name);
-        while let Some(at) = found {
-            if let Some(counts) = Counts::read(&bytes[at + name.len()..]) {
-                self.usage.add(&counts, dialect);
-                return;
-            }
-            found = names::rfind(&bytes[..at], name);
-        }
+    /// Takes the counts, and says where they end.
+    fn counts(&mut self, dialect: Dialect, bytes: &[u8]) -> Option<usize> {
+        let (counts, end) = Counts::find(bytes, dialect)?;
+        self.usage.add(&counts, dialect);
+        Some(end)
     }
 }
 
@@ -280,11 +173,38 @@ fn says(name: &[u8]) -> bool {
     )
 }
 
-/// `{"error": …}` or `{"type": "error", …}`, whatever the event is called. An `error` of null is none. For data in which
+/// Whether an event of this name is an error.
+fn is_error(name: &[u8]) -> bool {
+    matches!(name, b"error" | b"response.failed")
+}
+
+/// `{"error": …}`, or such a name in `type`, whatever the event is called. An `error` of null is none. For data in which
 /// `"error"` stands.
 fn top_level_error(data: &[u8]) -> bool {
     let error = sonic_rs::get(data, &["error"]).is_ok_and(|value| !value.is_null());
-    error || sonic_rs::get(data, &["type"]).is_ok_and(|value| value.as_str() == Some("error"))
+    let stated = || sonic_rs::get(data, &["type"]);
+    error || stated().is_ok_and(|it| it.as_str().is_some_and(|name| is_error(name.as_bytes())))
+}
+
+/// Whether the `error` of a plain answer stands behind `start`, of a stream as one array the last element's.
+fn error_behind(bytes: &[u8], start: usize) -> bool {
+    let name = b"\"error\"";
+    let mut rest = bytes;
+    for _ in 0..CANDIDATES_MAX {
+        let Some(at) = names::rfind(&rest[start..], name) else {
+            break;
+        };
+        rest = &bytes[..start + at];
+        let value = json::take(bytes, start + at + name.len(), b':');
+        let end = value.and_then(|value| json::skip_value(bytes, value, 1));
+        if let (Ok(value), Ok(end)) = (value, end)
+            && bytes[value..end].trim_ascii() != b"null"
+            && depth_behind(bytes, end) == Some(1)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 #[cfg(test)]

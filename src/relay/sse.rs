@@ -1,10 +1,16 @@
 //! Server-sent events, scanned as they pass (WHATWG HTML, section 9.2.6).
 //!
 //! `tap` feeds it the content of a stream in whatever pieces it arrives; each event comes out once, with its name and
-//! data, whatever the pieces were and whichever of CR, LF and CRLF ends the lines. It keeps at most one event.
+//! data, whatever the pieces were and whichever of CR, LF and CRLF ends the lines. It keeps at most one event, and of
+//! one with a picture in it the end, where the counts stand.
 
-/// An event larger than this is not looked at; it passes all the same.
+use super::TAIL_BYTES;
+
+/// Of an event larger than this only the end is kept; it passes all the same.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Of a line that is too long this start is kept, in which its field's name stands.
+const LINE_START_BYTES: usize = 16;
 
 /// One event's fields as far as they matter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +19,8 @@ pub struct Event<'a> {
     pub name: &'a [u8],
     /// The `data:` lines, joined by LF.
     pub data: &'a [u8],
+    /// It was too large: `data` is the end of it.
+    pub end_only: bool,
 }
 
 /// The scanner.
@@ -25,7 +33,8 @@ pub struct SseScanner {
     has_data: bool,
     /// The last byte was CR: an LF right behind it ends no second line.
     after_cr: bool,
-    too_large: bool,
+    /// The event is too large: its middle has been dropped.
+    end_only: bool,
 }
 
 impl SseScanner {
@@ -37,7 +46,11 @@ impl SseScanner {
         }
         self.after_cr = self.after_cr && bytes.is_empty();
         while let Some((data, behind)) = self.whole_event(rest) {
-            on_event(Event { name: b"", data });
+            on_event(Event {
+                name: b"",
+                data,
+                end_only: false,
+            });
             rest = behind;
         }
         while let Some(end) = memchr::memchr2(b'\n', b'\r', rest) {
@@ -65,8 +78,7 @@ impl SseScanner {
 
     /// An event of one line of data that is all here, as most come: seen where it lies. And what is behind it.
     fn whole_event<'b>(&self, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
-        let idle =
-            self.line.is_empty() && self.name.is_empty() && !self.has_data && !self.too_large;
+        let idle = self.line.is_empty() && self.name.is_empty() && !self.has_data && !self.end_only;
         let value = bytes.strip_prefix(b"data: ").filter(|_| idle)?;
         let end = memchr::memchr2(b'\n', b'\r', value)?;
         let behind = value[end..].strip_prefix(b"\n\n")?;
@@ -74,28 +86,23 @@ impl SseScanner {
     }
 
     fn keep(&mut self, part: &[u8]) {
-        if self.line.len() + part.len() > EVENT_BYTES_MAX {
-            self.too_large = true;
-            self.line.clear();
-        } else if !self.too_large {
-            self.line.extend_from_slice(part);
-        }
+        self.line.extend_from_slice(part);
+        self.end_only |= bound(&mut self.line, LINE_START_BYTES);
     }
 
     fn take_line(&mut self, line: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
         if line.is_empty() {
-            // While an event is too large its lines are dropped, so an empty one may be the tail of a dropped line;
-            // scanning goes on behind it either way.
-            if self.has_data && !self.too_large {
+            if self.has_data {
                 on_event(Event {
                     name: &self.name,
                     data: &self.data,
+                    end_only: self.end_only,
                 });
             }
             self.name.clear();
             self.data.clear();
             self.has_data = false;
-            self.too_large = false;
+            self.end_only = false;
             return;
         }
         let (field, value) = match memchr::memchr(b':', line) {
@@ -108,18 +115,27 @@ impl SseScanner {
                 self.name.clear();
                 self.name.extend_from_slice(value);
             }
-            b"data" if self.data.len() + value.len() > EVENT_BYTES_MAX => self.too_large = true,
             b"data" => {
                 if self.has_data {
                     self.data.push(b'\n');
                 }
                 self.data.extend_from_slice(value);
+                self.end_only |= bound(&mut self.data, 0);
                 self.has_data = true;
             }
             // Comments (an empty field name), ids, retry times.
             _ => {}
         }
     }
+}
+
+/// Drops the middle of what is too long, behind so much of its start; says whether it was.
+fn bound(kept: &mut Vec<u8>, start: usize) -> bool {
+    let too_long = kept.len() > EVENT_BYTES_MAX;
+    if too_long {
+        kept.drain(start..kept.len() - TAIL_BYTES);
+    }
+    too_long
 }
 
 #[cfg(test)]
@@ -170,9 +186,32 @@ mod tests {
     }
 
     #[test]
-    fn a_huge_event_is_passed_over_and_the_next_one_seen() {
-        let huge = vec![b'x'; EVENT_BYTES_MAX];
-        let found = events(&[b"data: ", &huge, &huge, b"\n\ndata: next\n\n"]);
-        assert_eq!(found, [(String::new(), "next".to_owned())]);
+    fn of_a_huge_event_the_end_is_seen_and_the_next_one_whole() {
+        let huge = "x".repeat(EVENT_BYTES_MAX);
+        let many = format!("data: {}\n", "y".repeat(1000)).repeat(2000);
+        for (text, name, end) in [
+            (format!("data: {huge}{huge}-end"), "", "-end"),
+            (format!("event: a\ndata:{huge}{huge}-end"), "a", "-end"),
+            (format!("{many}data: -end"), "", "y\n-end"),
+        ] {
+            let text = format!("{text}\n\ndata: next\n\n");
+            for step in [997, 100_000, text.len()] {
+                let mut scanner = SseScanner::default();
+                let (mut seen, mut held) = (Vec::new(), 0);
+                for piece in text.as_bytes().chunks(step) {
+                    scanner.push(piece, |event| {
+                        let data = String::from_utf8(event.data.to_vec()).unwrap();
+                        seen.push((event.name.to_vec(), data, event.end_only));
+                    });
+                    held = held.max(scanner.line.len() + scanner.data.len());
+                }
+                assert!(held <= 2 * EVENT_BYTES_MAX);
+                let [(first, data, true), (_, next, false)] = &seen[..] else {
+                    panic!("{} events", seen.len());
+                };
+                assert!(data.len() <= EVENT_BYTES_MAX && data.ends_with(end));
+                assert_eq!((first.as_slice(), next.as_str()), (name.as_bytes(), "next"));
+            }
+        }
     }
 }

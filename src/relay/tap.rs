@@ -4,13 +4,14 @@
 //! bytes of a plain answer, or all of one that is to be remembered) and can neither delay nor break the relay. What it
 //! saw goes to `record`.
 
+use super::TAIL_BYTES;
 use super::sse::SseScanner;
 use crate::net;
 use crate::provider::Dialect;
-use crate::provider::answer::{Observed, Usage};
+use crate::provider::answer::Observed;
 
-/// The counts stand within the last bytes of a plain answer; Google's end with a few more fields.
-const TAIL_BYTES: usize = 4 * 1024;
+/// A plain answer that is no longer is looked at where it lies.
+const SHORT_BYTES: usize = 4 * 1024;
 
 /// Within the first bytes stand those of providers that count before they answer (Mistral).
 const HEAD_BYTES: usize = 1024;
@@ -73,8 +74,8 @@ impl Tap {
     /// All of the content at once, if it is a plain answer's of 4 KiB at most: nothing of it is copied then, and it is
     /// read before it is relayed, which takes a few microseconds. Returns whether it was.
     pub fn whole(&mut self, bytes: &[u8]) -> bool {
-        let short =
-            bytes.len() <= TAIL_BYTES && matches!(&self.form, Form::Plain(kept) if kept.is_empty());
+        let short = bytes.len() <= SHORT_BYTES
+            && matches!(&self.form, Form::Plain(kept) if kept.is_empty());
         if short {
             self.form = Form::Opaque;
             self.seen.tail(self.dialect, bytes);
@@ -98,12 +99,13 @@ impl Tap {
         if let Form::Plain(kept) = form
             && kept.capacity() == 0
         {
-            *kept = net::buffer(TAIL_BYTES);
+            *kept = net::buffer(SHORT_BYTES);
         }
         match form {
             Form::Events(scanner) => {
-                scanner.push(bytes, |event| {
-                    seen.event(*dialect, event.name, event.data, *with_text)
+                scanner.push(bytes, |event| match event.end_only {
+                    false => seen.event(*dialect, event.name, event.data, *with_text),
+                    true => seen.event_end(*dialect, event.name, event.data),
                 });
             }
             Form::Plain(kept) if *with_text && kept.len() + bytes.len() <= WHOLE_BYTES_MAX => {
@@ -125,17 +127,9 @@ impl Tap {
     pub fn counted(&mut self) -> &Observed {
         if let Form::Plain(kept) = &self.form
             && !std::mem::replace(&mut self.counted, true)
+            && !self.seen.head(self.dialect, &self.head)
         {
-            let tail = &kept[kept.len().saturating_sub(TAIL_BYTES)..];
-            self.seen.tail(self.dialect, tail);
-            let before = kept.len() - tail.len();
-            let head = match self.head.as_slice() {
-                [] => &kept[..before.min(HEAD_BYTES)],
-                head => head,
-            };
-            if self.seen.usage == Usage::default() && !head.is_empty() {
-                self.seen.tail(self.dialect, head);
-            }
+            self.seen.tail(self.dialect, kept);
         }
         &self.seen
     }
@@ -153,186 +147,14 @@ impl Tap {
     }
 }
 
+/// Keeps at least the last bytes. Twice as many are there at most, so that few of them are moved more than once.
 fn keep_tail(tail: &mut Vec<u8>, bytes: &[u8]) {
     let last = &bytes[bytes.len().saturating_sub(TAIL_BYTES)..];
-    let surplus = (tail.len() + last.len()).saturating_sub(TAIL_BYTES);
-    tail.drain(..surplus);
+    if tail.len() + last.len() > 2 * TAIL_BYTES {
+        tail.drain(..tail.len() + last.len() - TAIL_BYTES);
+    }
     tail.extend_from_slice(last);
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counts_of_a_plain_answer_in_any_pieces() {
-        let mut body = format!(
-            "{{\"choices\":[{{\"message\":{{\"content\":\"{}\"}}}}],",
-            "x".repeat(9000)
-        );
-        body += "\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}";
-        for step in [1, 7, 1000, 4096, 5000, body.len()] {
-            let mut tap = Tap::new(
-                Dialect::OpenAi,
-                b"application/json; charset=utf-8",
-                None,
-                false,
-            );
-            body.as_bytes()
-                .chunks(step)
-                .for_each(|piece| tap.content(piece));
-            let usage = tap.finish().usage;
-            assert_eq!((usage.input, usage.output), (Some(3), Some(2)), "{step}");
-        }
-    }
-
-    #[test]
-    fn the_text_of_a_plain_answer_in_any_pieces() {
-        let body =
-            |text: &str| format!("{{\"content\":[{{\"type\":\"text\",\"text\":\"{text}\"}}]}}");
-        let text_of = |body: &str, step: usize| {
-            let mut tap = Tap::new(Dialect::Anthropic, b"application/json", None, true);
-            if step < body.len() || !tap.whole(body.as_bytes()) {
-                let pieces = body.as_bytes().chunks(step);
-                pieces.for_each(|piece| tap.content(piece));
-            }
-            tap.finish()
-        };
-        for step in [1, 7, 100] {
-            assert_eq!(text_of(&body("hi"), step).text, "hi");
-        }
-        // A long one in part, one that is too long not at all.
-        let long = text_of(&body(&"é".repeat(200_000)), 9000).text;
-        assert_eq!(long.len(), 256 * 1024);
-        assert_eq!(text_of(&body(&"x".repeat(WHOLE_BYTES_MAX)), 9000).text, "");
-        for step in [9, 100] {
-            assert!(text_of("{\"error\":{\"message\":\"x\"}}", step).error);
-        }
-    }
-
-    /// Content type, body, and input, output, cached, written, reasoning.
-    type Counted = (Dialect, &'static str, String, [Option<u64>; 5]);
-
-    fn counted() -> Vec<Counted> {
-        let long = "x".repeat(3000);
-        let sse = "text/event-stream";
-        let json = "application/json";
-        vec![
-            (
-                Dialect::OpenAi,
-                json,
-                format!(r#"{{"id":"m","model":"mistral-small","usage":{{"prompt_tokens":9,"completion_tokens":4}},"choices":[{{"message":{{"content":"{long}{long}"}}}}]}}"#),
-                [Some(9), Some(4), None, None, None],
-            ),
-            (
-                Dialect::OpenAi,
-                json,
-                r#"{"object":"list","data":[],"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}"#.into(),
-                [Some(8), None, None, None, None],
-            ),
-            (
-                Dialect::OpenAi,
-                json,
-                r#"{"text":"hi","usage":{"type":"tokens","total_tokens":9,"input_tokens":7,"input_token_details":{"audio_tokens":7},"output_tokens":2}}"#.into(),
-                [Some(7), Some(2), None, None, None],
-            ),
-            (
-                Dialect::OpenAi,
-                json,
-                format!(r#"{{"created":1,"data":[{{"b64_json":"{long}"}}],"usage":{{"total_tokens":9,"input_tokens":5,"output_tokens":4,"input_tokens_details":{{"text_tokens":5}}}}}}"#),
-                [Some(5), Some(4), None, None, None],
-            ),
-            (
-                Dialect::OpenAi,
-                json,
-                r#"{"choices":[],"usage":{"prompt_tokens":17,"completion_tokens":9,"prompt_cache_hit_tokens":6,"prompt_cache_miss_tokens":11}}"#.into(),
-                [Some(17), Some(9), Some(6), None, None],
-            ),
-            // Both spellings at once, and members that are no counts.
-            (
-                Dialect::OpenAi,
-                json,
-                r#"{"usage":{"prompt_tokens":6,"input_tokens":6,"completion_tokens":2,"output_tokens":2,"cost":0.001,"note":"a \"usage\": {","cached_tokens":null,"reasoning":true}}"#.into(),
-                [Some(6), Some(2), None, None, None],
-            ),
-            // What is no whole number is unknown; the rest counts.
-            (
-                Dialect::OpenAi,
-                json,
-                r#"{"usage" : { "prompt_tokens" : -1, "completion_tokens" : 5, "prompt_tokens_details" : { "cached_tokens" : 1.5 }, "completion_tokens_details" : null } }"#.into(),
-                [None, Some(5), None, None, None],
-            ),
-            (
-                Dialect::OpenAi,
-                sse,
-                "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}],\"x_groq\":{\"id\":\"r\"}}\n\ndata: {\"choices\":[{\"delta\":{}}],\"x_groq\":{\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":2}}}\n\ndata: [DONE]\n\n".into(),
-                [Some(3), Some(2), None, None, None],
-            ),
-            (
-                Dialect::OpenAi,
-                sse,
-                "event: response.created\ndata: {\"type\":\"response.created\",\"response\":{\"usage\":null}}\n\nevent: response.incomplete\ndata: {\"type\":\"response.incomplete\",\"response\":{\"usage\":{\"input_tokens\":5,\"input_tokens_details\":{\"cached_tokens\":1},\"output_tokens\":4,\"output_tokens_details\":{\"reasoning_tokens\":3}},\"user\":null}}\n\n".into(),
-                [Some(5), Some(4), Some(1), None, Some(3)],
-            ),
-            (
-                Dialect::Anthropic,
-                sse,
-                "event: message_start\r\ndata: {\"message\":{\"usage\":{\"input_tokens\":1,\"cache_creation_input_tokens\":20,\"cache_read_input_tokens\":30,\"output_tokens\":1}}}\r\n\r\nevent: message_delta\r\ndata: {\"delta\":{},\"usage\":{\"input_tokens\":1,\"cache_creation_input_tokens\":20,\"cache_read_input_tokens\":30,\"output_tokens\":9}}\r\n\r\n".into(),
-                [Some(51), Some(9), Some(30), Some(20), None],
-            ),
-            (
-                Dialect::Gemini,
-                sse,
-                "data: {\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":4,\"thoughtsTokenCount\":2}}\n\ndata: {\"candidates\":[],\"usageMetadata\":{\"promptTokenCount\":4,\"candidatesTokenCount\":3,\"thoughtsTokenCount\":5,\"cachedContentTokenCount\":1}}\n\n".into(),
-                [Some(4), Some(8), Some(1), None, Some(5)],
-            ),
-            (
-                Dialect::Gemini,
-                json,
-                format!("[{{\"candidates\":[{{\"x\":\"{long}\"}}],\"usageMetadata\":{{\"promptTokenCount\":4}}}},\n{{\"candidates\":[],\"usageMetadata\":{{\"promptTokenCount\":4,\"candidatesTokenCount\":3}},\"modelVersion\":\"g\"}}]"),
-                [Some(4), Some(3), None, None, None],
-            ),
-        ]
-    }
-
-    #[test]
-    fn counts_of_every_dialect_at_every_cut() {
-        for (dialect, content_type, body, expected) in counted() {
-            let bytes = body.as_bytes();
-            // Inside a long text one cut is like another.
-            let cuts = (0..=bytes.len()).filter(|cut| *cut < 700 || *cut + 700 > bytes.len());
-            let halves = cuts.map(|cut| vec![&bytes[..cut], &bytes[cut..]]);
-            for pieces in halves.chain([bytes.chunks(1).collect(), vec![bytes]]) {
-                let mut tap = Tap::new(dialect, content_type.as_bytes(), None, false);
-                if pieces.len() > 1 || !tap.whole(bytes) {
-                    pieces.iter().for_each(|piece| tap.content(piece));
-                }
-                let Usage {
-                    input,
-                    output,
-                    cached,
-                    cache_written,
-                    reasoning,
-                    estimated,
-                } = tap.finish().usage;
-                let found = [input, output, cached, cache_written, reasoning];
-                assert_eq!((found, estimated), (expected, false), "{body}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_compressed_is_left_alone() {
-        let mut tap = Tap::new(Dialect::OpenAi, b"text/event-stream", Some(b"gzip"), true);
-        tap.content(b"data: {\"error\":{}}\n\n");
-        assert_eq!(tap.finish(), Observed::default());
-        let mut tap = Tap::new(
-            Dialect::OpenAi,
-            b"Text/Event-Stream",
-            Some(b"identity"),
-            false,
-        );
-        tap.content(b"data: {\"error\":{}}\n\n");
-        assert!(tap.finish().error);
-    }
-}
+mod tests;

@@ -157,6 +157,16 @@ fn errors_inside_a_good_status() {
             false,
         ),
         ("response.failed", "{}", true),
+        (
+            "",
+            r#"{"type":"response.failed","response":{"error":{"code":"x"}}}"#,
+            true,
+        ),
+        (
+            "",
+            r#"{"type":"response.completed","response":{"error":null}}"#,
+            false,
+        ),
     ] {
         let mut seen = Observed::default();
         seen.event(Dialect::OpenAi, name.as_bytes(), data.as_bytes(), false);
