@@ -1,16 +1,17 @@
 //! The chunked transfer coding (RFC 9112 section 7.1) as a scanner that sees every byte once.
 //!
 //! `exchange` uses it to decode request bodies, `relay` to find the end of answers that pass as they came. It keeps a
-//! few numbers, works on any split of the input, and refuses everything that two parsers could read differently: bare
+//! few numbers and the trailer, works on any split of the input, and refuses everything that two parsers could read differently: bare
 //! LF, white space around sizes, more than 16 hex digits, anything but CRLF behind the data.
 
 use std::ops::Range;
 
-/// Bytes of extensions allowed on one chunk line, and in a whole body (CVE-2023-39326).
+/// Bytes of extensions allowed on one chunk line, and in a whole request, which is read before anything is done for it
+/// (CVE-2023-39326). An answer may have some on each of its chunks, for as long as it goes on.
 const EXTENSION_LINE_BYTES_MAX: u32 = 256;
-const EXTENSION_BODY_BYTES_MAX: u32 = 8 * 1024;
+const EXTENSION_REQUEST_BYTES_MAX: u64 = 8 * 1024;
 /// Bytes of the trailer section.
-const TRAILER_BYTES_MAX: u32 = 8 * 1024;
+const TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// Why a chunked body is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +103,9 @@ pub struct ChunkScanner {
     remaining: u64,
     digits: u8,
     line_extension_bytes: u32,
-    body_extension_bytes: u32,
-    trailer_bytes: u32,
+    /// How many more the body may have.
+    extension_bytes_left: u64,
+    trailer: Vec<u8>,
 }
 
 impl Default for ChunkScanner {
@@ -113,16 +115,29 @@ impl Default for ChunkScanner {
             remaining: 0,
             digits: 0,
             line_extension_bytes: 0,
-            body_extension_bytes: 0,
-            trailer_bytes: 0,
+            extension_bytes_left: EXTENSION_REQUEST_BYTES_MAX,
+            trailer: Vec::new(),
         }
     }
 }
 
 impl ChunkScanner {
+    /// A scanner for an answer.
+    pub fn of_answer() -> Self {
+        Self {
+            extension_bytes_left: u64::MAX,
+            ..Self::default()
+        }
+    }
+
     /// Whether the last byte of the body was seen.
     pub fn done(&self) -> bool {
         self.state == State::Done
+    }
+
+    /// The lines of the trailer section, as far as they came.
+    pub fn trailer(&self) -> &[u8] {
+        &self.trailer
     }
 
     /// Looks at the next bytes of the body and names each run of data in them. Returns how many bytes belong to the
@@ -203,14 +218,14 @@ impl ChunkScanner {
             (State::DataCr | State::DataLf, _) => return Err(ChunkError::DataEnd),
             (State::TrailerStart, b'\r') => State::EndLf,
             (State::TrailerStart | State::TrailerName, _) if is_token(byte) => {
-                self.trailer(State::TrailerName)?
+                self.trails(byte, State::TrailerName)?
             }
-            (State::TrailerName, b':') => self.trailer(State::TrailerValue)?,
-            (State::TrailerValue, b'\r') => State::TrailerLf,
+            (State::TrailerName, b':') => self.trails(byte, State::TrailerValue)?,
+            (State::TrailerValue, b'\r') => self.trails(byte, State::TrailerLf)?,
             (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => {
-                self.trailer(State::TrailerValue)?
+                self.trails(byte, State::TrailerValue)?
             }
-            (State::TrailerLf, b'\n') => State::TrailerStart,
+            (State::TrailerLf, b'\n') => self.trails(byte, State::TrailerStart)?,
             (State::EndLf, b'\n') | (State::Done, _) => State::Done,
             (State::TrailerStart | State::TrailerName | State::TrailerValue, _)
             | (State::TrailerLf | State::EndLf | State::Data, _) => {
@@ -221,20 +236,18 @@ impl ChunkScanner {
 
     fn extension(&mut self, part: Part) -> Result<State, ChunkError> {
         self.line_extension_bytes += 1;
-        self.body_extension_bytes += 1;
-        if self.line_extension_bytes > EXTENSION_LINE_BYTES_MAX
-            || self.body_extension_bytes > EXTENSION_BODY_BYTES_MAX
-        {
+        if self.line_extension_bytes > EXTENSION_LINE_BYTES_MAX || self.extension_bytes_left == 0 {
             return Err(ChunkError::ExtensionTooLong);
         }
+        self.extension_bytes_left -= 1;
         Ok(State::Extension(part))
     }
 
-    fn trailer(&mut self, next: State) -> Result<State, ChunkError> {
-        self.trailer_bytes += 1;
-        if self.trailer_bytes > TRAILER_BYTES_MAX {
+    fn trails(&mut self, byte: u8, next: State) -> Result<State, ChunkError> {
+        if self.trailer.len() == TRAILER_BYTES_MAX {
             return Err(ChunkError::TrailerTooLong);
         }
+        self.trailer.push(byte);
         Ok(next)
     }
 }
@@ -362,6 +375,30 @@ mod tests {
                     String::from_utf8_lossy(input)
                 );
             }
+        }
+    }
+
+    #[test]
+    fn an_answer_may_have_extensions_on_each_of_its_chunks() {
+        let many = [&b"1;a=b\r\n.\r\n".repeat(5000)[..], b"0;a=b\r\n\r\n"].concat();
+        let mut scanner = ChunkScanner::of_answer();
+        assert_eq!(scanner.scan(&many, |_| {}), Ok(many.len()));
+        assert!(scanner.done());
+        let line = [b"1;".as_slice(), &[b'x'; 300]].concat();
+        let found = ChunkScanner::of_answer().scan(&line, |_| {});
+        assert_eq!(found, Err(ChunkError::ExtensionTooLong));
+        assert_eq!(decode(&many, 7), Err(ChunkError::ExtensionTooLong));
+    }
+
+    #[test]
+    fn the_trailer_is_kept_as_it_came() {
+        let body = b"1\r\nx\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n";
+        for step in 1..=body.len() {
+            let mut scanner = ChunkScanner::default();
+            for piece in body.chunks(step) {
+                scanner.scan(piece, |_| {}).unwrap();
+            }
+            assert_eq!(scanner.trailer(), b"X-Sum: 1\r\nY:\r\n", "{step}");
         }
     }
 

@@ -124,7 +124,7 @@ pub fn keeps_alive<L>(head: &Head<L>, bytes: &[u8], version: Version) -> bool {
     }
 }
 
-/// Follows a body that passes by.
+/// Follows an answer's body that passes by.
 #[derive(Clone, Debug)]
 pub enum Track {
     /// Bytes still to come.
@@ -141,7 +141,7 @@ impl Track {
         match framing {
             Framing::None => Self::Length(0),
             Framing::Length(length) => Self::Length(length),
-            Framing::Chunked => Self::Chunked(Box::default()),
+            Framing::Chunked => Self::Chunked(Box::new(ChunkScanner::of_answer())),
             Framing::UntilClose => Self::UntilClose,
         }
     }
@@ -175,6 +175,14 @@ impl Track {
             Self::Length(remaining) => *remaining == 0,
             Self::Chunked(scanner) => scanner.done(),
             Self::UntilClose => false,
+        }
+    }
+
+    /// The lines that follow the last chunk.
+    pub fn trailer(&self) -> &[u8] {
+        match self {
+            Self::Chunked(scanner) => scanner.trailer(),
+            Self::Length(_) | Self::UntilClose => &[],
         }
     }
 

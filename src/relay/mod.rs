@@ -12,7 +12,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use crate::http::encode::Relayed;
-use crate::http::{ChunkError, Framing, Track, Version, chunk, framing};
+use crate::http::{Framing, Track, Version, chunk, framing};
 use crate::net::{self, Deadline, Fill, Writer};
 use crate::upstream::{Answer, Connection, Watch};
 
@@ -106,13 +106,13 @@ pub async fn relay(
     let begin = &received[answer.head.end..];
     let whole = matches!(framing, Framing::Length(length) if length == begin.len() as u64);
     let seen = whole && tap.whole(begin);
-    let first = body.append(begin, &mut outgoing, |content| {
+    body.append(begin, &mut outgoing, |content| {
         if !seen {
             tap.content(content);
         }
     });
     net::recycle(received);
-    if first.is_err() {
+    if body.malformed {
         let outcome = Box::pin(Outcome::broken(End::Malformed, &body, answer)).await;
         return Outcome {
             begun: false,
@@ -148,6 +148,9 @@ pub async fn relay(
         if body.done {
             break;
         }
+        if body.malformed {
+            return Box::pin(Outcome::broken(End::Malformed, &body, answer)).await;
+        }
         let spare = body.next_read_bytes(outgoing.len());
         outgoing.clear();
         answer
@@ -155,13 +158,13 @@ pub async fn relay(
             .arm(Instant::now(), downstream.stream_idle_timeout);
         let (fill, received) = answer.receive(outgoing, spare, watch).await;
         now = Instant::now();
-        let passed = match fill {
+        outgoing = match fill {
             // What a provider had sent before its connection was shut down is there to be read; nobody is to get it.
             _ if watch.left() => {
                 return Box::pin(Outcome::broken(End::CallerLeft, &body, answer)).await;
             }
             Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
-            Fill::End if body.track.ends_with_connection() => Ok(body.finish()),
+            Fill::End if body.track.ends_with_connection() => body.finish(),
             _ => {
                 let end = match answer.deadline().fired() {
                     true => End::StreamIdle,
@@ -177,10 +180,6 @@ pub async fn relay(
                 }
                 return Box::pin(Outcome::broken(end, &body, answer)).await;
             }
-        };
-        outgoing = match passed {
-            Ok(bytes) => bytes,
-            Err(_) => return Box::pin(Outcome::broken(End::Malformed, &body, answer)).await,
         };
     }
     answer.deadline().disarm();
@@ -223,6 +222,8 @@ struct Body {
     done: bool,
     /// Bytes came behind the body's end: they belong to nothing, and the connection cannot be trusted.
     surplus: bool,
+    /// Its chunks are malformed behind what has passed.
+    malformed: bool,
 }
 
 impl Body {
@@ -236,63 +237,59 @@ impl Body {
             read_bytes: READ_BYTES,
             done: false,
             surplus: false,
+            malformed: false,
         }
     }
 
     /// Takes received bytes and returns what goes to the caller, in the same allocation where nothing changes.
-    fn pass(
-        &mut self,
-        mut received: Vec<u8>,
-        mut tap: impl FnMut(&[u8]),
-    ) -> Result<Vec<u8>, ChunkError> {
+    fn pass(&mut self, mut received: Vec<u8>, tap: impl FnMut(&[u8])) -> Vec<u8> {
         if let Relayed::AsIs(_) = self.relayed {
-            let used = self
-                .track
-                .advance(&received, |range| tap(&received[range]))?;
-            self.passed(used, received.len());
-            received.truncate(used);
-            return Ok(received);
+            let advanced = advance(&mut self.track, &received, tap);
+            received.truncate(self.passed(advanced, received.len()));
+            return received;
         }
         let mut out = net::buffer(received.len() + CHUNK_BYTES);
-        self.append(&received, &mut out, tap)?;
+        self.append(&received, &mut out, tap);
         net::recycle(received);
-        Ok(out)
+        out
     }
 
     /// Takes received bytes and appends what goes to the caller to `out`.
-    fn append(
-        &mut self,
-        received: &[u8],
-        out: &mut Vec<u8>,
-        mut tap: impl FnMut(&[u8]),
-    ) -> Result<(), ChunkError> {
+    fn append(&mut self, received: &[u8], out: &mut Vec<u8>, mut tap: impl FnMut(&[u8])) {
         let as_is = matches!(self.relayed, Relayed::AsIs(_));
-        let Self { cut, content, .. } = self;
-        let used = self.track.advance(received, |range| {
-            let piece = &received[range];
+        let Self {
+            track,
+            cut,
+            content,
+            ..
+        } = self;
+        let advanced = advance(track, received, |piece| {
             tap(piece);
             match cut {
                 Some(cut) => cut.push(piece, content),
                 None if as_is => {}
                 None => content.extend_from_slice(piece),
             }
-        })?;
-        self.passed(used, received.len());
+        });
+        let used = self.passed(advanced, received.len());
         if as_is {
             out.extend_from_slice(&received[..used]);
         } else {
-            if let (Some(cut), true) = (&mut self.cut, self.done) {
+            if let (Some(cut), true) = (&mut self.cut, self.done || self.malformed) {
                 cut.finish(&mut self.content);
             }
             self.frame(out);
         }
-        Ok(())
     }
 
-    fn passed(&mut self, used: usize, received: usize) {
+    /// Takes note of how far the received bytes belong to the body.
+    fn passed(&mut self, advanced: Result<usize, usize>, received: usize) -> usize {
+        let (Ok(used) | Err(used)) = advanced;
+        self.malformed = advanced.is_err();
         self.bytes += used as u64;
         self.done = self.track.done();
         self.surplus |= used < received;
+        used
     }
 
     /// Appends the content as the caller gets it: as one chunk, and behind the last of it the end.
@@ -303,7 +300,9 @@ impl Body {
             false => out.extend_from_slice(&self.content),
         }
         if chunked && self.done {
-            out.extend_from_slice(b"0\r\n\r\n");
+            out.extend_from_slice(b"0\r\n");
+            out.extend_from_slice(self.track.trailer());
+            out.extend_from_slice(b"\r\n");
         }
         self.content.clear();
     }
@@ -331,6 +330,21 @@ impl Body {
         }
         self.read_bytes
     }
+}
+
+/// Hands on the content among received bytes. How many of them belong to the body; an error if what follows so many,
+/// the last of them content, is malformed.
+fn advance(
+    track: &mut Track,
+    received: &[u8],
+    mut content: impl FnMut(&[u8]),
+) -> Result<usize, usize> {
+    let mut content_end = 0;
+    let advanced = track.advance(received, |range| {
+        content_end = range.end;
+        content(&received[range]);
+    });
+    advanced.map_err(|_| content_end)
 }
 
 #[cfg(test)]

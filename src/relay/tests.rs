@@ -12,10 +12,7 @@ fn pass(
     let mut body = Body::new(framing, version, None);
     let (mut out, mut seen) = (Vec::new(), Vec::new());
     for piece in input.chunks(step) {
-        out.extend(
-            body.pass(piece.to_vec(), |content| seen.extend_from_slice(content))
-                .unwrap(),
-        );
+        out.extend(body.pass(piece.to_vec(), |content| seen.extend_from_slice(content)));
     }
     (out, seen, body.done, body.surplus)
 }
@@ -39,11 +36,8 @@ fn bodies_pass_as_they_are_at_every_split() {
 #[test]
 fn a_body_that_ends_with_the_connection_gets_chunks() {
     let mut body = Body::new(Framing::UntilClose, Version::Http11, None);
-    assert_eq!(
-        body.pass(b"hello".to_vec(), |_| {}).unwrap(),
-        b"5\r\nhello\r\n"
-    );
-    assert_eq!(body.pass(Vec::new(), |_| {}).unwrap(), b"");
+    assert_eq!(body.pass(b"hello".to_vec(), |_| {}), b"5\r\nhello\r\n");
+    assert_eq!(body.pass(Vec::new(), |_| {}), b"");
     assert_eq!(body.finish(), b"0\r\n\r\n");
     assert!(body.done);
 }
@@ -66,7 +60,7 @@ fn what_is_cut_out_changes_the_framing_and_nothing_else() {
             let mut body = Body::new(framing, version, Some(UsageCut::default()));
             let mut out = Vec::new();
             for piece in bytes.chunks(step) {
-                out.extend(body.pass(piece.to_vec(), |_| {}).unwrap());
+                out.extend(body.pass(piece.to_vec(), |_| {}));
             }
             if framing == Framing::UntilClose {
                 out.extend(body.finish());
@@ -83,8 +77,41 @@ fn what_is_cut_out_changes_the_framing_and_nothing_else() {
     }
     // What breaks off inside an event leaves what there is, and no end.
     let mut body = Body::new(Framing::Chunked, Version::Http11, Some(UsageCut::default()));
-    assert_eq!(body.pass(b"9\r\ndata: x\n".to_vec(), |_| {}).unwrap(), b"");
+    assert_eq!(body.pass(b"9\r\ndata: x\n".to_vec(), |_| {}), b"");
     assert_eq!(body.release(), b"8\r\ndata: x\n\r\n");
+}
+
+#[test]
+fn a_trailer_stays_where_counts_are_cut_out() {
+    let bytes = b"16\r\ndata: {\"usage\":null}\n\n\r\n0\r\nX-Cost: 1\r\nY:\r\n\r\n";
+    for step in 1..=bytes.len() {
+        let mut body = Body::new(Framing::Chunked, Version::Http11, Some(UsageCut::default()));
+        let mut out = Vec::new();
+        for piece in bytes.chunks(step) {
+            out.extend(body.pass(piece.to_vec(), |_| {}));
+        }
+        let expected = b"a\r\ndata: {}\n\n\r\n0\r\nX-Cost: 1\r\nY:\r\n\r\n";
+        assert!(body.done);
+        assert_eq!(out, expected, "{step}");
+    }
+}
+
+#[test]
+fn what_came_before_a_malformed_chunk_passes() {
+    let bytes = b"3\r\nabc\r\n2\r\nde\r\nxyz\r\n";
+    let cut = || Some(UsageCut::default());
+    for (version, cut, expected) in [
+        (Version::Http11, None, &b"3\r\nabc\r\n2\r\nde"[..]),
+        (Version::Http11, cut(), b"5\r\nabcde\r\n"),
+        (Version::Http10, None, b"abcde"),
+        (Version::Http10, cut(), b"abcde"),
+    ] {
+        let mut body = Body::new(Framing::Chunked, version, cut);
+        let mut seen = Vec::new();
+        let out = body.pass(bytes.to_vec(), |content| seen.extend_from_slice(content));
+        assert_eq!((&out[..], &seen[..]), (expected, &b"abcde"[..]));
+        assert!(body.malformed && !body.done);
+    }
 }
 
 #[test]
