@@ -66,13 +66,9 @@ impl Exchange<'_> {
     }
 
     pub(super) fn tap(&self, answer: &Answer, dialect: Dialect, with_text: bool) -> Tap {
-        let of = |name| answer.head.first(name, &answer.bytes);
-        Tap::new(
-            dialect,
-            of(Name::ContentType).unwrap_or_default(),
-            of(Name::ContentEncoding),
-            with_text,
-        )
+        let content_type = answer.head.first(Name::ContentType, &answer.bytes);
+        let content_type = content_type.filter(|_| is_uncoded(answer));
+        Tap::new(dialect, content_type.unwrap_or_default(), with_text)
     }
 
     pub(super) fn observed(&mut self, seen: &mut Observed) {
@@ -150,6 +146,15 @@ pub(super) fn is_event_stream(answer: &Answer) -> bool {
     let media_type = answer.head.first(Name::ContentType, &answer.bytes);
     media_type
         .is_some_and(|it| it.len() >= 17 && it[..17].eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// Whether an answer's content is to be read as it is: it has no coding, or one that changes nothing.
+pub(super) fn is_uncoded(answer: &Answer) -> bool {
+    let mut codings = answer.head.all(Name::ContentEncoding);
+    codings.all(|field| {
+        let coding = field.value(&answer.bytes);
+        coding.is_empty() || coding.eq_ignore_ascii_case(b"identity")
+    })
 }
 
 /// The dialect in which errors of this path are best told.

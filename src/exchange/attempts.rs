@@ -7,12 +7,13 @@
 use std::pin::{Pin, pin};
 use std::time::{Duration, Instant};
 
+use super::answers::{is_event_stream, is_uncoded};
 use super::body::Request;
 use super::order::{Order, Route};
-use super::{Exchange, Stop, Tenant, is_event_stream};
+use super::{Exchange, Stop, Tenant};
 use crate::config::{Config, ProviderId};
 use crate::error::{Fault, Wait};
-use crate::http::{Framing, Name};
+use crate::http::Framing;
 use crate::metrics;
 use crate::plan::Base;
 use crate::secret::Secret;
@@ -208,11 +209,7 @@ async fn try_candidate(
         if let Tried::Answered(attempt) = &mut tried {
             attempt.cut = order.asks_for_usage(candidate.route, worker)
                 && is_event_stream(&attempt.answer)
-                && attempt
-                    .answer
-                    .head
-                    .first(Name::ContentEncoding, &attempt.answer.bytes)
-                    .is_none();
+                && is_uncoded(&attempt.answer);
         }
         return Ok(tried);
     }

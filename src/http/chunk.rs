@@ -1,8 +1,8 @@
 //! The chunked transfer coding (RFC 9112 section 7.1) as a scanner that sees every byte once.
 //!
 //! `exchange` uses it to decode request bodies, `relay` to find the end of answers that pass as they came. It keeps a
-//! few numbers and the trailer, works on any split of the input, and refuses everything that two parsers could read differently: bare
-//! LF, white space around sizes, more than 16 hex digits, anything but CRLF behind the data.
+//! few numbers and the trailer, works on any split of the input, and refuses everything that two parsers could read
+//! differently: bare LF, white space around sizes, more than 16 hex digits, anything but CRLF behind the data.
 
 use std::ops::Range;
 

@@ -41,22 +41,14 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// A tap for an answer with these fields; `with_text` gathers what it says.
-    pub fn new(
-        dialect: Dialect,
-        content_type: &[u8],
-        content_encoding: Option<&[u8]>,
-        with_text: bool,
-    ) -> Self {
+    /// A tap for an answer of this type, which is empty for one that is encoded; `with_text` gathers what it says.
+    pub fn new(dialect: Dialect, content_type: &[u8], with_text: bool) -> Self {
         let starts = |text: &str| {
             content_type
                 .get(..text.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(text.as_bytes()))
         };
-        let encoded =
-            content_encoding.is_some_and(|coding| !coding.eq_ignore_ascii_case(b"identity"));
         let form = match () {
-            () if encoded => Form::Opaque,
             () if starts("text/event-stream") => Form::Events(SseScanner::default()),
             () if starts("application/json") => Form::Plain(Vec::new()),
             () => Form::Opaque,

@@ -114,6 +114,29 @@ fn who_asks_gets_the_counts_and_who_says_no_gets_none() {
 }
 
 #[test]
+fn a_coding_that_is_none_hides_no_counts_and_a_trailer_stays() {
+    for (coding, expected) in [
+        ("Content-Encoding: identity\r\n", PLAIN),
+        ("Content-Encoding: \r\n", PLAIN),
+        ("Content-Encoding: Identity\r\nTrailer: X-Cost\r\n", PLAIN),
+        // What is compressed is relayed as it came.
+        ("Content-Encoding: gzip\r\n", COUNTED),
+    ] {
+        let head = HEAD.replace("Transfer", &format!("{coding}Transfer"));
+        let last = "0\r\nX-Cost: 1\r\n\r\n";
+        let answer = format!("{head}{:x}\r\n{COUNTED}\r\n{last}", COUNTED.len());
+        let provider = Provider::answering(answer);
+        let router = Router::start(&provider);
+        let reply = router.post(CHAT, BODY);
+        assert_eq!(reply.text(), expected, "{coding}");
+        assert!(reply.complete && reply.raw_body.ends_with(last.as_bytes()));
+        eventually("the request", || total(&router).requests == 1);
+        let counted = total(&router).input_tokens;
+        assert_eq!(counted, if expected == PLAIN { 11 } else { 0 });
+    }
+}
+
+#[test]
 fn estimates_leave_requests_and_streams_alone() {
     for toml in [
         "usage.stream = \"estimate\"",

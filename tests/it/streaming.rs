@@ -145,6 +145,27 @@ fn cut_at_every_offset_the_same_bytes_come_out() {
 }
 
 #[test]
+fn a_long_stream_may_have_an_extension_on_each_chunk() {
+    let events = "3;a=b\r\n:\n\n\r\n".repeat(3000);
+    for (last, complete) in [("0;a=b\r\n\r\n", true), ("1;a\0\r\n", false)] {
+        let (start, rest) = events.split_at(events.len() / 2);
+        let (head, rest) = (format!("{HEAD}{start}"), format!("{rest}{last}"));
+        let provider = Provider::start(move |_, wire| {
+            wire.send(&head);
+            wire.send(&rest);
+            Then::Keep
+        });
+        let router = Router::start(&provider);
+        let reply = router.post(CHAT, BODY);
+        // Up to where it is malformed, all that came is the caller's.
+        assert_eq!(
+            (reply.complete, reply.text()),
+            (complete, ":\n\n".repeat(3000).as_str())
+        );
+    }
+}
+
+#[test]
 fn long_gaps_inside_the_idle_limit_are_no_end() {
     let provider = Provider::start(|_, wire| {
         thread::sleep(Duration::from_millis(700));
