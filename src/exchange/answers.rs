@@ -10,8 +10,9 @@ use crate::error::Fault;
 use crate::http::{Method, Name, encode};
 use crate::limits::Permit;
 use crate::net;
-use crate::provider::Dialect;
 use crate::provider::answer::{Observed, Usage};
+use crate::provider::operation::Task;
+use crate::provider::{Dialect, expected};
 use crate::record::{Ended, ForeignId};
 use crate::relay::{self, End, Tap};
 use crate::respond::{self, Context};
@@ -71,9 +72,12 @@ impl Exchange<'_> {
         Tap::new(dialect, content_type.unwrap_or_default(), with_text)
     }
 
-    pub(super) fn observed(&mut self, seen: &mut Observed) {
+    /// Takes what was seen of an answer to the request that ends `buffer`.
+    pub(super) fn observed(&mut self, seen: &mut Observed, task: Task, buffer: &[u8]) {
         let whole = self.record.ended == Ended::Relayed(End::Complete);
-        seen.estimate(self.record.request_bytes, whole);
+        let body_bytes = self.record.request_bytes as usize;
+        let body = &buffer[buffer.len().saturating_sub(body_bytes)..];
+        seen.estimate(|| expected::tokens(task, body), whole);
         self.record.usage = seen.usage;
         let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
         if failed && self.record.ended == Ended::Relayed(End::Complete) {

@@ -260,7 +260,7 @@ impl<'w> Exchange<'w> {
         self.record.ended = Ended::Relayed(outcome.end);
         let now = self.record.ends();
         let mut seen = tap.finish();
-        self.observed(&mut seen);
+        self.observed(&mut seen, operation.task, &outcome.request);
         if let Some(permit) = permit {
             permit.settle(tokens_used(&self.record.usage));
         }

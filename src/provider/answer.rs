@@ -106,8 +106,9 @@ impl Observed {
     }
 
     /// Puts estimates where the provider did not count: all of it in a stream whose end with the counts did not come
-    /// or was not asked for. `request_bytes` went up; `whole` is a stream that came to its end.
-    pub fn estimate(&mut self, request_bytes: u64, whole: bool) {
+    /// or was not asked for. `asked` tells what the request's texts may have cost; `whole` is a stream that came to its
+    /// end.
+    pub fn estimate(&mut self, asked: impl FnOnce() -> u64, whole: bool) {
         let tokens = |bytes: u64| bytes.div_ceil(BYTES_PER_TOKEN);
         let said = tokens(self.said_bytes);
         // What Anthropic counts at the start of a stream is not what it says until its caller leaves.
@@ -116,7 +117,7 @@ impl Observed {
             return;
         }
         self.usage.output = Some(said);
-        self.usage.input = self.usage.input.or(Some(tokens(request_bytes)));
+        self.usage.input = self.usage.input.or_else(|| Some(asked()));
         self.usage.estimated = true;
     }
 

@@ -1,8 +1,8 @@
-//! How many tokens a request may cost, before its provider has counted.
+//! How many tokens a request may cost, as long as its provider has not counted.
 //!
 //! `exchange` asks for keys whose tokens are limited, so that many requests at once cannot all pass a limit that is
-//! nearly reached. Texts are taken by their length. Files (images, documents, sound) are not: how many bytes they have
-//! says nothing of their tokens.
+//! nearly reached; and behind an answer that nobody has counted. Texts are taken by their length. Files (images,
+//! documents, sound) are not: how many bytes they have says nothing of their tokens.
 
 use super::operation::Task;
 

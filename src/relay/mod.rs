@@ -55,6 +55,8 @@ pub struct Outcome {
     pub body_bytes: u64,
     /// The upstream connection, if it is clean.
     pub connection: Option<Connection>,
+    /// The buffer that the request was sent from, where its tokens may have to be estimated. Its body is the end of it.
+    pub request: Vec<u8>,
 }
 
 /// Where the answer goes.
@@ -184,6 +186,10 @@ pub async fn relay(
     }
     answer.deadline().disarm();
     net::recycle(outgoing);
+    let request = match tap.input_uncounted() {
+        true => answer.reclaim_outgoing().unwrap_or_default().body,
+        false => Vec::new(),
+    };
     let connection = if keeps_alive && !body.surplus {
         answer.into_connection()
     } else {
@@ -195,17 +201,19 @@ pub async fn relay(
         begun: true,
         body_bytes: body.bytes,
         connection,
+        request,
     }
 }
 
 impl Outcome {
     async fn broken(end: End, body: &Body, answer: Box<Answer>) -> Self {
-        Box::pin(answer.discard()).await;
+        let outgoing = Box::pin(answer.discard()).await;
         Self {
             end,
             begun: true,
             body_bytes: body.bytes,
             connection: None,
+            request: outgoing.body,
         }
     }
 }

@@ -126,6 +126,13 @@ impl Tap {
         &self.seen
     }
 
+    /// Whether a stream has said something without a word of what was asked: that is to be estimated.
+    pub(super) fn input_uncounted(&self) -> bool {
+        matches!(self.form, Form::Events(_))
+            && self.seen.said_bytes > 0
+            && self.seen.usage.input.is_none()
+    }
+
     /// What was seen, once the last byte has passed.
     pub fn finish(mut self) -> Observed {
         self.counted();

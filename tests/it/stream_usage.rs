@@ -155,6 +155,42 @@ fn estimates_leave_requests_and_streams_alone() {
     }
 }
 
+/// Whether it comes with a length or in chunks, and its answer is whole or breaks off.
+#[test]
+fn a_picture_is_not_estimated_as_text() {
+    let stream = "data: {\"choices\":[{\"delta\":{\"content\":\"A cat.\"}}]}\n\n";
+    let picture = format!("data:image/png;base64,{}", "A".repeat(1_200_000));
+    let body = format!(
+        r#"{{"model":"gpt-4o","messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"{picture}"}}}}]}}],"stream":true}}"#
+    );
+    let tokens = (body.len() - picture.len() + 4000).div_ceil(4) as u64;
+    for field in ["Connection: close", "Content-Length: 1000"] {
+        let head = HEAD.replace("Transfer-Encoding: chunked", field);
+        let provider = Provider::start(move |_, wire| {
+            wire.send(format!("{head}{stream}"));
+            Then::Close
+        });
+        let toml = "usage.stream = \"estimate\"";
+        let router = Setup::all(&provider).toml(toml).start();
+        router.connect().exchange(router.request(CHAT, &[], &body));
+        let mut caller = router.connect();
+        let bearer = router.bearer();
+        caller.send(format!(
+            "POST {CHAT} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nAuthorization: {bearer}\r\nTransfer-Encoding: chunked\r\n\r\n\
+             {:x}\r\n{body}\r\n0\r\n\r\n",
+            body.len()
+        ));
+        caller.rest();
+        eventually("the requests", || total(&router).estimated_requests == 2);
+        let total = total(&router);
+        assert_eq!(
+            (total.input_tokens, total.output_tokens),
+            (2 * tokens, 4),
+            "{field}"
+        );
+    }
+}
+
 #[test]
 fn an_event_leaves_as_soon_as_it_is_whole_and_a_broken_stream_stays_broken() {
     let gate = Gate::default();
