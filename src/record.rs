@@ -320,6 +320,7 @@ impl Record {
             output: usage.output.unwrap_or(0),
             cached: usage.cached.unwrap_or(0),
             cache_written: usage.cache_written.unwrap_or(0),
+            cache_written_1h: usage.cache_written_1h.unwrap_or(0),
             reasoning: usage.reasoning.unwrap_or(0),
             recalled: self.memory_recalled,
             stored: self.memory_stored,

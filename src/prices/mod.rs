@@ -29,8 +29,28 @@ pub struct Price {
     pub cached: f64,
     /// In, written to it.
     pub cache_write: f64,
+    /// In, written to it for an hour.
+    pub cache_write_1h: f64,
     /// Out.
     pub output: f64,
+}
+
+/// Where nothing else is said: Anthropic's twice the input for an hour, over its 1.25 times for five minutes.
+const CACHE_WRITE_1H_FACTOR: f64 = 1.6;
+
+/// Tokens that cost something.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tokens {
+    /// All that went in.
+    pub input: u64,
+    /// Of these, read from the provider's cache.
+    pub cached: u64,
+    /// Of these, written to it.
+    pub cache_written: u64,
+    /// Of those written, to be kept for an hour.
+    pub cache_written_1h: u64,
+    /// All that came out.
+    pub output: u64,
 }
 
 #[derive(Deserialize)]
@@ -46,18 +66,28 @@ struct Entry {
     input: f64,
     cached: Option<f64>,
     cache_write: Option<f64>,
+    cache_write_1h: Option<f64>,
     #[serde(default)]
     output: f64,
 }
 
 impl Price {
-    /// What so many tokens cost, in billionths of a dollar. Cached and written ones are part of the input.
-    pub fn nano_usd(&self, input: u64, cached: u64, cache_written: u64, output: u64) -> u64 {
+    /// What so many tokens cost, in billionths of a dollar.
+    pub fn nano_usd(&self, tokens: &Tokens) -> u64 {
+        let Tokens {
+            input,
+            cached,
+            cache_written,
+            cache_written_1h,
+            output,
+        } = *tokens;
         let plain = input.saturating_sub(cached).saturating_sub(cache_written);
+        let written_shortly = cache_written.saturating_sub(cache_written_1h);
         let parts = [
             (plain, self.input),
             (cached, self.cached),
-            (cache_written, self.cache_write),
+            (written_shortly, self.cache_write),
+            (cache_written - written_shortly, self.cache_write_1h),
             (output, self.output),
         ];
         // A dollar for a million tokens is a thousand billionths for one.
@@ -116,13 +146,23 @@ fn read(text: &str) -> Result<Lists, String> {
             let wrong = |why: &str| format!("{provider}: {}: {why}", entry.model);
             let pattern =
                 Pattern::parse(&entry.model).map_err(|error| wrong(&error.to_string()))?;
+            let cache_write = entry.cache_write.unwrap_or(entry.input);
             let price = Price {
                 input: entry.input,
                 cached: entry.cached.unwrap_or(entry.input),
-                cache_write: entry.cache_write.unwrap_or(entry.input),
+                cache_write,
+                cache_write_1h: entry
+                    .cache_write_1h
+                    .unwrap_or(cache_write * CACHE_WRITE_1H_FACTOR),
                 output: entry.output,
             };
-            let all = [price.input, price.cached, price.cache_write, price.output];
+            let all = [
+                price.input,
+                price.cached,
+                price.cache_write,
+                entry.cache_write_1h.unwrap_or_default(),
+                price.output,
+            ];
             if !all.iter().all(|usd| (0.0..=1e6).contains(usd)) {
                 return Err(wrong(
                     "a price is dollars for a million tokens, from 0 to 1000000",
@@ -174,13 +214,39 @@ mod tests {
             input: 3.0,
             cached: 0.3,
             cache_write: 3.75,
+            cache_write_1h: 6.0,
             output: 15.0,
         };
-        // 50 plain, 30 cached, 20 written, 10 out.
+        // 50 plain, 30 cached, 20 written, 8 of them for an hour, 10 out.
+        let tokens = Tokens {
+            input: 100,
+            cached: 30,
+            cache_written: 20,
+            cache_written_1h: 8,
+            output: 10,
+        };
         assert_eq!(
-            price.nano_usd(100, 30, 20, 10),
-            150_000 + 9_000 + 75_000 + 150_000
+            price.nano_usd(&tokens),
+            150_000 + 9_000 + 45_000 + 48_000 + 150_000
         );
-        assert_eq!(price.nano_usd(1, 5, 0, 0), 1_500);
+        let more_cached_than_there_is = Tokens {
+            input: 1,
+            cached: 5,
+            cache_written_1h: 3,
+            ..Tokens::default()
+        };
+        assert_eq!(price.nano_usd(&more_cached_than_there_is), 1_500);
+    }
+
+    #[test]
+    fn writing_for_an_hour_has_its_own_price_or_follows_the_other() {
+        let own = "[mine]\nprices = [\
+            { model = \"a\", input = 1.0, cache_write = 2.0, cache_write_1h = 5.0 },\
+            { model = \"b\", input = 1.0, cache_write = 2.0 }]";
+        let prices = Prices::parse(own).unwrap();
+        let hour = |provider, model| prices.find(provider, model).unwrap().cache_write_1h;
+        assert_eq!(hour("mine", "a"), 5.0);
+        assert_eq!(hour("mine", "b"), 3.2);
+        assert_eq!(hour("anthropic", "claude-sonnet-4-5"), 6.0);
     }
 }

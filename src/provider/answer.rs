@@ -32,6 +32,8 @@ pub struct Usage {
     pub cached: Option<u64>,
     /// Of the input, written to it.
     pub cache_written: Option<u64>,
+    /// Of that, to be kept for an hour, which costs more.
+    pub cache_written_1h: Option<u64>,
     /// Of the output, spent on reasoning.
     pub reasoning: Option<u64>,
     /// Input and output are no count of the provider's.

@@ -43,9 +43,12 @@ pub enum Meter {
     Stored,
     /// What it cost, in billionths of a dollar.
     CostNanoUsd,
+    /// Of what was written to the provider's cache, that to be kept for an hour: it has a price of its own. Behind the
+    /// others, where older rows have nothing.
+    CacheWritten1h,
 }
 
-const METERS: usize = Meter::CostNanoUsd as usize + 1;
+const METERS: usize = Meter::CacheWritten1h as usize + 1;
 
 /// The numbers of one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -251,6 +254,14 @@ mod tests {
             assert_eq!(Counts::decode(&bytes[..end]), None, "{end}");
         }
         assert_eq!(Counts::decode(&[&bytes[..], &[0]].concat()), None);
+        // A row of a version that knew one meter less.
+        let mut older = vec![ENCODING, METERS as u8 - 1];
+        for number in &counts.numbers[..METERS - 1] {
+            put(&mut older, *number);
+        }
+        counts.provider.encode(&mut older);
+        counts.router.encode(&mut older);
+        assert_eq!(Counts::decode(&older), Some(counts.clone()));
         let mut twice = counts.clone();
         twice.merge(&counts);
         assert_eq!(twice.get(Meter::Requests), 6);

@@ -50,6 +50,8 @@ pub struct Event<'a> {
     pub cached: u64,
     /// Of the input, written to it.
     pub cache_written: u64,
+    /// Of that, to be kept for an hour.
+    pub cache_written_1h: u64,
     /// Of the output, spent on reasoning.
     pub reasoning: u64,
     /// Tokens of memory put into the request.
@@ -131,6 +133,7 @@ impl Counts {
             (Meter::Output, event.output),
             (Meter::Cached, event.cached),
             (Meter::CacheWritten, event.cache_written),
+            (Meter::CacheWritten1h, event.cache_written_1h),
             (Meter::Reasoning, event.reasoning),
             (Meter::Recalled, event.recalled),
             (Meter::Stored, event.stored),

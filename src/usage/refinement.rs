@@ -9,7 +9,7 @@ use super::ledger::{DAY_HOURS, Minute};
 use super::place::{OTHER_MODEL, Place};
 use super::recorder::Tally;
 use crate::clock;
-use crate::prices::Prices;
+use crate::prices::{Prices, Tokens};
 
 /// Models of one key that are told apart in a day; agents use a handful.
 const MODELS_PER_DAY_MAX: usize = 64;
@@ -131,12 +131,13 @@ fn price(tally: &mut Tally, prices: &Prices) {
         };
         match prices.find(place.provider, place.model) {
             Some(price) => {
-                let cost = price.nano_usd(
-                    counts.get(Meter::Input),
-                    counts.get(Meter::Cached),
-                    counts.get(Meter::CacheWritten),
-                    counts.get(Meter::Output),
-                );
+                let cost = price.nano_usd(&Tokens {
+                    input: counts.get(Meter::Input),
+                    cached: counts.get(Meter::Cached),
+                    cache_written: counts.get(Meter::CacheWritten),
+                    cache_written_1h: counts.get(Meter::CacheWritten1h),
+                    output: counts.get(Meter::Output),
+                });
                 counts.add(Meter::CostNanoUsd, cost);
             }
             None => counts.add(Meter::Unpriced, counts.get(Meter::Requests)),

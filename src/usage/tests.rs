@@ -103,6 +103,29 @@ fn what_every_core_counts_is_written_and_read_from_another_process() {
 }
 
 #[test]
+fn what_is_written_to_a_cache_for_an_hour_costs_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let written = Event {
+        provider: "anthropic",
+        input: 100,
+        output: 0,
+        cache_written: 100,
+        cache_written_1h: 60,
+        ..event("key_a", "claude-sonnet-4-5", 0)
+    };
+    store.recorder().record(&written, clock::unix_seconds());
+    store.close();
+    let report = ask_file(dir.path(), &all(&[])).unwrap();
+    // 40 tokens at 3.75 and 60 at 6.00 a million.
+    assert!(
+        (report.total.cost_usd - 0.00051).abs() < 1e-12,
+        "{report:?}"
+    );
+    assert_eq!(report.total.cache_written_tokens, 100);
+}
+
+#[test]
 fn what_was_used_before_is_told_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -23,6 +23,8 @@ pub(super) struct Counts {
     cached: Option<u64>,
     cached_of_prompt: Option<u64>,
     cache_created: Option<u64>,
+    /// Of these, for an hour.
+    cache_created_1h: Option<u64>,
     thoughts: Option<u64>,
     reasoning_of_completion: Option<u64>,
 }
@@ -106,6 +108,10 @@ impl Counts {
             }
             b"cache_read_input_tokens" => &mut self.cache_read,
             b"cache_creation_input_tokens" => &mut self.cache_created,
+            b"cache_creation" => {
+                let name = b"ephemeral_1h_input_tokens";
+                return detail(&mut self.cache_created_1h, name, value);
+            }
             b"cachedContentTokenCount" | b"prompt_cache_hit_tokens" | b"cached_tokens" => {
                 &mut self.cached
             }
@@ -211,6 +217,7 @@ impl Usage {
         set(&mut self.cached, counts.cache_read.or(counts.cached));
         set(&mut self.cached, counts.cached_of_prompt);
         set(&mut self.cache_written, counts.cache_created);
+        set(&mut self.cache_written_1h, counts.cache_created_1h);
         set(&mut self.reasoning, counts.thoughts);
         set(&mut self.reasoning, counts.reasoning_of_completion);
         let input = match dialect {

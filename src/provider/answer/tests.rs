@@ -12,6 +12,7 @@ fn usage(
         output: Some(output),
         cached,
         cache_written: written,
+        cache_written_1h: None,
         reasoning,
         estimated: false,
     }
@@ -138,6 +139,23 @@ fn streams_of_every_dialect() {
         (messages.text.as_str(), messages.usage),
         ("yes", usage(7, 9, Some(2), None, None))
     );
+}
+
+#[test]
+fn what_is_written_to_a_cache_for_an_hour_is_known_apart() {
+    let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_creation_input_tokens":100,
+        "cache_read_input_tokens":1000,"cache_creation":{"ephemeral_5m_input_tokens":40,"ephemeral_1h_input_tokens":60},
+        "output_tokens":1}}}"#;
+    let end = r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":25}}"#;
+    let mut seen = Observed::default();
+    for event in [start, end] {
+        seen.event(Dialect::Anthropic, b"", event.as_bytes(), false);
+    }
+    let expected = Usage {
+        cache_written_1h: Some(60),
+        ..usage(1110, 25, Some(1000), Some(100), None)
+    };
+    assert_eq!(seen.usage, expected);
 }
 
 #[test]

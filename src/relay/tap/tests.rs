@@ -225,6 +225,7 @@ fn counts_of_every_dialect_at_every_cut() {
                 output,
                 cached,
                 cache_written,
+                cache_written_1h: _,
                 reasoning,
                 estimated,
             } = tap.finish().usage;
