@@ -185,6 +185,44 @@ mod tests {
         assert!(lists.len() > 5 && lists.values().all(|list| !list.is_empty()));
     }
 
+    /// A wrong price is worse than none, which is marked.
+    #[test]
+    fn a_variant_of_a_model_has_no_price_but_its_own() {
+        let prices = Prices::default();
+        let has = |provider: &str, model: &str| prices.find(provider, model).is_some();
+        let lists = read(BUILT_IN).unwrap();
+        let lines = lists.iter().flat_map(|(provider, list)| {
+            let patterns = list.iter().map(|(pattern, _)| pattern.as_str());
+            patterns.map(move |pattern| (provider, pattern))
+        });
+        let mut looked_at = 0;
+        for (provider, pattern) in lines.filter(|(_, pattern)| *pattern != "*") {
+            let model = pattern
+                .replace('?', "1")
+                .replace("[-@]", "-")
+                .replace("[56]", "5");
+            assert!(has(provider, &model), "{model}");
+            for variant in ["-pro", "-deep-research", "-codex-mini", "-preview-tts", "x"] {
+                let variant = format!("{model}{variant}");
+                assert!(!has(provider, &variant), "{provider} {variant}");
+                looked_at += 1;
+            }
+        }
+        assert!(looked_at > 200, "{looked_at}");
+        for (provider, model, priced) in [
+            ("openai", "gpt-5.2-2025-12-11", true),
+            ("openai", "gpt-5.2-pro-2025-12-11", false),
+            ("openai", "o4-mini-2025-04-16", true),
+            ("openai", "gpt-4o-2024-05-13", false),
+            ("anthropic", "claude-sonnet-4-5-20250929", true),
+            ("anthropic", "claude-sonnet-4-20250514", true),
+            ("google", "gemini-2.5-pro-preview-06-05", true),
+            ("google", "gemini-2.5-flash-lite-preview-09-2025", true),
+        ] {
+            assert_eq!(has(provider, model), priced, "{model}");
+        }
+    }
+
     #[test]
     fn own_prices_go_first_and_unknown_models_have_none() {
         let own = "[openai]\nprices = [{ model = \"gpt-4o*\", input = 1.0, output = 2.0 }]\n\
