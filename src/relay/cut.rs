@@ -3,6 +3,7 @@
 //! `relay` pushes content through it where `exchange` has asked. An event is held until its end, which is all that can
 //! be known earlier; what holds no counts leaves as it came. Works on any split and whichever line ends there are.
 
+use super::MARK;
 use crate::provider::answer::names_counts;
 use crate::provider::stream_usage::{Extra, extra};
 
@@ -93,6 +94,9 @@ impl UsageCut {
 
 /// Appends what the caller gets of one event, and says whether that is nothing.
 fn pass(event: &[u8], out: &mut Vec<u8>) -> bool {
+    let mark = if event.starts_with(MARK) { MARK } else { b"" };
+    let event = &event[mark.len()..];
+    out.extend_from_slice(mark);
     let data = match names_counts(event) {
         true => only_data(event),
         false => None,
@@ -216,6 +220,21 @@ mod tests {
             assert_eq!(cut(&single), without);
             let three: Vec<&[u8]> = bytes.chunks(3).collect();
             assert_eq!(cut(&three), without);
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_stays_and_hides_no_counts() {
+        for (event, expected) in [
+            ("data: {\"usage\":null}\n\n", "data: {}\n\n"),
+            ("data: {\"choices\":[],\"usage\":{}}\n\n", ""),
+        ] {
+            let text = format!("\u{feff}{event}data: x\n\n");
+            let expected = format!("\u{feff}{expected}data: x\n\n");
+            for at in 0..text.len() {
+                let (one, two) = text.as_bytes().split_at(at);
+                assert_eq!(cut(&[one, two]), expected, "{at}");
+            }
         }
     }
 

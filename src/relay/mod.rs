@@ -27,6 +27,8 @@ const READ_BYTES_MAX: usize = 256 * 1024;
 /// An answer's counts stand within its last bytes, and those of a stream's event within the event's: what may stand
 /// behind them is sixteen of a caller's own texts of 512 characters (`metadata`), of up to three bytes each.
 const TAIL_BYTES: usize = 32 * 1024;
+/// A byte order mark, which some servers put before their first event; it belongs to no field.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
 /// What a chunk's framing and the body's end need.
 const CHUNK_BYTES: usize = 32;
 

@@ -4,7 +4,7 @@
 //! data, whatever the pieces were and whichever of CR, LF and CRLF ends the lines. It keeps at most one event, and of
 //! one with a picture in it the end, where the counts stand.
 
-use super::TAIL_BYTES;
+use super::{MARK, TAIL_BYTES};
 
 /// Of an event larger than this only the end is kept; it passes all the same.
 const EVENT_BYTES_MAX: usize = 1024 * 1024;
@@ -105,6 +105,7 @@ impl SseScanner {
             self.end_only = false;
             return;
         }
+        let line = line.strip_prefix(MARK).unwrap_or(line);
         let (field, value) = match memchr::memchr(b':', line) {
             Some(colon) => (&line[..colon], &line[colon + 1..]),
             None => (line, &b""[..]),
@@ -176,6 +177,16 @@ mod tests {
             }
             let single: Vec<&[u8]> = bytes.chunks(1).collect();
             assert_eq!(events(&single), expected);
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_hides_no_event() {
+        let bytes = "\u{feff}data: 1\n\ndata: 2\n\n".as_bytes();
+        for cut in 0..bytes.len() {
+            let found = events(&[&bytes[..cut], &bytes[cut..]]);
+            assert_eq!(found.len(), 2, "{cut}");
+            assert_eq!(found[0].1, "1");
         }
     }
 
