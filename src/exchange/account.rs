@@ -47,8 +47,7 @@ pub(super) async fn serve(
         AccountTask::ListKeys => (200, list(tenant)?),
         AccountTask::RevokeKey(id) => (200, revoke(id, tenant, exchange).await?),
         AccountTask::MintKey => {
-            let request = body::receive(caller, head, framing, exchange.worker).await?;
-            (exchange.read_whole, exchange.received) = (true, true);
+            let request = body::receive(caller, head, framing, exchange).await?;
             exchange.record.request_bytes = request.body().len() as u64;
             (201, mint(request.body(), tenant, exchange).await?)
         }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::recall::Recall;
-use super::{Caller, Exchange, Next};
+use super::{Caller, Exchange, Next, Unread};
 use crate::config::ErrorFormat;
 use crate::error::Fault;
 use crate::http::{Method, Name, encode};
@@ -37,7 +37,7 @@ impl Exchange<'_> {
 
     /// What becomes of the connection if all goes well from here.
     pub(super) fn next(&self) -> Next {
-        if self.read_whole && self.keep_alive && !self.worker.closes_connections() {
+        if self.unread != Unread::Body && self.keep_alive && !self.worker.closes_connections() {
             Next::Exchange
         } else {
             Next::Linger

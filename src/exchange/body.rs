@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::{Caller, Stop};
+use super::{Caller, Exchange, Stop, Unread};
 use crate::error::Fault;
 use crate::http::head::{Head, RequestLine};
 use crate::http::{ChunkScanner, Framing, Name, Version};
@@ -70,13 +70,15 @@ impl Request {
     }
 }
 
-/// Reads the body. `head` was parsed from what `caller.reader` holds.
+/// Reads the body. `head` was parsed from what `caller.reader` holds; `exchange` learns that it no longer stands there
+/// before anything can be wrong with what was read.
 pub(super) async fn receive(
     caller: &mut Caller,
     head: Head<RequestLine>,
     framing: Framing,
-    worker: &Worker,
+    exchange: &mut Exchange<'_>,
 ) -> Result<Request, Stop> {
+    let worker = exchange.worker;
     let limit = worker.config.limits.body_bytes_max;
     if matches!(framing, Framing::Length(length) if length > limit as u64) {
         return Err(Fault::BodyTooLarge(limit).into());
@@ -94,6 +96,7 @@ pub(super) async fn receive(
         Framing::Length(length) => receive_length(caller, head, length as usize, worker).await?,
         Framing::None | Framing::UntilClose => receive_length(caller, head, 0, worker).await?,
     };
+    exchange.unread = Unread::Nothing;
     caller.deadline.disarm();
     if !codings.is_identity() {
         let plain = codings

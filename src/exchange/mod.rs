@@ -112,11 +112,19 @@ struct Exchange<'w> {
     version: Version,
     /// Whether the caller wants to keep the connection.
     keep_alive: bool,
-    /// Whether the request has been read to its end; before that, the connection cannot go on.
-    read_whole: bool,
-    /// Whether the request has been taken out of the reader.
-    received: bool,
+    unread: Unread,
     allowed_origin: Option<String>,
+}
+
+/// What the caller's reader still holds of the request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    /// A body that has not come to its end: where the next request begins cannot be told.
+    Body,
+    /// The head alone, of this many bytes: there is no body.
+    Head(usize),
+    /// Nothing: whatever is there belongs to the next request.
+    Nothing,
 }
 
 /// Serves the request that `head` begins, and that was there at `arrived`.
@@ -126,7 +134,6 @@ pub async fn run(
     arrived: Instant,
     worker: &Worker,
 ) -> Over {
-    let head_bytes = head.end;
     let bytes = caller.reader.bytes();
     let mut exchange = Exchange::new(worker, &head, bytes, arrived);
     exchange.record.trace = worker.trace(head.first(Name::Traceparent, bytes));
@@ -153,11 +160,11 @@ pub async fn run(
     if let Some(event) = exchange.record.event() {
         worker.usage.record(&event, at_ms.div_euclid(1000));
     }
-    let received = exchange.received;
+    let unread = exchange.unread;
     worker
         .metrics
         .finished(exchange.record, worker.config.metrics.keys, at_ms);
-    if next == Next::Exchange && !received {
+    if let (Next::Exchange, Unread::Head(head_bytes)) = (next, unread) {
         caller.reader.discard(head_bytes);
     }
     Over { next, at }
@@ -169,7 +176,9 @@ impl<'w> Exchange<'w> {
         let bytes = caller.reader.bytes();
         let framing =
             Framing::of_request(&head, bytes).map_err(|error| Fault::Malformed(error.0))?;
-        self.read_whole = matches!(framing, Framing::None | Framing::Length(0));
+        if matches!(framing, Framing::None | Framing::Length(0)) {
+            self.unread = Unread::Head(head.end);
+        }
         let method = head.line.method;
         let (path, endpoint);
         if let Some(usual) = route::usual(method.as_str(), head.path_bytes(bytes)) {
@@ -211,8 +220,7 @@ impl<'w> Exchange<'w> {
         let _in_flight = worker.begin().ok_or(Fault::TooManyInFlight)?;
         let mut permit = worker.shared.key_limits.admit(&tenant.key)?;
 
-        let request = body::receive(caller, head, framing, self.worker).await?;
-        (self.read_whole, self.received) = (true, true);
+        let request = body::receive(caller, head, framing, self).await?;
         self.record.request_bytes = request.body().len() as u64;
         self.record.received = request.waited;
         let mut order = order::take(&request, &operation, &tenant, self.worker)?;
@@ -298,8 +306,7 @@ impl<'w> Exchange<'w> {
             keep_alive: head.line.version == Version::Http11
                 && head.line.method != Method::Connect
                 && framing::keeps_alive(head, bytes, head.line.version),
-            read_whole: false,
-            received: false,
+            unread: Unread::Body,
             allowed_origin: origin.filter(allowed).map(str::to_owned),
         }
     }

@@ -96,8 +96,7 @@ async fn receive(
     tenant: &Tenant,
     exchange: &mut Exchange<'_>,
 ) -> Result<Asked, Stop> {
-    let request = body::receive(caller, head, framing, exchange.worker).await?;
-    (exchange.read_whole, exchange.received) = (true, true);
+    let request = body::receive(caller, head, framing, exchange).await?;
     exchange.record.request_bytes = request.body().len() as u64;
     let is_object = task != VaultTask::Upload && !request.body().trim_ascii().is_empty();
     let body = match is_object {

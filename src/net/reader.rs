@@ -108,9 +108,9 @@ impl Reader {
         self.buf = bytes;
     }
 
-    /// Drops the first `count` bytes.
+    /// Drops the first `count` bytes, or what there is of them.
     pub fn discard(&mut self, count: usize) {
-        self.buf.drain(..count);
+        self.buf.drain(..count.min(self.buf.len()));
     }
 
     /// Whether the peer's direction has ended, and how.

@@ -3,6 +3,8 @@
 use std::io::Write;
 use std::process::Stdio;
 
+use memoryrouter::keys::NewKey;
+
 use crate::support::program::{Home, Served, command};
 use crate::support::{Gate, Provider, Router, Setup, Then, contains, eventually, json, request};
 
@@ -317,4 +319,66 @@ fn running_out_of_descriptors_is_no_end() {
     }
     let (code, log) = served.stop();
     assert_eq!(code, 0, "{log}");
+}
+
+#[test]
+fn a_body_that_does_not_decode_takes_nothing_of_the_next_request() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let key = router.mint(NewKey {
+        manage_keys: true,
+        ..NewKey::default()
+    });
+    let targets = [
+        CHAT,
+        "/v1/messages",
+        "/v1beta/models/gemini-2.0-flash:generateContent",
+        "/v1/memory/search",
+        "/v1/memory/upload",
+        "/v1/memory/prepare",
+        "/v1/keys",
+    ];
+    let codings = ["gzip", "zstd", "br", "gzip, br", "compress"];
+    let bodies = [
+        "\r\n",
+        "Content-Length: 0\r\n\r\n",
+        "Content-Length: 4\r\n\r\nnone",
+        "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ];
+    for target in targets {
+        for coding in codings {
+            for body in bodies {
+                let refused = format!(
+                    "POST {target} HTTP/1.1\r\nHost: a\r\nx-api-key: {key}\r\nContent-Encoding: {coding}\r\n{body}"
+                );
+                let case = format!("{target} {coding} {body:?}");
+                // An unknown coding is refused before a body is read, and one that is not read ends its connection.
+                let read = coding != "compress" || !body.contains(['4', 'T']);
+                let next = [
+                    router.request(CHAT, &[], BODY),
+                    request("GET", "/health", &[], ""),
+                ];
+                let mut glued = router.connect();
+                glued.send([refused.as_bytes(), &next[0], &next[1]].concat());
+                let mut apart = router.connect();
+                apart.send(&refused);
+                let replies = [glued.reply(), apart.reply()];
+                apart.send(next.concat());
+                for (mut caller, reply) in [glued, apart].into_iter().zip(replies) {
+                    let status = if coding == "compress" { 415 } else { 400 };
+                    assert_eq!(reply.status, status, "{case}");
+                    if read {
+                        assert_eq!(reply.field("connection"), None, "{case}");
+                        assert_eq!((caller.reply().status, caller.reply().status), (200, 200));
+                    } else {
+                        assert_eq!(reply.field("connection"), Some("close"), "{case}");
+                        assert_eq!(caller.rest(), b"", "{case}");
+                    }
+                }
+            }
+        }
+    }
+    for sent in provider.received() {
+        assert_eq!(sent.text(), BODY);
+    }
 }
