@@ -21,10 +21,18 @@ const READ_BYTES: usize = 4 * 1024;
 /// A caller whose requests follow each other faster than this is busy: its next request gets room for all of it, and
 /// the box of the one before.
 const BRISK_PAUSE: Duration = Duration::from_secs(1);
-/// How much of a refused request's rest is read before the connection is closed under it, and for how long: enough
-/// that an ordinary caller gets to read its answer instead of a reset (RFC 9112 section 9.6).
-const LINGER_BYTES_MAX: usize = 256 * 1024;
-const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+/// The rest of a refused request is read and dropped before the connection is closed: most callers write all of it
+/// before they read, and a reset would take the answer from them (RFC 9112 section 9.6). Up to so many times the
+/// largest body that is served: what is refused for its size is mostly not much larger.
+const LINGER_BODIES_MAX: usize = 4;
+/// A caller that has stopped sending has its answer, or lost a segment and repeats it within this.
+const LINGER_PAUSE: Duration = Duration::from_secs(2);
+/// The largest body that is served, at 10 Mbit/s.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is refused takes at most this part of all connections (one in so many) from what is served.
+const LINGERING_SHARE: usize = 8;
+/// Few reads for a large body; the buffer is one connection's for all of them.
+const LINGER_READ_BYTES: usize = 64 * 1024;
 
 /// Serves a connection to its end. `peer` is where it comes from, if that is an address.
 pub fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) -> impl Future<Output = ()> {
@@ -52,7 +60,7 @@ pub fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) -> impl F
             }
         };
         if end == Next::Linger {
-            Box::pin(linger(&mut caller)).await;
+            Box::pin(linger(&mut caller, &worker)).await;
         }
     }
 }
@@ -164,15 +172,25 @@ async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Inst
 }
 
 /// Closes so that the caller can still read its answer: our end first, then a bounded read of what is under way.
-async fn linger(caller: &mut Caller) {
-    caller.deadline.arm(Instant::now(), LINGER_TIMEOUT);
+async fn linger(caller: &mut Caller, worker: &Worker) {
+    let until = Instant::now() + LINGER_TIMEOUT;
+    let arm = |caller: &Caller| {
+        let now = Instant::now();
+        let pause = LINGER_PAUSE.min(until.saturating_duration_since(now));
+        caller.deadline.arm(now, pause);
+    };
+    arm(caller);
     caller.writer.finish().await;
-    let mut read_bytes = 0;
-    while let Fill::Bytes(count) = caller.reader.fill(READ_BYTES).await {
-        drop(caller.reader.take());
-        read_bytes += count;
-        if read_bytes > LINGER_BYTES_MAX {
-            break;
-        }
+    let lingering_max = worker.connections_max.div_ceil(LINGERING_SHARE);
+    let Some(_lingering) = worker.shared.linger(lingering_max) else {
+        return;
+    };
+    let mut left_bytes = LINGER_BODIES_MAX.saturating_mul(worker.config.limits.body_bytes_max);
+    while left_bytes > 0
+        && let Fill::Bytes(count) = caller.reader.fill(LINGER_READ_BYTES).await
+    {
+        caller.reader.discard(caller.reader.bytes().len());
+        left_bytes = left_bytes.saturating_sub(count);
+        arm(caller);
     }
 }

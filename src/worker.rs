@@ -36,6 +36,8 @@ const DESCRIPTORS_RESERVED: u64 = 256;
 pub struct Shared {
     /// Callers' connections that are open.
     pub connections: AtomicUsize,
+    /// Those of them that are read to their end behind a refusal.
+    pub lingering: AtomicUsize,
     /// Connections lost to a bug of ours.
     pub panics: AtomicU64,
     /// Set once the router goes down.
@@ -52,6 +54,15 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Where spans go, where exchanges are traced.
     pub tracer: Option<Tracer>,
+}
+
+impl Shared {
+    /// Counts a connection in that lingers; none if `most` do already.
+    pub fn linger(&self, most: usize) -> Option<Lingering<'_>> {
+        let lingering = Lingering(&self.lingering);
+        let before = self.lingering.fetch_add(1, Ordering::Relaxed);
+        (before < most).then_some(lingering)
+    }
 }
 
 /// What ties a core to the rest of the process.
@@ -246,6 +257,15 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// A connection that lingers, for as long as this lives.
+pub struct Lingering<'w>(&'w AtomicUsize);
+
+impl Drop for Lingering<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Dials that are under way at once, where there are many descriptors: each needs one more until it is through.
 const DIALS_AT_ONCE: u64 = 2048;
 
@@ -317,6 +337,19 @@ mod tests {
             assert!(Arc::ptr_eq(&first, &again));
         }
         assert_eq!(*models.shared(b""), *"");
+    }
+
+    #[test]
+    fn so_many_linger_and_no_more() {
+        let shared = Shared::default();
+        let first = shared.linger(2);
+        let second = shared.linger(2);
+        assert!(first.is_some() && second.is_some());
+        for _ in 0..3 {
+            assert!(shared.linger(2).is_none());
+        }
+        drop(first);
+        assert!(shared.linger(2).is_some());
     }
 
     #[test]

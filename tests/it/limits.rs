@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::Stdio;
 
-use memoryrouter::keys::NewKey;
+use memoryrouter::keys::{Limits, NewKey};
 
 use crate::support::program::{Home, Served, command};
 use crate::support::{Gate, Provider, Router, Setup, Then, contains, eventually, json, request};
@@ -381,4 +381,59 @@ fn a_body_that_does_not_decode_takes_nothing_of_the_next_request() {
     for sent in provider.received() {
         assert_eq!(sent.text(), BODY);
     }
+}
+
+#[test]
+fn a_caller_that_sends_all_before_it_reads_gets_its_refusal() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider)
+        .toml("limits.body_bytes = \"12MiB\"")
+        .start();
+    let limited = router.mint(NewKey {
+        limits: Limits {
+            requests_per_minute: Some(1),
+            ..Limits::default()
+        },
+        ..NewKey::default()
+    });
+    let send = |key: &str, target: &str, body: &str| {
+        let mut caller = router.connect();
+        let sent = caller.send(request("POST", target, &[("x-api-key", key)], body));
+        (sent, caller)
+    };
+    assert_eq!(send(&limited, CHAT, BODY).1.reply().status, 200);
+    // More than both sockets' buffers hold.
+    let large = " ".repeat(12 << 20);
+    let larger = " ".repeat(20 << 20);
+    for (key, target, body, status) in [
+        ("mk_wrong", CHAT, &large, 401),
+        ("sk-none", CHAT, &large, 401),
+        ("mk_wrong", "/v1/memory/upload", &large, 401),
+        (&limited, CHAT, &large, 429),
+        (&router.key, CHAT, &larger, 413),
+        (&router.key, "/v1/memory/upload", &larger, 413),
+        (&router.key, "/v1/none", &large, 404),
+    ] {
+        let (sent, mut caller) = send(key, target, body);
+        assert!(sent, "{status}");
+        let reply = caller.reply();
+        assert_eq!((reply.status, reply.complete), (status, true));
+        assert_eq!(reply.field("connection"), Some("close"));
+        assert_eq!(caller.rest(), b"");
+    }
+    assert_eq!(provider.count(), 1);
+}
+
+#[test]
+fn a_refused_body_without_end_is_not_read_for_ever() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider)
+        .toml("limits.body_bytes = \"64KiB\"")
+        .start();
+    let mut caller = router.connect();
+    caller.send("POST /v1/messages HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let chunk = format!("100000\r\n{}\r\n", " ".repeat(1 << 20));
+    // Far more than is read and both sockets' buffers hold.
+    let sent = (0..64).take_while(|_| caller.send(&chunk)).count();
+    assert!(sent < 64);
 }
