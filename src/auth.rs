@@ -8,6 +8,7 @@ use std::borrow::Cow;
 
 use crate::error::Fault;
 use crate::http::head::{Head, RequestLine};
+use crate::http::token::percent_decoded;
 use crate::http::{Field, Name};
 
 /// The default memory mode that a key's suffix asks for.
@@ -94,25 +95,16 @@ pub fn gather<'a>(
     })
 }
 
-/// The decoded `key` parameter of a query, the last of several.
-pub fn query_key(query: &str) -> Option<Cow<'_, [u8]>> {
-    let raw = query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("key="))
-        .next_back()?;
-    if !raw.contains(['%', '+']) {
-        return Some(Cow::Borrowed(raw.as_bytes()));
+/// The decoded `key` parameter of a query; several are held to each other like fields.
+pub fn query_key(query: &str) -> Result<Option<Cow<'_, [u8]>>, Fault> {
+    let pairs = query.split('&');
+    let mut keys =
+        pairs.filter_map(|pair| Some(percent_decoded(pair.strip_prefix("key=")?.as_bytes())));
+    let first = keys.next();
+    if keys.any(|other| Some(other) != first) {
+        return Err(Fault::ConflictingCredentials("?key"));
     }
-    let mut decoded = Vec::with_capacity(raw.len());
-    let mut rest = raw.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let escape = tail.split_at_checked(2).filter(|_| *first == b'%');
-        let byte = escape
-            .and_then(|(digits, _)| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
-        decoded.push(byte.unwrap_or(*first));
-        rest = if byte.is_some() { &tail[2..] } else { tail };
-    }
-    Some(Cow::Owned(decoded))
+    Ok(first)
 }
 
 /// The one value of a credential field. Two equal ones are a proxy's harmless doubling; two different ones could be
@@ -258,12 +250,17 @@ mod tests {
         for (query, key) in [
             ("alt=sse&key=mk_a", Some("mk_a")),
             ("key=mk%5Fa%2", Some("mk_a%2")),
-            ("key=a&key=b", Some("b")),
+            ("key=a&x=1&key=a", Some("a")),
+            ("key=%61&key=a", Some("a")),
             ("monkey=a", None),
             ("key", None),
         ] {
-            let found = query_key(query).map(|key| String::from_utf8(key.into_owned()).unwrap());
-            assert_eq!(found.as_deref(), key, "{query}");
+            let found = query_key(query).unwrap();
+            assert_eq!(found.as_deref(), key.map(str::as_bytes), "{query}");
+        }
+        for query in ["key=a&key=b", "key=mk_a&key=AIza", "key=a&key="] {
+            let conflict = Err(Fault::ConflictingCredentials("?key"));
+            assert_eq!(query_key(query), conflict, "{query}");
         }
     }
 

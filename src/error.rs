@@ -52,8 +52,10 @@ pub enum Fault {
     TargetTooLong(usize),
     /// An `Expect` that is not `100-continue`.
     Expectation,
-    /// The same credential field twice, with different values.
+    /// The same credential field or parameter twice, with different values.
     ConflictingCredentials(&'static str),
+    /// A memory key where it would leave the router, or be kept in it as something else.
+    MisplacedMemoryKey(&'static str),
     /// A provider key that cannot stand in a header.
     UnusableProviderKey,
     /// No memory key in any carrier.
@@ -151,6 +153,7 @@ impl Fault {
         match self {
             Self::Malformed(_)
             | Self::ConflictingCredentials(_)
+            | Self::MisplacedMemoryKey(_)
             | Self::UnusableProviderKey
             | Self::NoProviderKey(_)
             | Self::ProviderNotConfigured(_)
@@ -211,8 +214,9 @@ impl Fault {
             Self::TargetTooLong(_) => "Request target is too long".into(),
             Self::Expectation => "Unsupported expectation".into(),
             Self::ConflictingCredentials(name) => {
-                format!("Header {name} stands twice with different values")
+                format!("Credential {name} stands twice with different values")
             }
+            Self::MisplacedMemoryKey(place) => format!("A memory key stands in the {place}"),
             Self::UnusableProviderKey => "Provider key contains characters that no key has".into(),
             Self::NoMemoryKey => "Missing or invalid authentication".into(),
             Self::UnknownMemoryKey => "Invalid or inactive memory key".into(),
@@ -266,7 +270,9 @@ impl Fault {
     /// What the caller can do: the `hint` member.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::NoMemoryKey => "Use: Authorization: Bearer mk_xxx".into(),
+            Self::NoMemoryKey | Self::MisplacedMemoryKey(_) => {
+                "Use: Authorization: Bearer mk_xxx".into()
+            }
             Self::UnknownMemoryKey => "Memory keys start with mk_".into(),
             Self::NoProviderKey(provider) => {
                 format!("Add your {provider} API key in settings, or pass X-Provider-Key header")

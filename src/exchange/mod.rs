@@ -318,11 +318,17 @@ impl<'w> Exchange<'w> {
         bytes: &[u8],
         peer: Option<IpAddr>,
     ) -> Result<Tenant, Fault> {
-        let query_key = match self.dialect {
-            Some(Dialect::Gemini) => head.query(bytes).and_then(auth::query_key),
+        let query = match self.dialect {
+            Some(Dialect::Gemini) => head.query(bytes),
             _ => None,
         };
-        let credentials = auth::gather(head, bytes, query_key)?;
+        let query_key = query.map_or(Ok(None), auth::query_key);
+        let credentials = query_key
+            .and_then(|query_key| auth::gather(head, bytes, query_key))
+            .inspect_err(|fault| {
+                // Something in front of the router may have taken the other one: what comes behind is not to be served.
+                self.keep_alive &= !matches!(fault, Fault::ConflictingCredentials(_));
+            })?;
         let token = credentials.memory_key.ok_or(Fault::NoMemoryKey)?;
         let snapshot = self.worker.snapshot();
         let known = snapshot.authenticate(&token, clock::unix_seconds());

@@ -13,13 +13,14 @@ use super::settings::{Mode, Settings, Sources};
 use crate::config::{ProviderId, StreamUsage};
 use crate::error::Fault;
 use crate::http::Name;
-use crate::http::encode::{self, CredentialLine, UpstreamHead, contains_memory_key};
+use crate::http::encode::{self, CredentialLine, UpstreamHead};
+use crate::http::token::carries_memory_key;
 use crate::keys::model_allowed;
 use crate::net;
 use crate::plan::Base;
 use crate::provider::body::{self, BodyError, RequestBody};
 use crate::provider::operation::{Operation, Task};
-use crate::provider::query::{clean_query, percent_decode};
+use crate::provider::query::clean_query;
 use crate::provider::routing::{Choice, Misroute};
 use crate::provider::splice::{Piece, Splices};
 use crate::provider::upstream_form::{self, Address};
@@ -126,6 +127,9 @@ pub(super) fn take<'a>(
     if model.len() > MODEL_BYTES_MAX {
         return Err(Fault::ModelTooLong);
     }
+    if carries_memory_key(&model) {
+        return Err(Fault::MisplacedMemoryKey("model"));
+    }
     let model = worker.model(&model);
     let is_chat = matches!(operation.task, Task::ChatCompletions | Task::Messages);
     if is_chat && !(body.has_messages || body.has_input) {
@@ -138,6 +142,10 @@ pub(super) fn take<'a>(
         .query(&request.bytes)
         .and_then(clean_query)
         .map(|query| query.into_owned());
+    let in_query = query.as_deref().unwrap_or_default().as_bytes();
+    if carries_memory_key(operation.path.as_bytes()) || carries_memory_key(in_query) {
+        return Err(Fault::MisplacedMemoryKey("request target"));
+    }
     let counted = matches!(operation.task, Task::ChatCompletions | Task::Completions);
     let usage_question = counted
         .then(|| stream_usage::question(&body, request.body()))
@@ -307,11 +315,6 @@ impl Order<'_> {
             model_sent,
         };
         let target = address.target(self.operation, &choice, self.query.as_deref());
-        if contains_memory_key(&percent_decode(&target.rest)) {
-            return Err(Fault::Malformed(
-                "a memory key stands in the request target",
-            ));
-        }
         let form = upstream_form::credential_form(provider.kind, self.operation.dialect, key);
         let credential = form
             .header()

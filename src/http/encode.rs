@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::field::{Field, Name};
 use super::framing::{Framing, any_option};
 use super::head::{Head, RequestLine, StatusLine};
+use super::token;
 
 /// The credential a provider is paid with, in its own form.
 #[derive(Clone, Copy)]
@@ -81,7 +82,9 @@ pub fn upstream_request(
     }
     run.end_without_keys(out, head, bytes);
     for (name, text, value) in with.defaults {
-        if head.first(*name, bytes).is_none() {
+        let passes =
+            |field: &Field| !listed(head, bytes, field) && !token::field_carries(field, bytes);
+        if !head.all(*name).any(passes) {
             line(out, text.as_bytes(), value.as_bytes());
         }
     }
@@ -219,12 +222,12 @@ impl Run {
 
     /// Writes those that carry no memory key.
     fn end_without_keys<L>(&self, out: &mut Vec<u8>, head: &Head<L>, bytes: &[u8]) {
-        if !self.lines.is_empty() && !contains_memory_key(&bytes[self.lines.clone()]) {
+        if !self.lines.is_empty() && !token::can_carry(&bytes[self.lines.clone()]) {
             out.extend_from_slice(&bytes[self.lines.clone()]);
             return;
         }
         for field in &head.fields[self.fields.clone()] {
-            if !carries_memory_key(field, bytes) {
+            if !token::field_carries(field, bytes) {
                 line(out, field.spelled(bytes), field.value(bytes));
             }
         }
@@ -248,28 +251,6 @@ fn listed<L>(head: &Head<L>, bytes: &[u8], field: &Field) -> bool {
     any_option(head, bytes, |option| option.eq_ignore_ascii_case(name))
 }
 
-fn carries_memory_key(field: &Field, bytes: &[u8]) -> bool {
-    // `mk-MK` is Macedonian as spoken in North Macedonia.
-    contains_memory_key(field.value(bytes))
-        && !field
-            .spelled(bytes)
-            .eq_ignore_ascii_case(b"accept-language")
-}
-
-/// Whether a memory key stands anywhere in `text` at the start of a word: such text never leaves for a provider.
-pub fn contains_memory_key(text: &[u8]) -> bool {
-    memchr::memchr_iter(b'k', text).any(|k| {
-        matches!(text.get(k + 1), Some(b'_' | b'-'))
-            && text[..k]
-                .split_last()
-                .is_some_and(|(last, before)| *last == b'm' && !ends_in_word(before))
-    })
-}
-
-fn ends_in_word(text: &[u8]) -> bool {
-    text.last().is_some_and(u8::is_ascii_alphanumeric)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::head::{HeadLimits, request, response};
@@ -288,7 +269,7 @@ mod tests {
             X-Memory-Mode: off\r\nX-Session-ID: s\r\nX-Store-Input: false\r\nX-Debug: true\r\nX-Context-Limit: 3\r\n\
             Connection: X-Hop, keep-alive\r\nX-Hop: 1\r\nKeep-Alive: 9\r\nTE: trailers\r\nUpgrade: foo\r\n\
             Forwarded: for=1\r\nX-Forwarded-For: 1\r\nVia: x\r\nX-Real-IP: 1\r\nCookie: k=mk_b\r\n\
-            Accept-Language: mk-MK\r\nExpect: 100-continue\r\naccept-encoding: gzip\r\nContent-Encoding: gzip\r\n\
+            mk_c: 1\r\nReferer: http://a.test/?key=mk%5Fd\r\nX-Part: 100%\r\nAccept-Language: mk-MK\r\nExpect: 100-continue\r\naccept-encoding: gzip\r\nContent-Encoding: gzip\r\n\
             X-E2E:  yes \r\nuser-agent: x\r\nContent-Length: 3\r\n\r\n";
         let head = request(bytes, &mut 0, &LIMITS).unwrap().unwrap();
         let mut out = Vec::new();
@@ -310,9 +291,44 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "POST /v1/chat/completions HTTP/1.1\r\nhost: api.test\r\nauthorization: Bearer sk-stored\r\n\
-            Accept-Language: mk-MK\r\nX-E2E: yes\r\nuser-agent: x\r\nanthropic-version: 2023-06-01\r\n\
+            X-Part: 100%\r\nAccept-Language: mk-MK\r\nX-E2E: yes\r\nuser-agent: x\r\nanthropic-version: 2023-06-01\r\n\
             accept-encoding: identity\r\ncontent-length: 70\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_default_stands_in_for_a_field_that_does_not_pass() {
+        let sent = |fields: &str| {
+            let bytes = format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}\r\n").into_bytes();
+            let head = request(&bytes, &mut 0, &LIMITS).unwrap().unwrap();
+            let with = UpstreamHead {
+                target: ["", "/"],
+                authority: "api.test",
+                credential: None,
+                defaults: &[(Name::AnthropicVersion, "anthropic-version", "default")],
+                traceparent: None,
+                body_bytes: 0,
+                decoded: false,
+            };
+            let mut out = Vec::new();
+            upstream_request(&mut out, &head, &bytes, &with);
+            let out = String::from_utf8(out).unwrap();
+            let lines = out
+                .lines()
+                .filter_map(|line| line.strip_prefix("anthropic-version: "));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        for (fields, version) in [
+            ("", "default"),
+            ("anthropic-version: own\r\n", "own"),
+            (
+                "anthropic-version: own\r\nConnection: Anthropic-Version\r\n",
+                "default",
+            ),
+            ("anthropic-version: mk_a\r\n", "default"),
+        ] {
+            assert_eq!(sent(fields), [version], "{fields}");
+        }
     }
 
     #[test]
@@ -356,25 +372,6 @@ mod tests {
         ] {
             let time = Duration::from_micros(micros) + Duration::from_nanos(999);
             assert_eq!(written(&|out| millis(out, time)), text);
-        }
-    }
-
-    #[test]
-    fn memory_keys_in_text() {
-        for (text, found) in [
-            ("mk_a", true),
-            ("a=mk-b", true),
-            ("/mk_", true),
-            ("amk_b", false),
-            ("mk", false),
-            ("mkb", false),
-            ("mk_", true),
-            ("k_", false),
-            ("xk_mk", false),
-            ("kmk_", false),
-            ("a b.mk-", true),
-        ] {
-            assert_eq!(contains_memory_key(text.as_bytes()), found, "{text}");
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod field;
 pub mod framing;
 pub mod head;
 mod target;
+pub mod token;
 
 pub use chunk::{ChunkError, ChunkScanner};
 pub use field::{Field, Name, NameSet};

@@ -3,6 +3,7 @@
 use memoryrouter::keys::{KeyState, NewKey};
 use memoryrouter::secret::Secret;
 
+use crate::support::program::Home;
 use crate::support::{CHAT, Caller, Provider, Router, Setup, contains, request};
 
 const GEMINI: &str = r#"{"contents":[{"role":"user","parts":[{"text":"hi"}]}]}"#;
@@ -211,6 +212,47 @@ fn the_same_credential_twice_with_two_values_is_refused() {
         assert_eq!(same.status, 200, "{name} twice with one value");
     }
     assert_eq!(provider.count(), 4);
+    // Nor is anything behind it served where there is no body that would end the connection.
+    let gemini = "/v1beta/models/gemini-2.0-flash:generateContent";
+    for (method, target, fields) in [
+        (
+            "GET",
+            "/v1/models",
+            vec![("x-api-key", key), ("x-api-key", "mk_other")],
+        ),
+        (
+            "POST",
+            "/v1/chat/completions",
+            vec![("x-api-key", key), ("x-api-key", "mk_other")],
+        ),
+        (
+            "POST",
+            "/v1/memory/search",
+            vec![("x-goog-api-key", key), ("x-goog-api-key", "")],
+        ),
+        ("POST", &format!("{gemini}?key={key}&key=AIza"), vec![]),
+        (
+            "POST",
+            &format!("{gemini}?key=AIza&alt=sse&key={key}"),
+            vec![],
+        ),
+    ] {
+        let mut caller = router.connect();
+        let refused = request(method, target, &fields, "");
+        caller.send([refused, request("GET", "/health", &[], "")].concat());
+        let reply = caller.reply();
+        assert_eq!(
+            (reply.status, reply.field("connection")),
+            (400, Some("close")),
+            "{method} {target}"
+        );
+        assert!(!contains(&reply.body, key.as_bytes()));
+        assert_eq!(caller.rest(), b"", "{method} {target}");
+    }
+    let encoded = key.replacen('_', "%5F", 1);
+    let same = format!("{gemini}?key={key}&key={encoded}");
+    assert_eq!(send(&router, &same, &[], GEMINI).status, 200);
+    assert_eq!(provider.count(), 5);
 }
 
 #[test]
@@ -343,12 +385,91 @@ fn no_memory_key_leaves_in_fields_that_are_no_carrier_or_in_trailers() {
         .connect()
         .exchange([head.as_bytes(), chunked.as_bytes()].concat());
     assert_eq!(reply.status, 200, "{reply:?}");
-    let request = provider.only();
+    let sent = provider.only();
     assert!(
-        !contains(&request.raw, key.as_bytes()),
+        !contains(&sent.raw, key.as_bytes()),
         "{}",
-        String::from_utf8_lossy(&request.raw)
+        String::from_utf8_lossy(&sent.raw)
     );
-    assert_eq!(request.fields.get("x-fine"), Some("yes"));
-    assert_eq!(request.text(), CHAT);
+    assert_eq!(sent.fields.get("x-fine"), Some("yes"));
+    assert_eq!(sent.text(), CHAT);
+    // As a name, in a list of languages, percent-encoded.
+    let encoded = format!("http://a/?key={}", key.replacen('_', "%5F", 1));
+    let fields = [
+        ("Authorization", bearer.as_str()),
+        (key, "1"),
+        (&format!("X-{key}"), "1"),
+        ("Accept-Language", key),
+        ("Referer", &encoded),
+        ("X-Fine", "100%"),
+    ];
+    let reply = send(&router, "/v1/chat/completions", &fields, CHAT);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let sent = provider.last();
+    assert!(
+        !contains(&sent.raw, &key.as_bytes()[3..]),
+        "{}",
+        String::from_utf8_lossy(&sent.raw)
+    );
+    assert_eq!(sent.fields.get("x-fine"), Some("100%"));
+}
+
+#[test]
+fn a_memory_key_in_a_model_or_target_is_refused_before_anybody_hears_of_it() {
+    let provider = Provider::plain();
+    let home = Home::new();
+    home.configure(&format!(
+        "providers.openai.base_url = \"{0}\"\nproviders.google.base_url = \"{0}\"\n",
+        provider.url("/v1")
+    ));
+    let key = home.mint();
+    let (bearer, secret) = (format!("Bearer {key}"), &key[3..]);
+    let encoded = key.replacen('_', "%5F", 1);
+    let served = home.serve();
+    let chat = |model: &str| CHAT.replace("gpt-4o", model);
+    let of_path = |target: String| (target, GEMINI.to_owned(), "request target");
+    let of_model = |body: String| ("/v1/chat/completions".to_owned(), body, "model");
+    let gemini = |model: &str| {
+        let target = format!("/v1beta/models/{model}:generateContent");
+        (target, GEMINI.to_owned(), "model")
+    };
+    for (target, body, place) in [
+        of_model(chat(&key)),
+        of_model(chat(&format!("openai/{key}"))),
+        of_model(chat(&format!("openai/{encoded}"))),
+        of_model(chat(&key.replacen('_', "\\u005f", 1))),
+        gemini(&key),
+        gemini(&format!("openai%2F{key}")),
+        of_path(format!(
+            "/v1beta/models/gemini-x:generateContent?u=http://a/{key}"
+        )),
+        of_path(format!(
+            "/v1beta/models/gemini-x:generateContent?u=http://a/{encoded}"
+        )),
+    ] {
+        let fields = [
+            ("Authorization", bearer.as_str()),
+            ("X-Provider-Key", "sk-own"),
+        ];
+        let reply = served
+            .connect()
+            .exchange(request("POST", &target, &fields, body));
+        assert_eq!(
+            (reply.status, reply.text()),
+            (
+                400,
+                &*format!(
+                    r#"{{"error": "A memory key stands in the {place}", "hint": "Use: Authorization: Bearer mk_xxx"}}"#
+                )
+            ),
+            "{target}"
+        );
+    }
+    assert_eq!(provider.accepted(), 0, "nobody was dialled");
+    let (code, log) = served.stop();
+    assert_eq!(code, 0, "{log}");
+    assert!(log.contains("400") && !log.contains(secret), "{log}");
+    let usage = home.run(&["usage", "--by", "model", "--json"]);
+    assert_eq!(usage.code, 0, "{usage:?}");
+    assert!(!usage.stdout.contains(secret), "{usage:?}");
 }
