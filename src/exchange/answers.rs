@@ -59,6 +59,7 @@ impl Exchange<'_> {
             head,
             bytes,
             relay::framing_for(attempt.framing, self.version, attempt.cut),
+            self.allowed_origin.is_some(),
         );
         respond::common(&mut out, &self.context());
         recall.fields(&mut out, &self.record);

@@ -107,12 +107,14 @@ pub enum Relayed {
     UntilClose,
 }
 
-/// Appends a provider's response head for the caller, up to and without the empty line.
+/// Appends a provider's response head for the caller, up to and without the empty line. With `own_cors`, which origin
+/// may read it is said by the router alone: a browser takes no answer that says it twice.
 pub fn downstream_response(
     out: &mut Vec<u8>,
     head: &Head<StatusLine>,
     bytes: &[u8],
     relayed: Relayed,
+    own_cors: bool,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
     let digit = |of: u16| b'0' + (head.line.status / of % 10) as u8;
@@ -128,9 +130,11 @@ pub fn downstream_response(
                     || head.line.status == 204
             }
             Name::XMrRequestId => true,
+            Name::Other if own_cors && says_cors(field, bytes) => true,
             name => name.hop_by_hop(),
         };
-        if dropped || listed(head, bytes, field) {
+        // The length of a body that passes as it is passes with it, whatever Connection says.
+        if dropped || field.name != Name::ContentLength && listed(head, bytes, field) {
             continue;
         }
         if !run.takes(at, field, bytes) {
@@ -245,6 +249,12 @@ fn written(field: &Field, bytes: &[u8]) -> Option<Range<usize>> {
     as_written.then_some(name.start..end)
 }
 
+fn says_cors(field: &Field, bytes: &[u8]) -> bool {
+    const START: &[u8] = b"access-control-";
+    let start = field.spelled(bytes).get(..START.len());
+    start.is_some_and(|start| start.eq_ignore_ascii_case(START))
+}
+
 /// Whether Connection declares this field to be of one hop.
 fn listed<L>(head: &Head<L>, bytes: &[u8], field: &Field) -> bool {
     let name = field.spelled(bytes);
@@ -339,7 +349,7 @@ mod tests {
         let head = response(bytes, &mut 0, &LIMITS).unwrap().unwrap();
         let of = |relayed| {
             let mut out = Vec::new();
-            downstream_response(&mut out, &head, bytes, relayed);
+            downstream_response(&mut out, &head, bytes, relayed, false);
             String::from_utf8(out).unwrap()
         };
         let start = "HTTP/1.1 429 Slow Down\r\nRetry-After: 7\r\nX-RateLimit: 1\r\n";
@@ -352,6 +362,31 @@ mod tests {
             format!("{start}transfer-encoding: chunked\r\n")
         );
         assert_eq!(of(Relayed::UntilClose), start);
+    }
+
+    #[test]
+    fn a_length_is_of_no_hop_and_cors_is_said_once() {
+        let bytes = b"HTTP/1.1 200 OK\r\nConnection: content-length, x-hop\r\nX-Hop: 1\r\nVary: accept\r\n\
+            Access-Control-Allow-Origin: *\r\naccess-control-expose-headers: x\r\nAccess-Control: 1\r\n\
+            Content-Length: 2\r\n\r\n";
+        let head = response(bytes, &mut 0, &LIMITS).unwrap().unwrap();
+        for (own_cors, cors) in [
+            (true, ""),
+            (
+                false,
+                "Access-Control-Allow-Origin: *\r\naccess-control-expose-headers: x\r\n",
+            ),
+        ] {
+            let mut out = Vec::new();
+            let relayed = Relayed::AsIs(Framing::Length(2));
+            downstream_response(&mut out, &head, bytes, relayed, own_cors);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!(
+                    "HTTP/1.1 200 OK\r\nVary: accept\r\n{cors}Access-Control: 1\r\nContent-Length: 2\r\n"
+                )
+            );
+        }
     }
 
     #[test]
