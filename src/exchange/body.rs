@@ -84,7 +84,11 @@ pub(super) async fn receive(
         return Err(Fault::BodyTooLarge(limit).into());
     }
     let codings = codings(&head, caller.reader.bytes())?;
-    if expects_continue(&head, caller.reader.bytes())? && caller.reader.bytes().len() == head.end {
+    let has_body = !matches!(framing, Framing::None | Framing::Length(0));
+    if expects_continue(&head, caller.reader.bytes())?
+        && has_body
+        && caller.reader.bytes().len() == head.end
+    {
         let (result, _) = caller
             .writer
             .write_all(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())

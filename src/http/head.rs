@@ -16,6 +16,9 @@ use end::find_end;
 /// The most field lines that any configuration can allow; sets the parser's array on the stack.
 pub const FIELDS_CEILING: usize = 256;
 
+/// `HTTP/1.1 200 `: where a reason phrase begins.
+const STATUS_BYTES: usize = 13;
+
 /// How much of a head is accepted.
 #[derive(Clone, Copy, Debug)]
 pub struct HeadLimits {
@@ -271,7 +274,9 @@ pub fn response(
     };
     let reason = parsed.reason.unwrap_or("").as_bytes();
     let reason_at = if reason.is_empty() {
-        0..0
+        // The parser gives none that is not ASCII, though such bytes may stand in it (RFC 9112 section 4).
+        let line_end = memchr::memchr(b'\r', &bytes[..end]).unwrap_or(end);
+        STATUS_BYTES..line_end.max(STATUS_BYTES)
     } else {
         offset(reason, bytes)..offset(reason, bytes) + reason.len()
     };

@@ -17,8 +17,9 @@ use crate::net::{self, Deadline, Fill, Reader, Writer};
 
 /// Room for an answer's head and the start of its body.
 const READ_BYTES: usize = 4 * 1024;
-/// Interim responses before the final one. Providers send one or two; a chain without end is an attack.
-const INTERIM_MAX: usize = 8;
+/// Interim responses before the final one: more than one a second for as long as a first byte is waited for by default,
+/// since some servers say with each that they are still at work. A chain without end is an attack.
+const INTERIM_MAX: usize = 1000;
 
 /// A piece of an outgoing message.
 pub enum Part {

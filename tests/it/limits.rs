@@ -97,6 +97,12 @@ fn an_expectation_is_met_or_refused() {
             .status,
         200
     );
+    // There is no body to wait for.
+    caller.send(format!(
+        "POST {CHAT} HTTP/1.1\r\nHost: a\r\nx-api-key: {}\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n",
+        router.key
+    ));
+    assert_eq!(caller.reply().status, 400);
     // Refused before the body is asked for.
     let mut caller = router.connect();
     caller.send(head("Expect: 100-continue", "mk_wrong"));

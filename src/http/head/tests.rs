@@ -145,8 +145,11 @@ fn responses() {
     let head = response(bare, &mut 0, &LIMITS).unwrap().unwrap();
     assert_eq!(
         (head.line.status, head.line.version, head.line.reason_at),
-        (200, Version::Http10, 0..0)
+        (200, Version::Http10, 13..13)
     );
+    let bytes = b"HTTP/1.1 200 Tr\xe8s bien\r\nA: b\r\n\r\n";
+    let head = response(bytes, &mut 0, &LIMITS).unwrap().unwrap();
+    assert_eq!(&bytes[head.line.reason_at], b"Tr\xe8s bien");
     for bad in [
         &b"\r\nHTTP/1.1 200 OK\r\n\r\n"[..],
         b"HTTP/1.1 200 OK\n\r\n",
