@@ -1,7 +1,7 @@
 //! Memory keys in text: what carries one never leaves for a provider, whatever it was meant as.
 //!
-//! `encode` asks for a request's fields, `exchange` for its target and model. A key is found at the start of a word,
-//! percent-encoded too: that is how it stands in the address of a page or of a script.
+//! `encode` asks for a request's fields, `exchange` for its target and model; `auth` decodes with it. A key is found
+//! at the start of a word, percent-encoded too: that is how it stands in the address of a page or of a script.
 
 use std::borrow::Cow;
 
