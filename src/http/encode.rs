@@ -317,6 +317,7 @@ mod tests {
                 credential: None,
                 defaults: &[(Name::AnthropicVersion, "anthropic-version", "default")],
                 traceparent: None,
+                new_trace: false,
                 body_bytes: 0,
                 decoded: false,
             };
