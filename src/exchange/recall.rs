@@ -17,7 +17,7 @@ use super::{Exchange, Tenant};
 use crate::clock;
 use crate::http::encode;
 use crate::memory::turns::Recollection;
-use crate::memory::{Query, VaultRef, block};
+use crate::memory::{Moment, Query, VaultRef, block};
 use crate::net;
 use crate::provider::body::Turn;
 use crate::record::Record;
@@ -37,6 +37,8 @@ pub(super) struct Recall {
     pub(super) recollection: Option<Arc<Recollection>>,
     /// When the user's words came.
     pub(super) at_ms: i64,
+    /// Deletions from then on hold for what was said here too.
+    pub(super) begun: Moment,
     pub(super) took: Duration,
     failed: bool,
 }
@@ -54,6 +56,7 @@ pub(super) async fn recall(
         turn: None,
         recollection: None,
         at_ms: 0,
+        begun: exchange.worker.memory.moment(),
         took: Duration::ZERO,
         failed: false,
     };

@@ -2,8 +2,8 @@
 //!
 //! The user's text and the answer's, of a good answer that the caller has whole. A caller that leaves in the middle
 //! has said something all the same, and keeps its own text; an answer in pieces is not kept, and neither is anything
-//! once the provider failed, because then the caller asks again. The store takes it without a wait, so that nothing
-//! here delays the next request.
+//! once the provider failed, because then the caller asks again. What was deleted since the turn began is not stored
+//! either. The store takes it without a wait, so that nothing here delays the next request.
 
 use super::Exchange;
 use super::recall::Recall;
@@ -36,6 +36,7 @@ pub(super) fn remember(recall: Recall, answer: String, whole: bool, exchange: &m
         turn,
         recollection,
         at_ms,
+        begun,
         ..
     } = recall;
     let Some(vault) = vault.filter(|_| settings.remembers()) else {
@@ -70,6 +71,6 @@ pub(super) fn remember(recall: Recall, answer: String, whole: bool, exchange: &m
             .iter()
             .map(|memory| u64::from(analyse::tokens(&memory.text)))
             .sum();
-        exchange.worker.memory.capture(&vault, memories);
+        exchange.worker.memory.capture(&vault, memories, begun);
     }
 }

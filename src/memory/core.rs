@@ -5,6 +5,8 @@
 //! the vault. A vault leaves RAM only when all of it is durable and nobody holds it: what lies in the queue belongs to a
 //! hot vault, and so a load never has to wait for the writer.
 
+mod adding;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,7 +18,7 @@ use dashmap::mapref::entry::Entry;
 use futures_channel::oneshot;
 
 use super::MemoryError;
-use super::change::Op;
+use super::deletions::{Deletions, Moment, Said};
 use super::embed::{Embedder, EmbeddingSettings};
 use super::jobs::{Job, Jobs};
 use super::log::Log;
@@ -24,13 +26,11 @@ use super::queue::{Done, Queue};
 use super::seal::{Tag, VaultRef};
 use super::status::{Counters, StoreState, raise, raise_by};
 use super::turns::Turns;
-use super::vault::{Applied, Hashed, Hot, Ready};
+use super::vault::Hot;
 use super::words::{MemoryId, NewMemory};
 
-/// What is said to a vault while it is on its way, at most.
+/// Turns that end while their vault is on its way, at most.
 const PENDING_MAX: usize = 1024;
-/// A write lock is held for this many additions; those who search meanwhile get in between.
-const ADDED_AT_ONCE: usize = 128;
 
 /// How memory is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +59,7 @@ enum Slot {
 #[derive(Default)]
 struct Coming {
     waiters: Vec<oneshot::Sender<Result<Arc<Hot>, MemoryError>>>,
-    pending: Vec<NewMemory>,
+    pending: Vec<(Vec<NewMemory>, Moment)>,
 }
 
 /// What came of an explicit write: how it went, and when it is durable.
@@ -88,6 +88,8 @@ pub(super) struct Core {
     pub(super) hasher: RandomState,
     /// What was recalled for the turns that run.
     pub(super) turns: Turns,
+    /// What may not be stored any more.
+    pub(super) deletions: Deletions,
     /// Gives vectors, where a model is configured.
     pub(super) embedder: Option<Embedder>,
     /// Who waits for the file to be rewritten.
@@ -110,6 +112,7 @@ impl Core {
             counters: Counters::default(),
             hasher: RandomState::new(),
             turns: Turns::default(),
+            deletions: Deletions::default(),
             compactions: Mutex::default(),
             ended: AtomicBool::new(false),
             vaults: DashMap::new(),
@@ -180,20 +183,21 @@ impl Core {
         &self,
         vault: &VaultRef,
         memories: Vec<NewMemory>,
+        begun: Moment,
     ) -> Option<(Arc<Hot>, Vec<NewMemory>)> {
         let count = memories.len();
         match self.vaults.entry(vault.id().clone()) {
             Entry::Occupied(mut slot) => match slot.get_mut() {
                 Slot::Hot(hot) => return Some((hot.clone(), memories)),
-                Slot::Coming(coming) if coming.pending.len() + count <= PENDING_MAX => {
-                    coming.pending.extend(memories);
+                Slot::Coming(coming) if coming.pending.len() < PENDING_MAX => {
+                    coming.pending.push((memories, begun));
                 }
                 Slot::Coming(_) => raise_by(&self.counters.dropped, count),
             },
             Entry::Vacant(place) => {
                 place.insert(Slot::Coming(Coming {
                     waiters: Vec::new(),
-                    pending: memories,
+                    pending: vec![(memories, begun)],
                 }));
                 self.jobs.push(Job::Load(vault.clone()));
             }
@@ -209,7 +213,8 @@ impl Core {
                 let Some((_, Slot::Coming(coming))) = self.vaults.remove(&**vault.id()) else {
                     return;
                 };
-                raise_by(&self.counters.dropped, coming.pending.len());
+                let lost = coming.pending.iter().map(|(memories, _)| memories.len());
+                raise_by(&self.counters.dropped, lost.sum());
                 for waiter in coming.waiters {
                     let _ = waiter.send(Err(error.clone()));
                 }
@@ -226,7 +231,10 @@ impl Core {
             let pending = std::mem::take(&mut coming.pending);
             if !pending.is_empty() {
                 drop(slot);
-                self.add(&hot, pending, Vec::new(), None);
+                for (memories, begun) in pending {
+                    let new = self.without_twins(&hot, memories);
+                    self.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
+                }
                 continue;
             }
             let waiters = std::mem::take(&mut coming.waiters);
@@ -240,91 +248,6 @@ impl Core {
             }
             break;
         }
-    }
-
-    /// Adds memories to a hot vault, and with `also` to the log.
-    pub(super) fn add(
-        &self,
-        hot: &Hot,
-        memories: Vec<NewMemory>,
-        also: Vec<Op>,
-        done: Option<Done>,
-    ) -> Added {
-        let given = memories.len();
-        let new = self.without_twins(hot, memories);
-        let twins = (given - new.len()) as u64;
-        let mut added = self.add_new(hot, new, also, done);
-        added.duplicates += twins;
-        added
-    }
-
-    /// Those that the vault does not hold; the others are counted. Looking for a twin takes a fraction of what analysing
-    /// a long text does.
-    pub(super) fn without_twins(&self, hot: &Hot, memories: Vec<NewMemory>) -> Vec<Hashed> {
-        let given = memories.len();
-        let hashed = memories
-            .into_iter()
-            .map(|memory| Hashed::new(memory, &self.hasher));
-        // Hashed before the lock is taken.
-        let hashed: Vec<Hashed> = hashed.collect();
-        let new = hot.read().without_twins(hashed);
-        raise_by(&self.counters.duplicates, given - new.len());
-        new
-    }
-
-    /// Adds what has just been looked for.
-    pub(super) fn add_new(
-        &self,
-        hot: &Hot,
-        new: Vec<Hashed>,
-        also: Vec<Op>,
-        done: Option<Done>,
-    ) -> Added {
-        let ready: Vec<Ready> = new.into_iter().map(Ready::from).collect();
-        let mut added = Added::default();
-        let mut ops = also;
-        let mut ready = ready.into_iter().peekable();
-        let mut removals = None;
-        loop {
-            let mut vault = hot.write();
-            let removals_before = *removals.get_or_insert(vault.removals());
-            let Applied {
-                ops: new,
-                ids,
-                duplicates,
-                full,
-            } = vault.add(&hot.sealer, ready.by_ref().take(ADDED_AT_ONCE));
-            ops.extend(new);
-            added.stored += ids.len() as u64;
-            added.duplicates += duplicates;
-            added.ids.extend(ids);
-            raise_by(&self.counters.dropped, full);
-            if ready.peek().is_some() {
-                continue;
-            }
-            if vault.removals() != removals_before {
-                // Removed between two pieces, and so not to be written behind its removal.
-                ops.retain(|op| !matches!(op, Op::Put { seq, .. } if !vault.holds(*seq)));
-            }
-            // Under the lock, so that the log gets a vault's changes in their order.
-            if !ops.is_empty() || done.is_some() {
-                let ticket = self.queue.push(ops, done);
-                hot.ticket.store(ticket, Ordering::Release);
-            }
-            let bytes = vault.recounted();
-            drop(vault);
-            if let Some(bytes) = bytes {
-                self.recount(hot, bytes);
-            }
-            break;
-        }
-        self.counters
-            .duplicates
-            .fetch_add(added.duplicates, Ordering::Relaxed);
-        if let Some(embedder) = self.embedder.as_ref().filter(|_| added.stored > 0) {
-            embedder.note();
-        }
-        added
     }
 
     /// Counts a vault's RAM anew, and sees to it that all of them stay within the budget.

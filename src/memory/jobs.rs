@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use futures_channel::oneshot;
 
 use super::core::{Added, Written};
+use super::deletions::Moment;
 use super::seal::{Tag, VaultRef};
 use super::vault::{Hashed, Hot};
 use super::words::{Delete, NewMemory};
@@ -17,7 +18,7 @@ use super::words::{Delete, NewMemory};
 pub(super) enum Job {
     Load(VaultRef),
     /// Captures that are too long to be analysed on a worker.
-    Capture(Arc<Hot>, Vec<Hashed>),
+    Capture(Arc<Hot>, Vec<Hashed>, Moment),
     Add(Arc<Hot>, Vec<NewMemory>, oneshot::Sender<Written<Added>>),
     Delete(Arc<Hot>, Delete, oneshot::Sender<Written<u64>>),
     /// Another process left something for a vault.

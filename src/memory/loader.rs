@@ -9,6 +9,7 @@ use futures_channel::oneshot;
 use super::MemoryError;
 use super::change::Op;
 use super::core::{Core, Written};
+use super::deletions::{Said, What};
 use super::jobs::Job;
 use super::log::{LogError, guarded};
 use super::revector;
@@ -38,14 +39,14 @@ pub(super) fn run(core: &Core) {
     }
 }
 
-fn work(core: &Core, job: Job) {
+pub(super) fn work(core: &Core, job: Job) {
     match job {
         Job::Load(vault) => {
             let loaded = guarded(|| load(core, &vault)).map_err(unavailable);
             core.arrived(&vault, loaded);
         }
-        Job::Capture(hot, new) => {
-            core.add_new(&hot, new, Vec::new(), None);
+        Job::Capture(hot, new, begun) => {
+            core.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
         }
         Job::Add(hot, memories, reply) => {
             let (done, durable) = oneshot::channel();
@@ -53,6 +54,7 @@ fn work(core: &Core, job: Job) {
             let _ = reply.send(Written { result, durable });
         }
         Job::Delete(hot, which, reply) => {
+            note(core, &hot, &which);
             let result = match &which {
                 Delete::All => clear(core, &hot),
                 Delete::One(id) => u64::from(remove(core, &hot, |_| vec![id.0])),
@@ -133,7 +135,24 @@ fn take_in(core: &Core, hot: &Arc<Hot>, spooled: &[(u64, Vec<u8>)]) {
     raise_by(&core.counters.damaged, spooled.len() - memories.len());
     let numbers = spooled.iter().map(|(number, _)| *number).collect();
     let tag = hot.sealer.tag;
-    core.add(hot, memories, vec![Op::Unspool { tag, numbers }], None);
+    let also = vec![Op::Unspool { tag, numbers }];
+    let new = core.without_twins(hot, memories);
+    // Another process's moments mean nothing here; its clock does.
+    core.add_new(hot, new, also, |new| Some(Said::At(new.at_ms())), None);
+}
+
+/// Before anything is removed, so that what is on its way into the vault does not come after it.
+fn note(core: &Core, hot: &Hot, which: &Delete) {
+    let what = match which {
+        Delete::All => What::All,
+        Delete::Session(session) => What::Session(core.hasher.hash_one(session.as_str())),
+        Delete::One(id) => match hot.read().hash_of(id.0, &core.hasher) {
+            Some(text) => What::Text(text),
+            None => return,
+        },
+    };
+    core.deletions
+        .note(&hot.sealer.tag, what, clock::unix_millis());
 }
 
 fn clear(core: &Core, hot: &Hot) -> u64 {

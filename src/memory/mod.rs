@@ -6,12 +6,14 @@
 //!
 //! `store` is the handle on all vaults. Behind it, `vault` is one of them in RAM and `core` the table of those that are;
 //! `log` is the file in which every row is sealed (`seal`, `row`) under its vault's own key. Workers touch only what is
-//! in RAM: `loader` threads read, the `writer` thread writes what lies in the `queue`. Where a model is configured, `embed`
-//! asks it for vectors and `revector` gives them to memories.
+//! in RAM: `loader` threads read, the `writer` thread writes what lies in the `queue`. `deletions` keeps what was said
+//! before a deletion from being stored behind it. Where a model is configured, `embed` asks it for vectors and `revector`
+//! gives them to memories.
 
 mod change;
 mod compact;
 mod core;
+mod deletions;
 mod dense;
 mod embed;
 mod jobs;
@@ -36,6 +38,7 @@ pub mod turns;
 pub mod words;
 
 pub use self::core::{Added, MemorySettings};
+pub use deletions::Moment;
 pub use embed::EmbeddingSettings;
 pub use log::is_held;
 pub use seal::VaultRef;

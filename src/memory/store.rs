@@ -14,6 +14,7 @@ use futures_channel::oneshot;
 
 use super::change::Op;
 use super::core::{Added, Core, Found, MemorySettings};
+use super::deletions::{Moment, Said};
 use super::jobs::Job;
 use super::seal::{self, VaultRef};
 use super::status::{MemoryStatus, StoreState, raise, raise_by};
@@ -136,9 +137,14 @@ impl MemoryStore {
         }
     }
 
+    /// Now, for a turn that begins.
+    pub fn moment(&self) -> Moment {
+        self.core().deletions.moment()
+    }
+
     /// Remembers, without waiting: what is hot knows it at once, and it is durable within a second. What there is no
-    /// room for is dropped and counted.
-    pub fn capture(&self, vault: &VaultRef, memories: Vec<NewMemory>) {
+    /// room for is dropped and counted; what was deleted since the turn had `begun` is not stored.
+    pub fn capture(&self, vault: &VaultRef, memories: Vec<NewMemory>, begun: Moment) {
         let core = self.core();
         let bytes: usize = memories.iter().map(|memory| memory.text.len()).sum();
         if memories.is_empty() {
@@ -149,7 +155,7 @@ impl MemoryStore {
         }
         let (hot, memories) = match core.find(vault) {
             Ok(Found::Hot(hot)) => (hot, memories),
-            Ok(Found::Coming(_)) => match core.keep_for(vault, memories) {
+            Ok(Found::Coming(_)) => match core.keep_for(vault, memories, begun) {
                 Some(found) => found,
                 None => return,
             },
@@ -161,9 +167,9 @@ impl MemoryStore {
             return;
         }
         if bytes <= AT_ONCE_BYTES {
-            core.add_new(&hot, new, Vec::new(), None);
+            core.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
         } else {
-            core.jobs.push(Job::Capture(hot, new));
+            core.jobs.push(Job::Capture(hot, new, begun));
         }
     }
 

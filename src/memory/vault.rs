@@ -45,6 +45,20 @@ pub(super) struct Ready {
     hash: u64,
 }
 
+impl Ready {
+    pub(super) fn session(&self) -> Option<&str> {
+        self.row.memory.session.as_deref()
+    }
+
+    pub(super) fn at_ms(&self) -> i64 {
+        self.row.memory.at_ms
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.hash
+    }
+}
+
 impl From<Hashed> for Ready {
     fn from(Hashed { memory, hash }: Hashed) -> Self {
         let row = Row::new(memory);
@@ -158,6 +172,12 @@ impl Vault {
 
     pub(super) fn removals(&self) -> u64 {
         self.removals
+    }
+
+    /// The hash by which a memory's twin is found.
+    pub(super) fn hash_of(&self, seq: u64, hasher: &RandomState) -> Option<u64> {
+        let kept = self.get(seq)?;
+        Some(hash(hasher, kept.session.as_deref(), &kept.text))
     }
 
     pub(super) fn holds(&self, seq: u64) -> bool {

@@ -18,6 +18,7 @@ mod credentials;
 mod durable;
 mod errors;
 mod fallback;
+mod forgotten;
 mod forms;
 mod http_cases;
 mod isolation;

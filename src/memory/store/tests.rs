@@ -139,12 +139,12 @@ fn a_capture_is_known_at_once_and_durable_soon() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     // Cold, then hot, then too long for a worker.
-    store.capture(&vault(1), vec![said("the first harbour")]);
+    store.capture(&vault(1), vec![said("the first harbour")], store.moment());
     assert_eq!(texts(&store, &vault(1)), ["the first harbour"]);
-    store.capture(&vault(1), vec![said("the second harbour")]);
+    store.capture(&vault(1), vec![said("the second harbour")], store.moment());
     assert_eq!(texts(&store, &vault(1)).len(), 2);
     let long = "the third harbour ".repeat(4000);
-    store.capture(&vault(1), vec![said(&long)]);
+    store.capture(&vault(1), vec![said(&long)], store.moment());
     eventually("the long one", || texts(&store, &vault(1)).len() == 3);
     let started = Instant::now();
     eventually("durable", || store.status().stored == 3);
@@ -313,7 +313,11 @@ fn the_budget_holds_and_costs_nothing_but_time() {
     let long = "harbour ".repeat(400);
     for number in 0..=255 {
         for n in 0..8 {
-            store.capture(&vault(number), vec![said(&format!("{n} {long}"))]);
+            store.capture(
+                &vault(number),
+                vec![said(&format!("{n} {long}"))],
+                store.moment(),
+            );
         }
         texts(&store, &vault(number));
     }
@@ -339,7 +343,11 @@ fn concurrent_loads_of_a_vault_are_one() {
         for thread in 0..8 {
             let store = &store;
             scope.spawn(move || {
-                store.capture(&vault(1), vec![said(&format!("from {thread}"))]);
+                store.capture(
+                    &vault(1),
+                    vec![said(&format!("from {thread}"))],
+                    store.moment(),
+                );
                 assert!(texts(store, &vault(1)).contains(&format!("from {thread}")));
             });
         }
@@ -356,8 +364,8 @@ fn late_captures_go_to_the_next_process() {
     old.close();
     let new = open(dir.path());
     add(&new, &vault(1), &["meanwhile"]);
-    old.capture(&vault(1), vec![said("late, hot")]);
-    old.capture(&vault(2), vec![said("late, cold")]);
+    old.capture(&vault(1), vec![said("late, hot")], old.moment());
+    old.capture(&vault(2), vec![said("late, cold")], old.moment());
     old.close();
     assert_eq!(
         wait(old.add(&vault(1), vec![said("no")])),
@@ -399,7 +407,7 @@ fn a_broken_file_heals_when_it_is_mended() {
     eventually("the failure", || {
         matches!(store.status().state, StoreState::Failed(_))
     });
-    store.capture(&vault(1), vec![said("lost")]);
+    store.capture(&vault(1), vec![said("lost")], store.moment());
     assert_eq!(store.status().dropped, 1);
     let failed = wait(store.add(&vault(1), vec![said("refused")]));
     assert!(matches!(failed, Err(MemoryError::Unavailable(_))));
@@ -466,4 +474,49 @@ fn a_vault_without_a_key_is_forgotten() {
     wait(store.compact()).unwrap();
     store.close();
     assert_eq!(sealed_rows(dir.path()).len(), 1);
+}
+
+#[test]
+fn what_was_said_before_a_deletion_is_not_stored_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let two = || vec![said_in("s", "in a session"), said("in none")];
+    for (number, which, stored) in [
+        (1, Delete::All, &[][..]),
+        (2, Delete::Session("s".into()), &["in none"]),
+        (3, Delete::One(MemoryId(1)), &["in a session"]),
+    ] {
+        let vault = vault(number);
+        wait(store.add(&vault, two())).unwrap();
+        let begun = store.moment();
+        wait(store.delete(&vault, which)).unwrap();
+        store.capture(&vault, two(), begun);
+        assert_eq!(texts(&store, &vault), stored);
+        // A job of an earlier turn that is done after the deletion.
+        let hot = wait(store.hot(&vault)).unwrap();
+        let new = store.core().without_twins(&hot, two());
+        loader::work(store.core(), Job::Capture(hot, new, begun));
+        assert_eq!(texts(&store, &vault), stored);
+        store.capture(&vault, vec![said("afterwards")], store.moment());
+        assert!(texts(&store, &vault).contains(&"afterwards".into()));
+    }
+}
+
+#[test]
+fn what_another_process_left_from_before_a_deletion_is_not_taken_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = open(dir.path());
+    add(&old, &vault(1), &["before"]);
+    old.close();
+    let new = open(dir.path());
+    assert_eq!(wait(new.delete(&vault(1), Delete::All)), Ok(1));
+    let now_ms = crate::clock::unix_millis();
+    let later = NewMemory {
+        at_ms: now_ms + 60_000,
+        ..said("later")
+    };
+    old.capture(&vault(1), vec![said("late"), later], old.moment());
+    old.close();
+    eventually("the spool", || !texts(&new, &vault(1)).is_empty());
+    assert_eq!(texts(&new, &vault(1)), ["later"]);
 }
