@@ -1,18 +1,17 @@
-//! The newest turn of a conversation: what the user said last, what already stands in the request, and where in the
-//! caller's own bytes a further text would go.
+//! The newest turn of a conversation: what the user said last, and where in the caller's own bytes a further text would
+//! go.
 //!
 //! `exchange` asks once a body is scanned, and only for requests with memory. Nothing but the newest user message is
-//! read whole; of the others the first characters, until one of them matters.
+//! read whole. `said` tells what stands in the others.
 
-use std::collections::HashMap;
+mod said;
+
 use std::ops::Range;
 
 use super::{Message, Messages, RequestBody, Speaker, is_reminder};
 use crate::provider::json;
 use crate::provider::operation::{Operation, Task};
-
-/// How many characters tell two messages apart well enough to look at the whole of them only where they agree.
-const START_CHARS: usize = 48;
+pub use said::Said;
 
 /// From so many elements behind the newest user message on, an agent loops: what it called and what that gave back.
 /// One alone is an answer that the caller began itself.
@@ -43,12 +42,6 @@ enum Place {
         first: bool,
         form: &'static str,
     },
-}
-
-/// What the messages of a request say, as far as it is needed to find a text again.
-pub struct Said<'b> {
-    body: &'b [u8],
-    by_start: HashMap<String, Vec<Message>>,
 }
 
 impl Task {
@@ -100,33 +93,6 @@ impl RequestBody {
             place,
         })
     }
-
-    /// What all messages say.
-    pub fn said<'b>(&self, body: &'b [u8], operation: &Operation<'_>) -> Said<'b> {
-        let mut by_start: HashMap<String, Vec<Message>> = HashMap::new();
-        let messages = self
-            .conversation(operation.task)
-            .map(|(messages, _)| messages.list.as_slice());
-        for message in messages.unwrap_or_default() {
-            by_start
-                .entry(message.start_of_text(body))
-                .or_default()
-                .push(*message);
-        }
-        Said { body, by_start }
-    }
-}
-
-impl Said<'_> {
-    /// Whether a message says just this.
-    pub fn holds(&self, text: &str) -> bool {
-        let text = text.trim();
-        let alike = self.by_start.get(&start_of(text));
-        alike
-            .into_iter()
-            .flatten()
-            .any(|message| message.text(self.body).trim() == text)
-    }
 }
 
 impl Turn {
@@ -175,26 +141,6 @@ impl Message {
         });
         joined
     }
-
-    /// How that starts.
-    fn start_of_text(&self, body: &[u8]) -> String {
-        let mut joined = String::new();
-        each_text(body, self.content(), |raw, _| {
-            // Room for white space in front, which does not count.
-            let text = json::decode_start(raw, 2 * START_CHARS);
-            if !joined.is_empty() && !text.is_empty() {
-                joined.push('\n');
-            }
-            joined += &text;
-            joined.trim_start().chars().nth(START_CHARS).is_none()
-        });
-        start_of(&joined)
-    }
-}
-
-fn start_of(text: &str) -> String {
-    let start: String = text.trim_start().chars().take(START_CHARS).collect();
-    start.trim_end().to_owned()
 }
 
 /// Hands the texts of a message's content to `on_text`, as bytes between quotes, until that says enough. The body has
