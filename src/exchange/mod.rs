@@ -276,7 +276,7 @@ impl<'w> Exchange<'w> {
             self.worker.upstreams.give_back(connection, now);
         }
         let whole = seen.ended || !ends_with_connection;
-        remember::remember(recall, seen.text, whole, self);
+        remember::remember(recall, seen.text, whole && !seen.calls, self);
         Ok(if outcome.end == End::Complete {
             self.next()
         } else {

@@ -70,7 +70,9 @@ pub(super) async fn recall(
     if let Some(mut turn) = order.body.turn(request.body(), order.operation) {
         turn.text = block::own_words(turn.text);
         let found = find(&turn, &vault, order, request, tenant, exchange, &mut recall).await;
-        if let Some(block) = &found.block {
+        if recall.settings.recalls()
+            && let Some(block) = &found.block
+        {
             order.insertion = Some(turn.insertion(block));
         }
         recall.turn = Some(turn);
@@ -144,16 +146,20 @@ impl Recall {
         self.vault.is_some() && self.settings.remembers() && self.settings.store_answer
     }
 
+    /// What went into the request. A step of a loop that wants nothing recalled gets nothing of what another step got.
+    fn given(&self) -> Option<&Recollection> {
+        let wanted = self.settings.recalls();
+        self.recollection.as_deref().filter(|_| wanted)
+    }
+
     /// How many memories went into the request.
     fn count(&self) -> usize {
-        self.recollection
-            .as_ref()
-            .map_or(0, |found| found.memories.len())
+        self.given().map_or(0, |found| found.memories.len())
     }
 
     /// Their tokens.
     pub(super) fn tokens(&self) -> u32 {
-        self.recollection.as_ref().map_or(0, |found| found.tokens)
+        self.given().map_or(0, |found| found.tokens)
     }
 
     /// Appends the fields that tell of it.
@@ -201,7 +207,7 @@ impl Recall {
             turn.is_some_and(|turn| turn.loops),
             self.failed,
         );
-        let memories = self.recollection.iter().flat_map(|found| &found.memories);
+        let memories = self.given().into_iter().flat_map(|found| &found.memories);
         for (n, (id, window, score)) in memories.take(SHOWN_MAX).enumerate() {
             let comma = if n == 0 { "" } else { "," };
             let window = window.as_str();

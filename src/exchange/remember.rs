@@ -1,7 +1,7 @@
 //! After the last byte: what was said goes into the vault.
 //!
 //! The user's text and the answer's, of a good answer that the caller has whole. A caller that leaves in the middle
-//! has said something all the same, and keeps its own text; an answer in pieces is not kept, and neither is anything
+//! has said something all the same, and keeps its own text; an answer in pieces, or one that calls tools, is not kept, and neither is anything
 //! once the provider failed, because then the caller asks again. What was deleted since the turn began is not stored
 //! either. The store takes it without a wait, so that nothing here delays the next request.
 
@@ -28,8 +28,8 @@ pub(super) fn said(
     })
 }
 
-/// Remembers a turn. `answer` is the text that the caller got, whole or not.
-pub(super) fn remember(recall: Recall, answer: String, whole: bool, exchange: &mut Exchange<'_>) {
+/// Remembers a turn. `answer` is the text that the caller got; `last` says that it is whole, and no step of an agent's.
+pub(super) fn remember(recall: Recall, answer: String, last: bool, exchange: &mut Exchange<'_>) {
     let Recall {
         settings,
         vault,
@@ -47,7 +47,7 @@ pub(super) fn remember(recall: Recall, answer: String, whole: bool, exchange: &m
         .status
         .is_some_and(|status| (200..300).contains(&status));
     let (asks, answers) = match exchange.record.ended {
-        Ended::Relayed(End::Complete) => (good, good && whole),
+        Ended::Relayed(End::Complete) => (good, good && last),
         Ended::Relayed(End::CallerLeft) => (good, false),
         _ => (false, false),
     };

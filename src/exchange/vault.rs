@@ -226,13 +226,19 @@ fn response_text(raw: &str) -> Result<String, Fault> {
         return Ok(text);
     }
     let dialects = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];
-    let texts = dialects.into_iter().map(|dialect| {
+    let all_seen = dialects.into_iter().map(|dialect| {
         let mut seen = answer::Observed::default();
         seen.whole(dialect, raw.as_bytes());
-        seen.text
+        seen
     });
-    let mut spoken = texts.filter(|text| !text.is_empty());
-    spoken.next().ok_or(Fault::InvalidField("response"))
+    // A step of an agent's is an answer, of which nothing is stored.
+    let mut answers = all_seen.filter(|seen| seen.calls || !seen.text.is_empty());
+    let answer = answers.next().ok_or(Fault::InvalidField("response"))?;
+    Ok(if answer.calls {
+        String::new()
+    } else {
+        answer.text
+    })
 }
 
 /// `limit` in the body, else what header and query say.

@@ -4,6 +4,7 @@
 //! dialects spell the same few facts differently; one tolerant form reads them all, and what is not there stays
 //! unknown. Nothing is parsed that does not hold one of these facts.
 
+mod calls;
 mod counts;
 mod names;
 mod text;
@@ -51,6 +52,8 @@ pub struct Observed {
     pub said_bytes: u64,
     /// The answer's text, where it was asked for; of a very long one the start.
     pub text: String,
+    /// The model asks its caller to do something; looked for where the text was asked for.
+    pub calls: bool,
     /// A stream has said by itself that it is over.
     pub ended: bool,
 }
@@ -72,6 +75,7 @@ impl Observed {
         }
         if with_text {
             self.ended |= text::ends(dialect, name, data);
+            self.calls = self.calls || calls::any_in(dialect, data);
             text::gather(&mut self.text, dialect, name, data);
         }
     }
@@ -99,9 +103,10 @@ impl Observed {
         counts.is_some()
     }
 
-    /// Looks at a whole plain answer for its text, and for an error that stands in its place.
+    /// Looks at a whole plain answer for its text and calls, and for an error that stands in its place.
     pub fn whole(&mut self, dialect: Dialect, body: &[u8]) {
         self.error |= ERROR.find(body).is_some() && top_level_error(body);
+        self.calls = calls::any_in(dialect, body);
         if let Some(text) = text::of_whole(dialect, body) {
             self.text = text;
         }

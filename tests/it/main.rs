@@ -11,6 +11,7 @@ mod support;
 
 mod account;
 mod admin;
+mod agents;
 mod broken;
 mod bytes;
 mod commands;

@@ -1,0 +1,162 @@
+//! Agents that loop over tool results: what their steps leave in the vault, and what they get from it.
+
+use serde_json::{Value, json};
+
+use crate::support::dialogue::{self, WAYS, Way};
+use crate::support::{Provider, Reply, Router, contains, eventually};
+
+const STEP: &str = "Let me look into the shed.";
+
+/// The answer that such a step is: words, and a call.
+fn step_answer(way: Way) -> Value {
+    match way {
+        Way::Chat => json!({"choices": [{"index": 0, "finish_reason": "tool_calls", "message":
+            {"role": "assistant", "content": STEP, "tool_calls": [{"id": "x", "type": "function"}]}}]}),
+        Way::Responses => {
+            json!({"output": [{"type": "message", "content": [{"type": "output_text", "text": STEP}]},
+            {"type": "function_call", "name": "look"}]})
+        }
+        Way::Messages => {
+            json!({"content": [{"type": "text", "text": STEP}, {"type": "tool_use", "id": "x"}], "stop_reason": "tool_use"})
+        }
+        Way::Gemini => {
+            json!({"candidates": [{"content": {"parts": [{"text": STEP}, {"functionCall": {"name": "look"}}]},
+            "finishReason": "STOP"}]})
+        }
+    }
+}
+
+fn step_events(way: Way) -> String {
+    let events = match way {
+        Way::Chat => vec![
+            (
+                "",
+                json!({"choices": [{"index": 0, "delta": {"content": STEP}}]}),
+            ),
+            (
+                "",
+                json!({"choices": [{"index": 0, "delta": {"tool_calls": [{"index": 0, "id": "x"}]}}]}),
+            ),
+            (
+                "",
+                json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}),
+            ),
+        ],
+        Way::Responses => vec![
+            (
+                "response.output_text.delta",
+                json!({"type": "response.output_text.delta", "delta": STEP}),
+            ),
+            (
+                "response.output_item.added",
+                json!({"type": "response.output_item.added", "item": {"type": "function_call"}}),
+            ),
+            (
+                "response.completed",
+                json!({"type": "response.completed", "response": {}}),
+            ),
+        ],
+        Way::Messages => vec![
+            (
+                "content_block_delta",
+                json!({"type": "content_block_delta", "delta": {"type": "text_delta", "text": STEP}}),
+            ),
+            (
+                "content_block_start",
+                json!({"type": "content_block_start", "content_block": {"type": "tool_use", "id": "x"}}),
+            ),
+            (
+                "message_delta",
+                json!({"type": "message_delta", "delta": {"stop_reason": "tool_use"}}),
+            ),
+            ("message_stop", json!({"type": "message_stop"})),
+        ],
+        Way::Gemini => vec![("", step_answer(way))],
+    };
+    let event = |(name, data): &(&str, Value)| match *name {
+        "" => format!("data: {data}\n\n"),
+        name => format!("event: {name}\ndata: {data}\n\n"),
+    };
+    events.iter().map(event).collect()
+}
+
+fn contents(router: &Router) -> Vec<String> {
+    let bearer = router.bearer();
+    let reply = router.ask("GET", "/v1/memory/export", &[("Authorization", &bearer)]);
+    let content = |line: &str| {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["content"].as_str().unwrap().to_owned()
+    };
+    reply.text().lines().map(content).collect()
+}
+
+#[test]
+fn an_answer_that_calls_a_tool_is_not_stored() {
+    for way in WAYS {
+        for stream in [false, true] {
+            let provider = Provider::start(move |request, wire| {
+                if request.text().contains("looked up") {
+                    return dialogue::answer(request, wire, "It was a bird.");
+                }
+                if stream {
+                    let events = step_events(way);
+                    wire.send(format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n{events}",
+                        events.len()
+                    ));
+                } else {
+                    wire.send(crate::support::json(200, &step_answer(way).to_string()));
+                }
+                crate::support::Then::Keep
+            });
+            let router = Router::start(&provider);
+            let mut messages = vec![way.user("What made that noise?", false)];
+            let post = |messages: &[Value]| {
+                let reply = router.post(way.path(stream), way.body(messages, stream, ""));
+                assert_eq!((reply.status, reply.complete), (200, true));
+            };
+            post(&messages);
+            messages.extend(way.step(1, "looked up"));
+            post(&messages);
+            let last = "It was a bird.".to_owned();
+            eventually("the last answer", || contents(&router).contains(&last));
+            let expected = ["What made that noise?", "It was a bird."];
+            assert_eq!(contents(&router), expected, "{way:?} {stream}");
+            // As an exchange that went another way, too.
+            let ingested = json!({"messages": [], "response": step_answer(way)}).to_string();
+            let reply = router.post("/v1/memory/ingest", ingested);
+            assert_eq!(reply.json()["stored"], 0, "{reply:?}");
+        }
+    }
+}
+
+#[test]
+fn a_step_that_wants_nothing_recalled_gets_nothing() {
+    let provider = Provider::start(|request, wire| dialogue::answer(request, wire, "Thanks."));
+    let router = Router::start(&provider);
+    for way in WAYS {
+        let fact = json!({"content": "The shed opens with 7421."}).to_string();
+        assert_eq!(router.post("/v1/memory/upload", fact).status, 200);
+        let mut messages = vec![way.user("How does the shed open?", false)];
+        let ask = |messages: &[Value], fields: &[(&str, &str)]| -> Reply {
+            let body = way.body(messages, false, "\"memory_store\":false,");
+            router.post_with(way.path(false), fields, body)
+        };
+        let got = |reply: &Reply| {
+            let chunks = reply.field("x-memory-chunks-retrieved").unwrap().to_owned();
+            let tokens = reply.field("x-memory-tokens-retrieved").unwrap().to_owned();
+            (
+                chunks != "0",
+                tokens != "0",
+                contains(&provider.last().body, b"7421"),
+            )
+        };
+        assert_eq!(got(&ask(&messages, &[])), (true, true, true));
+        messages.extend(way.step(1, "nothing"));
+        for fields in [("X-Memory-Mode", "write"), ("X-Context-Limit", "0")] {
+            assert_eq!(got(&ask(&messages, &[fields])), (false, false, false));
+        }
+        // The other steps get what they got.
+        assert_eq!(got(&ask(&messages, &[])), (true, true, true));
+    }
+}
