@@ -232,7 +232,10 @@ pub fn endpoint<'a>(method: &str, path: &'a str) -> Result<Endpoint<'a>, Miss> {
     if rest == "/models" {
         return allow(method, GET, true, Endpoint::Models);
     }
-    if let Some((task, methods)) = rest.strip_prefix("/memory").and_then(VaultTask::of) {
+    let task = rest.strip_prefix("/memory").and_then(VaultTask::of);
+    // What is written so is an id that was left empty: it must not empty the vault.
+    let no_id = path.ends_with('/') && method == DELETE;
+    if let Some((task, methods)) = task.filter(|(task, _)| *task != VaultTask::Clear || !no_id) {
         return allow(method, methods, true, Endpoint::Vault(task));
     }
     if let Some((task, methods)) = AccountTask::of(method, rest) {

@@ -156,6 +156,28 @@ impl Sources<'_> {
         })
     }
 
+    /// The same for an endpoint of the vault's, where the query can name the session as well: it goes to no provider.
+    pub(super) fn of_vault_task(&self, body: &body::Settings) -> Result<Settings, Fault> {
+        let settings = self.with(Some(body))?;
+        let session = match (settings.session, self.parameter(query::SESSION)) {
+            (None, Some(id)) if !is_session_id(&id) => return Err(Fault::InvalidSessionId),
+            (named, in_query) => named.or(in_query),
+        };
+        Ok(Settings {
+            session,
+            ..settings
+        })
+    }
+
+    /// Whether the query says something that means nothing to us.
+    pub(super) fn has_unknown_parameter(&self) -> bool {
+        let query = self.head.query(self.bytes).unwrap_or_default();
+        query::clean_query(query).is_some_and(|left| {
+            let mut names = left.split('&').map(|pair| pair.split('=').next());
+            names.any(|name| name != Some(query::SESSION) && name != Some(""))
+        })
+    }
+
     /// What holds where neither body nor field nor query says anything, as in most requests.
     fn unspoken(&self) -> Settings {
         Settings {

@@ -111,7 +111,10 @@ async fn receive(
         suffix: tenant.mode,
         config: &exchange.worker.config.memory,
     };
-    let settings = sources.with(Some(&body.settings))?;
+    let settings = sources.of_vault_task(&body.settings)?;
+    if task == VaultTask::Clear && sources.has_unknown_parameter() {
+        return Err(Fault::InvalidParameter("query", "session_id=ID, or nothing").into());
+    }
     Ok(Asked {
         request,
         body,

@@ -16,6 +16,9 @@ const ROUTER_PARAMETERS: [&str; 7] = [
     "debug",
 ];
 
+/// Names a session on the vault's endpoints. Elsewhere a parameter of this name is the provider's.
+pub const SESSION: &str = "session_id";
+
 /// The query to send, without its question mark; `None` if nothing is left.
 pub fn clean_query(query: &str) -> Option<Cow<'_, str>> {
     if query.split('&').all(|piece| !is_ours(piece)) {

@@ -63,6 +63,12 @@ fn the_vault_and_its_methods() {
         for prefix in ["/memory", "/v1/memory", "/v1/v1/memory"] {
             for slash in ["", "/"] {
                 let asked = format!("{prefix}{path}{slash}");
+                if task == VaultTask::Clear && slash == "/" {
+                    // An id that was left empty.
+                    let missed = endpoint(method, &asked);
+                    assert!(matches!(missed, Err(Miss::NotFound { .. })), "{asked}");
+                    continue;
+                }
                 assert_eq!(
                     endpoint(method, &asked),
                     Ok(Endpoint::Vault(task)),

@@ -74,3 +74,44 @@ fn what_was_said_before_a_deletion_is_not_stored_behind_it() {
         }
     }
 }
+
+#[test]
+fn a_deletion_that_names_less_takes_no_more() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let lines = r#"{"content":"of all"}
+        {"content":"of the first","session_id":"s1"}
+        {"content":"of the second","session_id":"s2"}"#;
+    assert_eq!(router.post("/v1/memory/upload", lines).status, 200);
+    for (path, status) in [
+        ("/", 404),
+        ("/?x=1", 404),
+        ("?session=s1", 400),
+        ("?session_id=s1&id=mem_0000000000000001", 400),
+        ("?session_id=", 400),
+        ("?session_id=a%20b", 400),
+    ] {
+        let reply = ask(&router, "DELETE", path, &[]);
+        assert_eq!(reply.status, status, "{path}: {reply:?}");
+        assert_eq!(texts(&router).len(), 3, "{path}");
+    }
+    for (path, fields, left) in [
+        (
+            "?session_id=s%31",
+            &[][..],
+            &["of all", "of the second"][..],
+        ),
+        // A header says more than the query.
+        ("?session_id=s1", &[("X-Session-ID", "s2")], &["of all"]),
+        ("?session_id=s3", &[], &["of all"]),
+        ("?mode=on", &[], &[]),
+    ] {
+        assert_eq!(ask(&router, "DELETE", path, fields).status, 200, "{path}");
+        assert_eq!(texts(&router), left, "{path}");
+    }
+    let more = "/v1/memory/upload?session_id=s1";
+    assert_eq!(
+        router.post(more, r#"{"content":"more"}"#).json()["vault"],
+        "session"
+    );
+}
