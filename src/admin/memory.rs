@@ -15,15 +15,13 @@ use crate::audit::{self, Who};
 use crate::clock::{rfc3339, unix_millis};
 use crate::exchange;
 use crate::memory::{
-    Browse, Delete, Exported, MemoryError, MemoryId, MemoryStore, NewMemory, Recalled, VaultRef,
-    VaultStats,
+    Browse, Cursor, Delete, Export, Exported, MemoryError, MemoryId, MemoryStore, NewMemory,
+    PAGE_BYTES, Recalled, VaultRef, VaultStats,
 };
 use crate::net;
 
 const SHOWN: usize = 50;
 const SHOWN_MAX: usize = 500;
-/// Memories read at once.
-const PAGE: usize = 500;
 /// Sessions that are listed; the newest of them.
 const SESSIONS_MAX: usize = 1000;
 
@@ -122,8 +120,7 @@ pub(super) async fn list(desk: &Desk, request: &Request, id: &str) -> Result<Ans
     let before = match request.parameter("cursor") {
         None => None,
         Some(cursor) => Some(
-            MemoryId::parse(cursor)
-                .ok_or_else(|| Denial::odd("cursor: what `next` said before"))?,
+            Cursor::parse(cursor).ok_or_else(|| Denial::odd("cursor: what `next` said before"))?,
         ),
     };
     let browse = Browse {
@@ -136,11 +133,12 @@ pub(super) async fn list(desk: &Desk, request: &Request, id: &str) -> Result<Ans
     let store = desk.control.memory();
     let found = store.search(&vault, &browse).await.map_err(unavailable)?;
     let stats = store.stats(&vault).await.map_err(unavailable)?;
-    let full = text.is_empty() && found.len() == limit;
+    let bytes: usize = found.iter().map(|memory| memory.text.len()).sum();
+    let full = text.is_empty() && (found.len() == limit || bytes >= PAGE_BYTES);
     let next = found
         .last()
         .filter(|_| full)
-        .map(|last| last.id.to_string());
+        .map(|last| last.cursor().to_string());
     Ok(Answer::json(&List {
         memories: found.iter().map(Memory::found).collect(),
         next,
@@ -165,13 +163,9 @@ pub(super) async fn sessions(desk: &Desk, id: &str) -> Result<Answer, Denial> {
     let vault = vault(desk, id)?;
     let store = desk.control.memory();
     let mut sessions: BTreeMap<String, (u64, i64)> = BTreeMap::new();
-    let mut after = None;
+    let mut export = store.export(&vault).await.map_err(unavailable)?;
     loop {
-        let page = store
-            .export(&vault, after, PAGE)
-            .await
-            .map_err(unavailable)?;
-        after = page.last().map(|memory| memory.id);
+        let page = export.page().await.map_err(unavailable)?;
         for memory in &page {
             if let Some(session) = &memory.session {
                 let (count, newest) = sessions.entry(session.clone()).or_default();
@@ -179,7 +173,7 @@ pub(super) async fn sessions(desk: &Desk, id: &str) -> Result<Answer, Denial> {
                 *newest = memory.at_ms.max(*newest);
             }
         }
-        if page.len() < PAGE {
+        if page.is_empty() {
             break;
         }
         net::sleep(Duration::ZERO).await;
@@ -254,39 +248,27 @@ pub(super) async fn write_down(
 /// `GET /keys/{id}/memories/export`: lines that an import takes back, the oldest first.
 pub(super) async fn export(desk: &Desk, id: &str) -> Result<Reply, Denial> {
     let vault = vault(desk, id)?;
-    let store = desk.control.memory().clone();
-    let first = store
-        .export(&vault, None, PAGE)
-        .await
-        .map_err(unavailable)?;
+    let store = desk.control.memory();
+    let mut export = store.export(&vault).await.map_err(unavailable)?;
+    let first = export.page().await.map_err(unavailable)?;
     let (pieces, reader) = Pieces::new();
-    net::spawn(write_pages(store, vault, first, pieces));
+    net::spawn(write_pages(export, first, pieces));
     let name = format!("attachment; filename=\"memories-{id}.jsonl\"");
     let answer = Answer::of(200, JSON_LINES, Vec::new()).with("content-disposition", name);
     Ok(Reply::Pieces(answer, reader))
 }
 
-async fn write_pages(
-    store: MemoryStore,
-    vault: VaultRef,
-    mut page: Vec<Exported>,
-    mut pieces: Pieces,
-) {
-    loop {
+async fn write_pages(mut export: Export, mut page: Vec<Exported>, mut pieces: Pieces) {
+    while !page.is_empty() {
         let mut lines = Vec::new();
         for memory in &page {
             lines.extend(sonic_rs::to_vec(&Memory::exported(memory)).unwrap_or_default());
             lines.push(b'\n');
         }
-        let last = page
-            .last()
-            .map(|memory| memory.id)
-            .filter(|_| page.len() == PAGE);
-        if !lines.is_empty() && pieces.send(Ok(lines)).await.is_err() {
+        if pieces.send(Ok(lines)).await.is_err() {
             return;
         }
-        let Some(last) = last else { return };
-        page = match store.export(&vault, Some(last), PAGE).await {
+        page = match export.page().await {
             Ok(page) => page,
             // The caller must see that it has not got everything.
             Err(_) => return drop(pieces.send(Err(Broken)).await),

@@ -17,9 +17,6 @@ use crate::memory::{Delete, MemoryId};
 use lines::{Lines, Told, tell};
 use vault::{Listed, Vault, read, wait};
 
-/// Memories of one page.
-const PAGE: usize = 1000;
-
 #[derive(Subcommand)]
 pub(crate) enum MemoryCommand {
     /// Tell what a key's vault holds, in numbers
@@ -166,9 +163,12 @@ fn export(vault: &Vault) -> Result<(), Failure> {
             router.ask_into("GET", &target, "", b"", &mut out)?;
         }
         Vault::Here { store, vault, .. } => {
-            let mut after = None;
+            let mut export = wait(store.export(vault))?.map_err(Failure::failed)?;
             loop {
-                let page = wait(store.export(vault, after, PAGE))?.map_err(Failure::failed)?;
+                let page = wait(export.page())?.map_err(Failure::failed)?;
+                if page.is_empty() {
+                    break;
+                }
                 for memory in &page {
                     let line = Line {
                         id: memory.id.to_string(),
@@ -179,10 +179,6 @@ fn export(vault: &Vault) -> Result<(), Failure> {
                     };
                     let line = sonic_rs::to_string(&line).map_err(Failure::failed)?;
                     writeln!(out, "{line}").map_err(failed)?;
-                }
-                match page.last() {
-                    Some(last) if page.len() == PAGE => after = Some(last.id),
-                    _ => break,
                 }
             }
         }

@@ -7,7 +7,6 @@
 
 use super::Exchange;
 use super::recall::Recall;
-use crate::clock;
 use crate::memory::{NewMemory, Role, analyse, block};
 use crate::record::Ended;
 use crate::relay::End;
@@ -58,9 +57,10 @@ pub(super) fn remember(recall: Recall, answer: String, last: bool, exchange: &mu
         .filter(|_| first())
         .and_then(|turn| said(turn.text, Role::User, at_ms, settings.session.clone()));
     let answered = match answers && settings.store_answer {
-        // An answer is later than what it answers, on a clock that stands still too.
+        // When it began: after what it answers and before all that its caller says next, whatever the clock does.
         true => {
-            let at_ms = clock::unix_millis().max(at_ms + 1);
+            let waited = exchange.record.first_byte.unwrap_or_default();
+            let at_ms = at_ms.saturating_add(i64::try_from(waited.as_millis()).unwrap_or(0));
             said(answer, Role::Assistant, at_ms, settings.session)
         }
         false => None,

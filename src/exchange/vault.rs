@@ -214,7 +214,7 @@ async fn ingest(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Res
     };
     let answers = response
         .filter(|_| asked.settings.store_answer)
-        .and_then(|text| memory(text, Role::Assistant, now + 1));
+        .and_then(|text| memory(text, Role::Assistant, now));
     let memories: Vec<NewMemory> = asks
         .into_iter()
         .chain(answers)

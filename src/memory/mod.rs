@@ -16,6 +16,7 @@ mod core;
 mod deletions;
 mod dense;
 mod embed;
+mod export;
 mod jobs;
 mod loader;
 mod log;
@@ -40,10 +41,12 @@ pub mod words;
 pub use self::core::{Added, MemorySettings};
 pub use deletions::Moment;
 pub use embed::EmbeddingSettings;
+pub use export::Export;
 pub use log::is_held;
 pub use seal::VaultRef;
 pub use status::{BOUNDS_MICROS, MemoryStatus, StoreState, Times};
 pub use store::{MemoryError, MemoryStore};
 pub use words::{
-    Browse, Delete, Exported, MemoryId, NewMemory, Query, Recalled, Role, VaultStats, Window,
+    Browse, Cursor, Delete, Exported, MemoryId, NewMemory, PAGE_BYTES, Query, Recalled, Role,
+    VaultStats, Window,
 };

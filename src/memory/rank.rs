@@ -47,7 +47,7 @@ pub struct Hit {
 /// The best `limit` memories of the scope, best first: those of `session` and of no session alike. The plain order,
 /// as it is measured; `select` chooses from it for a request. A query of which nothing is known finds nothing.
 pub fn rank(index: &Index, query: &Analysed, session: Option<&str>, limit: usize) -> Vec<Hit> {
-    ranked(index, query, None, session, limit)
+    ranked(index, query, None, Scope::Of(session), limit)
 }
 
 /// The same with the query's vector, for an index that has vectors.
@@ -58,21 +58,30 @@ pub fn rank_with_vector(
     session: Option<&str>,
     limit: usize,
 ) -> Vec<Hit> {
-    ranked(index, query, Some(vector), session, limit)
+    ranked(index, query, Some(vector), Scope::Of(session), limit)
+}
+
+/// Which memories are ordered.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope<'a> {
+    /// Those of a session, if one is named, and those of no session.
+    Of(Option<&'a str>),
+    /// All of the vault, as for somebody who looks through it.
+    Everywhere,
 }
 
 pub(super) fn ranked(
     index: &Index,
     query: &Analysed,
     vector: Option<&[f32]>,
-    session: Option<&str>,
+    scope: Scope<'_>,
     limit: usize,
 ) -> Vec<Hit> {
     if limit == 0 || index.is_empty() {
         return Vec::new();
     }
     scratch::with(index, |scratch| {
-        let search = Search::new(index, session);
+        let search = Search::new(index, scope);
         let mut terms = search.query_terms(query);
         for (number, weight) in &terms {
             search.add(scratch, *number, *weight);
@@ -110,12 +119,16 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(index: &'a Index, session: Option<&str>) -> Search<'a> {
+    fn new(index: &'a Index, scope: Scope<'_>) -> Search<'a> {
         let (row_length, session_length) = index.average_lengths();
+        let (scope, scoped) = match scope {
+            Scope::Of(session) => (index.scope_of(session), index.has_named_sessions()),
+            Scope::Everywhere => (0, false),
+        };
         Search {
             index,
-            scope: index.scope_of(session),
-            scoped: index.has_named_sessions(),
+            scope,
+            scoped,
             row_length,
             session_length,
         }

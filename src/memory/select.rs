@@ -14,7 +14,7 @@ use memchr::memmem;
 
 use super::analyse::analyse;
 use super::index::Index;
-use super::rank::{Hit, ranked};
+use super::rank::{Hit, Scope, ranked};
 use super::words::{Query, Window};
 use repeats::Terms;
 use said::{Said, is_small_talk};
@@ -76,7 +76,8 @@ pub fn select_with_vector<T: AsRef<str>>(
     }
     let asked = analyse(&text);
     let looked_at = (query.limit.saturating_mul(HITS_PER_PLACE)).max(HITS_MIN);
-    let mut hits = ranked(index, &asked, vector, query.session, looked_at);
+    let scope = Scope::Of(query.session);
+    let mut hits = ranked(index, &asked, vector, scope, looked_at);
     let said = Said::of(index, &asked);
     let best = hits.iter().take(LOOKED_AT);
     if vector.is_none() && !best.clone().any(|hit| said.enough_in(index, hit)) {

@@ -20,7 +20,7 @@ use super::seal::{self, VaultRef};
 use super::status::{MemoryStatus, StoreState, raise, raise_by};
 use super::turns::Turns;
 use super::vault::Hot;
-use super::words::{Browse, Delete, Exported, MemoryId, NewMemory, Query, Recalled, VaultStats};
+use super::words::{Browse, Delete, NewMemory, Query, Recalled, VaultStats};
 use super::{embed, loader, revector, writer};
 
 /// Texts up to this length, together, are analysed where they are captured; longer ones by a loader.
@@ -123,7 +123,7 @@ impl MemoryStore {
         Ok(recalled)
     }
 
-    async fn hot(&self, vault: &VaultRef) -> Result<Arc<Hot>, MemoryError> {
+    pub(super) async fn hot(&self, vault: &VaultRef) -> Result<Arc<Hot>, MemoryError> {
         match self.core().find(vault)? {
             Found::Hot(hot) => Ok(hot),
             Found::Coming(told) => {
@@ -245,16 +245,6 @@ impl MemoryStore {
     /// What a vault holds, in numbers.
     pub async fn stats(&self, vault: &VaultRef) -> Result<VaultStats, MemoryError> {
         Ok(self.hot(vault).await?.read().stats())
-    }
-
-    /// A page of a vault's memories, oldest first, behind `after`.
-    pub async fn export(
-        &self,
-        vault: &VaultRef,
-        after: Option<MemoryId>,
-        max: usize,
-    ) -> Result<Vec<Exported>, MemoryError> {
-        Ok(self.hot(vault).await?.read().export(after, max))
     }
 
     /// Brings a vault into RAM.

@@ -141,8 +141,8 @@ pub(super) struct Vault {
     total_tokens: u64,
     /// How often something was removed.
     removals: u64,
-    /// How many it held when its RAM was counted.
-    counted_at: usize,
+    /// How many it held when its RAM was counted, and the bytes of their texts.
+    counted_at: (usize, usize),
     /// Before this number, memories have their vectors as far as there are any.
     vectors_from: u64,
 }
@@ -340,11 +340,13 @@ impl Vault {
 
     /// RAM that it takes, about, if it has grown or shrunk by enough for a new count.
     pub(super) fn recounted(&mut self) -> Option<usize> {
-        // A large vault takes long to count, and is not much larger for one memory more.
-        if self.kept.len().abs_diff(self.counted_at) <= self.counted_at / 16 {
+        // A large vault takes long to count, and is not much larger for one memory more, if that is not a large one.
+        let near = |now: usize, then: usize| now.abs_diff(then) <= then / 16;
+        let (count, bytes) = self.counted_at;
+        if near(self.kept.len(), count) && near(self.text_bytes, bytes) {
             return None;
         }
-        self.counted_at = self.kept.len();
+        self.counted_at = (self.kept.len(), self.text_bytes);
         Some(self.ram_bytes())
     }
 

@@ -59,9 +59,39 @@ impl MemoryId {
     }
 }
 
+/// Texts that are handed out at once, about: what has more is cut behind the memory that passes it. A worker copies and
+/// writes so much in a millisecond or two.
+pub const PAGE_BYTES: usize = 1 << 20;
+
 impl fmt::Display for MemoryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "mem_{:016x}", self.0)
+    }
+}
+
+/// Where a memory stands among the others of its vault by its time, and so where a list of them goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor {
+    /// When it was said, in milliseconds since 1970.
+    pub at_ms: i64,
+    /// Of two at one time, the later one was stored later.
+    pub id: MemoryId,
+}
+
+impl Cursor {
+    /// Reads just what `Display` shows.
+    pub fn parse(shown: &str) -> Option<Cursor> {
+        let (at_ms, id) = shown.rsplit_once('-')?;
+        Some(Cursor {
+            at_ms: at_ms.parse().ok()?,
+            id: MemoryId::parse(id)?,
+        })
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.at_ms, self.id)
     }
 }
 
@@ -151,6 +181,16 @@ pub struct Recalled {
     pub tokens: u32,
 }
 
+impl Recalled {
+    /// Where a list goes on behind it.
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            at_ms: self.at_ms,
+            id: self.id,
+        }
+    }
+}
+
 /// A look through a vault.
 #[derive(Clone, Debug, Default)]
 pub struct Browse<'a> {
@@ -158,10 +198,10 @@ pub struct Browse<'a> {
     pub text: &'a str,
     /// Of this session only.
     pub session: Option<&'a str>,
-    /// How many.
+    /// How many; fewer where they are large: see `PAGE_BYTES`.
     pub limit: usize,
     /// Only such as are older than this one.
-    pub before: Option<MemoryId>,
+    pub before: Option<Cursor>,
     /// What time it is.
     pub now_ms: i64,
 }
@@ -247,6 +287,20 @@ mod tests {
             "mem_+00000000000000a",
         ] {
             assert_eq!(MemoryId::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn cursors_are_read_as_they_are_shown() {
+        for at_ms in [0, 1_700_000_000_000, -5, i64::MIN] {
+            let cursor = Cursor {
+                at_ms,
+                id: MemoryId(0xabc),
+            };
+            assert_eq!(Cursor::parse(&cursor.to_string()), Some(cursor));
+        }
+        for bad in ["", "mem_0000000000000abc", "x-mem_0000000000000abc", "5-6"] {
+            assert_eq!(Cursor::parse(bad), None, "{bad}");
         }
     }
 

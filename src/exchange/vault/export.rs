@@ -9,22 +9,20 @@ use crate::memory::VaultRef;
 use crate::record::Ended;
 use crate::respond;
 
-/// Memories read and written at once.
-const PAGE: usize = 200;
-
 /// Sends all that there is when it is read.
 pub(super) async fn serve(
     vault: &VaultRef,
     caller: &mut Caller,
     exchange: &mut Exchange<'_>,
 ) -> Result<Next, Stop> {
-    let memory = exchange.worker.memory.clone();
     let chunked = exchange.version == Version::Http11;
     if !chunked {
         // A caller of HTTP/1.0 knows by the connection's end that it has everything.
         exchange.keep_alive = false;
     }
-    let mut page = memory.export(vault, None, PAGE).await.map_err(fault_of)?;
+    let store = &exchange.worker.memory;
+    let mut export = store.export(vault).await.map_err(fault_of)?;
+    let mut page = export.page().await.map_err(fault_of)?;
     let mut out = respond::stream("application/x-ndjson", chunked, &exchange.context());
     (exchange.record.status, exchange.record.ended) = (Some(200), Ended::Answered);
     let body = !exchange.context().head_only;
@@ -37,11 +35,8 @@ pub(super) async fn serve(
                 false => out.extend_from_slice(lines.as_bytes()),
             }
         }
-        let last = page
-            .last()
-            .map(|memory| memory.id)
-            .filter(|_| body && page.len() == PAGE);
-        if last.is_none() && body && chunked {
+        let is_last = page.is_empty() || !body;
+        if is_last && body && chunked {
             out.extend_from_slice(b"0\r\n\r\n");
         }
         let worker = exchange.worker;
@@ -54,12 +49,12 @@ pub(super) async fn serve(
             exchange.record.ended = Ended::CallerLeft;
             return Ok(Next::Close);
         }
-        let Some(last) = last else {
+        if is_last {
             return Ok(exchange.next());
-        };
+        }
         out = written;
         out.clear();
-        page = match memory.export(vault, Some(last), PAGE).await {
+        page = match export.page().await {
             Ok(page) => page,
             // The caller must see that it has not got everything.
             Err(_) => return Ok(Next::Close),

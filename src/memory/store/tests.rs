@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use super::*;
-use crate::memory::words::Role;
+use crate::memory::words::{Cursor, Exported, MemoryId, PAGE_BYTES, Role};
 
 struct Unpark(Thread);
 
@@ -68,8 +68,15 @@ fn add(store: &MemoryStore, vault: &VaultRef, texts: &[&str]) -> Added {
 }
 
 fn texts(store: &MemoryStore, vault: &VaultRef) -> Vec<String> {
-    let exported = wait(store.export(vault, None, usize::MAX)).unwrap();
-    exported.into_iter().map(|one| one.text).collect()
+    let mut export = wait(store.export(vault)).unwrap();
+    let mut texts = Vec::new();
+    loop {
+        let page = wait(export.page()).unwrap();
+        if page.is_empty() {
+            return texts;
+        }
+        texts.extend(page.into_iter().map(|one| one.text));
+    }
 }
 
 fn recalled(store: &MemoryStore, vault: &VaultRef, text: &str) -> Vec<String> {
@@ -181,7 +188,11 @@ fn sessions_are_scopes_and_go_alone() {
         found.into_iter().map(|one| one.id.0).collect::<Vec<_>>()
     };
     assert_eq!(browse("", None, 2, None), [3, 2]);
-    assert_eq!(browse("", None, 2, Some(MemoryId(2))), [1, 0]);
+    let before = Cursor {
+        at_ms: 1_700_000_000_000,
+        id: MemoryId(2),
+    };
+    assert_eq!(browse("", None, 2, Some(before)), [1, 0]);
     assert_eq!(browse("", Some("a"), 9, None), [3, 1]);
     assert_eq!(browse("harbour", None, 9, None).len(), 4);
     assert_eq!(browse("harbour", Some("b"), 9, None), [2]);
@@ -446,7 +457,7 @@ fn retention_removes_what_is_old() {
         ..settings(dir.path())
     })
     .unwrap();
-    assert_eq!(texts(&store, &vault(1)), ["1 days ago", "9 days ago"]);
+    assert_eq!(texts(&store, &vault(1)), ["9 days ago", "1 days ago"]);
     // One commit for the vault that was loaded, and one for the other, found by its days.
     eventually("both", || {
         store.status().commit_times.counts.iter().sum::<u64>() >= 2
@@ -519,4 +530,86 @@ fn what_another_process_left_from_before_a_deletion_is_not_taken_in() {
     old.close();
     eventually("the spool", || !texts(&new, &vault(1)).is_empty());
     assert_eq!(texts(&new, &vault(1)), ["later"]);
+}
+
+#[test]
+fn lists_go_by_time_and_pages_by_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let large = "x".repeat(PAGE_BYTES / 3);
+    // What was said last came first, in reverse but for one at the same time.
+    let memories = [40, 30, 20, 20, 10].into_iter().enumerate();
+    let memories = memories.map(|(n, at_ms)| NewMemory {
+        at_ms,
+        ..said(&format!("{n} {large}"))
+    });
+    wait(store.add(&vault(1), memories.collect())).unwrap();
+    let ids = |page: Vec<Exported>| page.into_iter().map(|one| one.id.0).collect::<Vec<_>>();
+    let mut export = wait(store.export(&vault(1))).unwrap();
+    assert_eq!(ids(wait(export.page()).unwrap()), [4, 2, 3]);
+    // What is gone by its turn is passed over.
+    assert_eq!(
+        wait(store.delete(&vault(1), Delete::One(MemoryId(1)))),
+        Ok(1)
+    );
+    assert_eq!(ids(wait(export.page()).unwrap()), [0]);
+    assert_eq!(wait(export.page()), Ok(vec![]));
+    let mut before = None;
+    let mut pages = Vec::new();
+    loop {
+        let browse = Browse {
+            limit: 10,
+            before,
+            ..Browse::default()
+        };
+        let found = wait(store.search(&vault(1), &browse)).unwrap();
+        let Some(last) = found.last() else { break };
+        // Its last is gone before the list goes on.
+        before = Some(last.cursor());
+        wait(store.delete(&vault(1), Delete::One(last.id))).unwrap();
+        pages.push(found.iter().map(|one| one.id.0).collect::<Vec<_>>());
+    }
+    assert_eq!(pages, [vec![0, 3, 2], vec![4]]);
+}
+
+#[test]
+fn all_sessions_are_one_order_for_who_looks_through_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let memories = (0..50).map(|n| {
+        let more = if n == 7 {
+            "harbour tower, harbour wall"
+        } else {
+            "boats, birds, nets and ropes"
+        };
+        said_in(&format!("s{n}"), &format!("the harbour of {n}: {more}"))
+    });
+    wait(store.add(&vault(1), memories.collect())).unwrap();
+    let browse = Browse {
+        text: "harbour tower",
+        limit: 3,
+        ..Browse::default()
+    };
+    let found = wait(store.search(&vault(1), &browse)).unwrap();
+    assert_eq!(found.len(), 3);
+    assert_eq!(found[0].session.as_deref(), Some("s7"));
+    assert!(found[1].score < found[0].score * 0.5, "{found:?}");
+}
+
+#[test]
+fn a_large_memory_counts_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let many: Vec<NewMemory> = (0..100).map(|n| said(&format!("small {n}"))).collect();
+    wait(store.add(&vault(1), many)).unwrap();
+    let before = store.status().hot_bytes;
+    for n in 0..3 {
+        wait(store.add(
+            &vault(1),
+            vec![said(&format!("{n} {}", "large ".repeat(50_000)))],
+        ))
+        .unwrap();
+    }
+    let grown = store.status().hot_bytes - before;
+    assert!(grown >= 900_000, "{grown}");
 }

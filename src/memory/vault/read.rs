@@ -2,9 +2,11 @@
 
 use super::{Kept, Vault};
 use crate::memory::analyse::analyse;
-use crate::memory::rank::{Hit, rank};
+use crate::memory::rank::{Scope, ranked};
 use crate::memory::select::select_with_vector;
-use crate::memory::words::{Browse, Exported, MemoryId, Query, Recalled, VaultStats, Window};
+use crate::memory::words::{
+    Browse, Cursor, Exported, MemoryId, PAGE_BYTES, Query, Recalled, VaultStats, Window,
+};
 
 impl Vault {
     /// What helps with a query, best first.
@@ -28,43 +30,59 @@ impl Vault {
         let session = browse.session;
         let wanted = |kept: &&Kept| {
             (session.is_none() || kept.session.as_deref() == session)
-                && browse.before.is_none_or(|before| kept.seq < before.0)
+                && browse.before.is_none_or(|before| kept.cursor() < before)
+        };
+        let mut bytes = 0;
+        let fits = |recalled: &Recalled| {
+            let fits = bytes < PAGE_BYTES;
+            bytes += recalled.text.len();
+            fits
         };
         if browse.text.trim().is_empty() {
-            let found = self.kept.iter().rev().filter(wanted).take(browse.limit);
-            return found
-                .map(|kept| kept.recalled(0.0, browse.now_ms))
-                .collect();
+            let all = self.kept.iter().filter(wanted).map(Kept::cursor);
+            let newest = newest(all.collect(), browse.limit).into_iter();
+            let found = newest.filter_map(|cursor| self.get(cursor.id.0));
+            let found = found.map(|kept| kept.recalled(0.0, browse.now_ms));
+            return found.take_while(fits).collect();
         }
-        // Each session is a scope of its own to the ranking: all of them are asked, and the best of all kept.
-        let analysed = analyse(browse.text);
-        let scopes = match session {
-            Some(session) => vec![Some(session)],
-            None => std::iter::once(None)
-                .chain(self.sessions.keys().map(|session| Some(&**session)))
-                .collect(),
+        let (scope, limit) = match (session, browse.before) {
+            (None, None) => (Scope::Everywhere, browse.limit),
+            (None, Some(_)) => (Scope::Everywhere, self.kept.len()),
+            (session, _) => (Scope::Of(session), self.kept.len()),
         };
-        let mut hits: Vec<Hit> = scopes
-            .into_iter()
-            .flat_map(|scope| {
-                let hits = rank(&self.index, &analysed, scope, self.kept.len());
-                hits.into_iter()
-                    .filter(move |hit| hit.in_session == scope.is_some())
-            })
-            .collect();
-        hits.sort_by(|a, b| b.score.total_cmp(&a.score));
+        let hits = ranked(&self.index, &analyse(browse.text), None, scope, limit);
         let found = hits.into_iter().filter_map(|hit| {
             let kept = self.get(hit.seq).filter(wanted)?;
             Some(kept.recalled(hit.score, browse.now_ms))
         });
-        found.take(browse.limit).collect()
+        found.take(browse.limit).take_while(fits).collect()
     }
 
-    /// Memories behind a place, oldest first.
-    pub(in crate::memory) fn export(&self, after: Option<MemoryId>, max: usize) -> Vec<Exported> {
-        let start = after.map_or(0, |id| self.kept.partition_point(|kept| kept.seq <= id.0));
-        let kept = self.kept[start..].iter().take(max);
-        kept.map(Kept::exported).collect()
+    /// All that there is, oldest first.
+    pub(in crate::memory) fn in_order(&self) -> Vec<MemoryId> {
+        let mut all: Vec<Cursor> = self.kept.iter().map(Kept::cursor).collect();
+        // Mostly it is the order in which they came, which takes this no time.
+        all.sort();
+        all.into_iter().map(|cursor| cursor.id).collect()
+    }
+
+    /// The next of these, as many as make a page; none once there are no more.
+    pub(in crate::memory) fn page(
+        &self,
+        ids: &mut impl Iterator<Item = MemoryId>,
+        max: usize,
+    ) -> Vec<Exported> {
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        while bytes < PAGE_BYTES
+            && page.len() < max
+            // What was removed meanwhile is passed over.
+            && let Some(kept) = ids.find_map(|id| self.get(id.0))
+        {
+            bytes += kept.text.len();
+            page.push(kept.exported());
+        }
+        page
     }
 
     pub(in crate::memory) fn stats(&self) -> VaultStats {
@@ -80,7 +98,25 @@ impl Vault {
     }
 }
 
+/// The newest of them, newest first.
+fn newest(mut all: Vec<Cursor>, limit: usize) -> Vec<Cursor> {
+    let order = |a: &Cursor, b: &Cursor| b.cmp(a);
+    if all.len() > limit {
+        all.select_nth_unstable_by(limit, order);
+        all.truncate(limit);
+    }
+    all.sort_unstable_by(order);
+    all
+}
+
 impl Kept {
+    fn cursor(&self) -> Cursor {
+        Cursor {
+            at_ms: self.at_ms,
+            id: MemoryId(self.seq),
+        }
+    }
+
     fn recalled(&self, score: f32, now_ms: i64) -> Recalled {
         Recalled {
             id: MemoryId(self.seq),
