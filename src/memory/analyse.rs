@@ -11,6 +11,7 @@ mod script;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
 
 use language::{Ballot, Functions, Language, known};
+pub(super) use script::token_quarters;
 use script::{Kind, Script, kind, plain};
 
 /// Changes whenever the same text gives other terms: what was analysed under another version is analysed anew.

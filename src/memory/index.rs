@@ -31,7 +31,7 @@ pub struct Entry<'a> {
     pub at_ms: i64,
     /// None: of the core vault.
     pub session: Option<&'a str>,
-    /// Of its text: see `analyse::tokens`.
+    /// What it takes of a request: see `block::line_tokens`.
     pub tokens: u32,
     /// Its text, analysed.
     pub analysed: &'a Analysed,

@@ -33,7 +33,7 @@ pub struct Hit {
     pub seq: u64,
     /// When it was said, in milliseconds since 1970.
     pub at_ms: i64,
-    /// Of its text, estimated.
+    /// What it takes of a request, estimated.
     pub tokens: u32,
     /// Of the session that was asked for, not of the core vault.
     pub in_session: bool,

@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use memchr::memmem;
 
 use super::analyse::analyse;
+use super::block::FRAME_TOKENS;
 use super::index::Index;
 use super::rank::{Hit, Scope, ranked};
 use super::words::{Query, Window};
@@ -43,7 +44,7 @@ pub struct Chosen<T> {
     pub text: T,
     /// When it was said, in milliseconds since 1970.
     pub at_ms: i64,
-    /// Of its text, estimated.
+    /// What it takes of a request, estimated.
     pub tokens: u32,
     /// Of the session that was asked for, not of the core vault.
     pub in_session: bool,
@@ -95,7 +96,7 @@ pub fn select_with_vector<T: AsRef<str>>(
         index,
         query,
         taken: Vec::with_capacity(query.limit.min(hits.len())),
-        tokens: 0,
+        tokens: FRAME_TOKENS,
     };
     choice.fill(&hits, &mut text_of);
     choice.make_place_for_recent(&hits, &mut text_of);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 
+use super::analyse::tokens;
 use super::{MemoryId, Recalled, Window, block};
 
 const SHARDS: usize = 16;
@@ -29,7 +30,7 @@ pub struct Recollection {
     pub block: Option<String>,
     /// What is in it, without the texts.
     pub memories: Vec<(MemoryId, Window, f32)>,
-    /// Tokens of the memories.
+    /// Its tokens.
     pub tokens: u32,
     remembered: AtomicBool,
 }
@@ -37,13 +38,14 @@ pub struct Recollection {
 impl Recollection {
     /// Renders what was recalled.
     pub fn of(memories: &[Recalled]) -> Self {
+        let block = block::render(memories);
         Self {
-            block: block::render(memories),
+            tokens: block.as_deref().map_or(0, tokens),
+            block,
             memories: memories
                 .iter()
                 .map(|memory| (memory.id, memory.window, memory.score))
                 .collect(),
-            tokens: memories.iter().map(|memory| memory.tokens).sum(),
             remembered: AtomicBool::new(false),
         }
     }
@@ -214,8 +216,9 @@ mod tests {
         let key = turns.key("v", Some("s"), "hello", 3);
         turns.put(key.clone(), recollection("fact"), now);
         let found = turns.get(&key, now).unwrap();
-        assert!(found.block.as_ref().unwrap().contains("fact"));
-        assert_eq!((found.tokens, found.memories.len()), (3, 1));
+        assert!(found.block.as_deref().unwrap().contains("fact"));
+        let block = found.block.as_deref().unwrap();
+        assert_eq!((found.tokens, found.memories.len()), (tokens(block), 1));
         assert!(found.first_time() && !found.first_time());
         for other in [
             turns.key("w", Some("s"), "hello", 3),

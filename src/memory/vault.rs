@@ -14,6 +14,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use ahash::RandomState;
 
 use super::analyse::tokens;
+use super::block::line_tokens;
 use super::change::Op;
 use super::index::{Entry, Index};
 use super::row::{self, Row};
@@ -199,7 +200,7 @@ impl Vault {
             seq,
             at_ms: memory.at_ms,
             session: memory.session.as_deref(),
-            tokens,
+            tokens: line_tokens(&memory.role, &memory.text),
             analysed: &analysed,
         };
         if !self.index.add(&entry) {

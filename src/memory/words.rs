@@ -152,7 +152,7 @@ pub struct Query<'a> {
     pub session: Option<&'a str>,
     /// How many at most.
     pub limit: usize,
-    /// In all; a memory that does not fit is passed over for the next one that does.
+    /// Of the whole block; a memory that does not fit is passed over for the next one that does.
     pub tokens_max: usize,
     /// The time that windows are counted from.
     pub now_ms: i64,

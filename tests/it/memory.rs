@@ -1,6 +1,6 @@
 //! Memory on the request path: told once, known afterwards, whatever the dialect; and nothing else changed.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::dialogue::{self, WAYS, Way};
 use crate::support::{Gate, Provider, Router, Setup, Then, contains, eventually};
@@ -587,6 +587,35 @@ fn what_is_stored_cannot_get_out_of_the_block() {
             .iter()
             .any(|(_, text)| text.contains("recalled_memories source")),
         "{kept:?}"
+    );
+}
+
+#[test]
+fn what_goes_into_a_request_keeps_to_its_tokens() {
+    let provider = listening();
+    let setup = Setup::all(&provider).toml("memory.tokens_max = 300");
+    let router = setup.toml("usage.stream = \"estimate\"").start();
+    let fact = |n: usize| json!({"content": format!("Shelf {n}: <pears> \"{n}\"")}).to_string();
+    let facts: Vec<String> = (0..60).map(fact).collect();
+    assert_eq!(
+        router.post("/v1/memory/upload", facts.join("\n")).status,
+        200
+    );
+    let way = Way::Chat;
+    let body = way.body(&[way.user("Which shelf has pears?", false)], false, "");
+    let reply = router.post_with(way.path(false), &[("X-Memory-Mode", "read")], &body);
+    let sent: Value = serde_json::from_str(provider.last().text()).unwrap();
+    let content = sent["messages"][0]["content"].as_str().unwrap();
+    let (_, block) = content.split_once("\n\n").unwrap();
+    // Of ASCII, four bytes are a token.
+    let tokens = block.len().div_ceil(4);
+    assert!(
+        count(&reply) > 3 && (200..=300).contains(&tokens),
+        "{tokens} {block}"
+    );
+    assert_eq!(
+        reply.field("x-memory-tokens-retrieved"),
+        Some(&*tokens.to_string())
     );
 }
 

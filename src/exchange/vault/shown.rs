@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::clock;
+use crate::memory::analyse::tokens;
 use crate::memory::{Added, Exported, Recalled, VaultStats};
 
 #[derive(Serialize)]
@@ -115,9 +116,10 @@ pub(super) fn warm(stats: &VaultStats) -> String {
 }
 
 pub(super) fn prepared(context: Option<String>, recalled: &[Recalled]) -> String {
+    let context = context.unwrap_or_default();
     json(&Prepared {
-        context: context.unwrap_or_default(),
-        tokens: recalled.iter().map(|memory| u64::from(memory.tokens)).sum(),
+        tokens: tokens(&context).into(),
+        context,
         memories: memories(recalled),
     })
 }

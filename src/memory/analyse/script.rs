@@ -101,7 +101,7 @@ pub(super) fn plain(c: char) -> char {
 
 /// How many quarters of a token a character is: letters that models know by the word are a quarter each, other
 /// alphabets about half a token, characters of scripts without spaces a whole one, pictures two.
-pub(super) fn token_quarters(c: char) -> u64 {
+pub(in crate::memory) fn token_quarters(c: char) -> u64 {
     match u32::from(c) {
         0..=0x7f => 1,
         0x80..=0x7ff => 2,

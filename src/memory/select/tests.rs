@@ -168,7 +168,8 @@ fn limits_hold_and_what_does_not_fit_is_passed_over() {
             ..query("parrot")
         });
         assert!(chosen.len() <= limit);
-        assert!(chosen.iter().map(|c| c.tokens as usize).sum::<usize>() <= tokens_max);
+        let lines = chosen.iter().map(|c| c.tokens as usize).sum::<usize>();
+        assert!(lines == 0 || FRAME_TOKENS + lines <= tokens_max);
         chosen.len()
     };
     for (limit, tokens_max, expected) in [
@@ -177,7 +178,10 @@ fn limits_hold_and_what_does_not_fit_is_passed_over() {
         (2, 1000, 2),
         (30, 100, 3),
         (30, 1000, 4),
-        (30, 6, 1),
+        (30, FRAME_TOKENS + 6, 1),
+        (30, FRAME_TOKENS + 4, 0),
+        (30, FRAME_TOKENS, 0),
+        (30, 6, 0),
         (1000, 100_000, 4),
     ] {
         assert_eq!(asked(limit, tokens_max), expected, "{limit} {tokens_max}");
@@ -285,7 +289,7 @@ proptest! {
         texts in proptest::collection::vec(("[a-e ]{0,30}", 0_i64..200, any::<bool>()), 0..60),
         asked in "[a-e ]{0,20}",
         limit in 0_usize..40,
-        tokens_max in 0_usize..100,
+        tokens_max in FRAME_TOKENS..150,
         session in any::<bool>(),
     ) {
         let rows: Vec<(i64, Option<&str>, &str)> = texts
@@ -296,7 +300,8 @@ proptest! {
         let query = Query { limit, tokens_max, session: session.then_some("s"), ..query(&asked) };
         let chosen = vault.chosen(&query);
         prop_assert!(chosen.len() <= limit);
-        prop_assert!(chosen.iter().map(|c| c.tokens as usize).sum::<usize>() <= tokens_max);
+        let lines = chosen.iter().map(|c| c.tokens as usize).sum::<usize>();
+        prop_assert!(FRAME_TOKENS + lines <= tokens_max);
         prop_assert!(chosen.is_sorted_by(|a, b| a.score >= b.score));
         prop_assert!(session || chosen.iter().all(|c| !c.in_session));
         let mut places: Vec<u64> = chosen.iter().map(|c| c.seq).collect();
