@@ -19,6 +19,7 @@ use super::core::Core;
 use super::log::guarded;
 use crate::secret::Secret;
 use wire::Endpoint;
+pub(super) use wire::NoVectors;
 
 /// Threads that ask for queries' vectors: a slow one holds up no others.
 const ASKERS: usize = 4;
@@ -27,7 +28,7 @@ const FAILURES_MAX: u32 = 3;
 /// queries are not asked for this long.
 const PAUSE: Duration = Duration::from_secs(5);
 /// How long a batch of memories may take; nobody waits for it.
-const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Models read no more of a text than about this.
 pub(super) const TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Queries that wait at most; more go by words.
@@ -147,8 +148,13 @@ impl Embedder {
     }
 
     /// Vectors of memories, in their order. Blocks.
-    pub(super) fn vectors_of(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, String> {
+    pub(super) fn vectors_of(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, NoVectors> {
         self.endpoint.ask(texts, BATCH_TIMEOUT)
+    }
+
+    /// Whether it takes any text at all, as far as a word tells. Blocks.
+    pub(super) fn takes_a_word(&self, timeout: Duration) -> bool {
+        self.endpoint.ask(&["memory"], timeout).is_ok()
     }
 
     /// There may be memories without vectors.
@@ -196,13 +202,21 @@ impl Embedder {
             let left = asked.due.saturating_duration_since(Instant::now());
             if !left.is_zero() {
                 let answer = guarded(|| Ok(self.endpoint.ask(&[&asked.text], left)));
-                let vector = answer
-                    .ok()
-                    .and_then(Result::ok)
-                    .and_then(|mut all| all.pop());
-                self.note_result(vector.is_some());
-                if let (Some(reply), Some(vector)) = (asked.reply(), vector) {
-                    let _ = reply.send(vector);
+                match answer {
+                    Ok(Ok(mut vectors)) => {
+                        self.note_result(true);
+                        if let (Some(reply), Some(vector)) = (asked.reply(), vectors.pop()) {
+                            let _ = reply.send(vector);
+                        }
+                    }
+                    // It says something about this text, and nothing about those of others, unless it says so to all.
+                    Ok(Err(NoVectors::Refused(_))) => {
+                        drop(asked.reply());
+                        if !self.takes_a_word(self.deadline) {
+                            self.note_result(false);
+                        }
+                    }
+                    Ok(Err(NoVectors::Failed(_))) | Err(_) => self.note_result(false),
                 }
             }
             // Failed, it need not wait for the deadline.

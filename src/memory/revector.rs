@@ -1,7 +1,8 @@
 //! Gives memories their vectors: new ones after they were stored, all others once the model is another.
 //!
 //! Looks through the vaults in RAM for memories without a vector, asks for a batch at a time, and writes the vectors to
-//! the index and, sealed, to the log. What a failing endpoint leaves out is asked for again later.
+//! the index and, sealed, to the log. What a failing endpoint leaves out is asked for again later. A text that it
+//! refuses stands in nobody's way: it is asked for by less and less of its beginning, and then passed over.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,13 +10,15 @@ use std::time::Duration;
 
 use super::change::Op;
 use super::core::Core;
-use super::embed::{Embedder, ModelId, beginning};
+use super::embed::{BATCH_TIMEOUT, Embedder, ModelId, NoVectors, beginning};
 use super::log::guarded;
 use super::seal::Sealer;
 use super::vault::Hot;
 
 /// Texts in one call.
 const BATCH: usize = 64;
+/// Of a refused text no less than this is asked for: it is not its length that the endpoint minds.
+const SHORTEST_BYTES: usize = 256;
 /// What was loaded meanwhile is looked at this often.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 /// After a failure.
@@ -49,15 +52,20 @@ pub(super) fn run(core: &Core) {
 }
 
 fn fill_all(core: &Core, embedder: &Embedder) -> Result<(), String> {
+    let mut broken = None;
     for hot in core.all_hot() {
-        let filled = guarded(|| Ok(fill(core, embedder, &hot)));
-        filled.map_err(|error| error.to_string())??;
+        match guarded(|| Ok(fill(core, embedder, &hot))) {
+            Ok(filled) => filled?,
+            // A bug over one vault is none over the others.
+            Err(error) => broken = Some(format!("vault {}: {error}", hot.sealer.id)),
+        }
     }
-    Ok(())
+    broken.map_or(Ok(()), Err)
 }
 
 /// Gives all of a vault's memories their vectors.
 fn fill(core: &Core, embedder: &Embedder, hot: &Arc<Hot>) -> Result<(), String> {
+    let mut refused = 0;
     loop {
         if core.ended.load(Ordering::Relaxed) {
             return Ok(());
@@ -71,30 +79,82 @@ fn fill(core: &Core, embedder: &Embedder, hot: &Arc<Hot>) -> Result<(), String> 
             if !hot.read().vectors_are_settled() {
                 hot.write().settle_vectors();
             }
-            return Ok(());
+            break;
         };
-        let texts: Vec<&str> = without.iter().map(|(_, text)| text.as_str()).collect();
-        let vectors = embedder.vectors_of(&texts)?;
-        let mut vault = hot.write();
-        let mut ops = Vec::with_capacity(vectors.len());
-        for ((seq, _), vector) in without.iter().zip(&vectors) {
-            // It may have been removed meanwhile.
-            if vault.set_vector(*seq, vector) {
-                ops.extend(encode(embedder.model, vector).map(|record| Op::Vector {
-                    sealer: hot.sealer.clone(),
-                    seq: *seq,
-                    record,
-                }));
-            }
-        }
-        vault.looked_for_vectors(*last);
-        // Under the lock, so that no removal gets in between.
-        let ticket = core.queue.push(ops, None);
-        hot.ticket.store(ticket, Ordering::Release);
-        let bytes = vault.ram_bytes();
-        drop(vault);
-        core.recount(hot, bytes);
+        let texts: Vec<(u64, &str)> = without.iter().map(|(seq, text)| (*seq, &**text)).collect();
+        refused += ask(core, embedder, hot, &texts, false)?;
+        hot.write().looked_for_vectors(*last);
     }
+    if refused > 0 {
+        let vault = &hot.sealer.id;
+        tracing::warn!(%vault, memories = refused, "the embedding endpoint refuses some texts; they are found by their words alone");
+    }
+    Ok(())
+}
+
+/// Asks for the vectors of some memories, at once or, if it refuses one of them, in parts; returns for how many there
+/// are none to be had. `works` says that it is known to take other texts.
+fn ask(
+    core: &Core,
+    embedder: &Embedder,
+    hot: &Arc<Hot>,
+    texts: &[(u64, &str)],
+    works: bool,
+) -> Result<usize, String> {
+    let only: Vec<&str> = texts.iter().map(|(_, text)| *text).collect();
+    match embedder.vectors_of(&only) {
+        Ok(vectors) => {
+            let seqs = texts.iter().map(|(seq, _)| *seq);
+            keep(core, embedder, hot, seqs.zip(vectors));
+            Ok(0)
+        }
+        Err(NoVectors::Failed(reason)) => Err(reason),
+        Err(NoVectors::Refused(reason)) if !works && !embedder.takes_a_word(BATCH_TIMEOUT) => {
+            Err(reason)
+        }
+        Err(NoVectors::Refused(_)) => match texts {
+            [] => Ok(0),
+            [(seq, text)] => {
+                let half = &text[..text.floor_char_boundary(text.len() / 2)];
+                match half.len() < SHORTEST_BYTES {
+                    true => Ok(1),
+                    false => ask(core, embedder, hot, &[(*seq, half)], true),
+                }
+            }
+            _ => {
+                let (first, second) = texts.split_at(texts.len() / 2);
+                let refused = ask(core, embedder, hot, first, true)?;
+                Ok(refused + ask(core, embedder, hot, second, true)?)
+            }
+        },
+    }
+}
+
+/// Puts vectors to their memories, in the index and in the log.
+fn keep(
+    core: &Core,
+    embedder: &Embedder,
+    hot: &Arc<Hot>,
+    vectors: impl Iterator<Item = (u64, Vec<f32>)>,
+) {
+    let mut vault = hot.write();
+    let mut ops = Vec::new();
+    for (seq, vector) in vectors {
+        // It may have been removed meanwhile.
+        if vault.set_vector(seq, &vector) {
+            ops.extend(encode(embedder.model, &vector).map(|record| Op::Vector {
+                sealer: hot.sealer.clone(),
+                seq,
+                record,
+            }));
+        }
+    }
+    // Under the lock, so that no removal gets in between.
+    let ticket = core.queue.push(ops, None);
+    hot.ticket.store(ticket, Ordering::Release);
+    let bytes = vault.ram_bytes();
+    drop(vault);
+    core.recount(hot, bytes);
 }
 
 /// A vector as it is sealed: the model, and a byte for each part.

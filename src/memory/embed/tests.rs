@@ -14,6 +14,8 @@ use crate::memory::{
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
     Good,
+    /// Takes no text above 600 bytes, and none about poison.
+    Picky,
     Broken,
     Silent,
 }
@@ -116,10 +118,15 @@ fn serve(mut stream: TcpStream, way: &Mutex<Way>, calls: &AtomicUsize) {
                 serde_json::json!({"object": "embedding", "index": index, "embedding": vector})
             })
             .collect();
+        let minds = |text: &str| text.len() > 600 || text.contains("poison");
+        let refused = inputs.iter().any(|text| minds(text.as_str().unwrap()));
         let way = *way.lock().unwrap();
         let answer = serde_json::json!({"object": "list", "data": data}).to_string();
         let answer = match way {
-            Way::Good => format!(
+            Way::Picky if refused => {
+                "HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n".to_owned()
+            }
+            Way::Good | Way::Picky => format!(
                 "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}",
                 answer.len()
             ),
@@ -167,6 +174,10 @@ fn vault() -> VaultRef {
 }
 
 fn ask(store: &MemoryStore, text: &str) -> Vec<String> {
+    ask_of(store, &vault(), text)
+}
+
+fn ask_of(store: &MemoryStore, vault: &VaultRef, text: &str) -> Vec<String> {
     let query = Query {
         text,
         session: None,
@@ -175,7 +186,7 @@ fn ask(store: &MemoryStore, text: &str) -> Vec<String> {
         now_ms: 1_700_000_000_000,
         present: &|_| false,
     };
-    let recalled: Vec<Recalled> = wait(store.recall(&vault(), &query)).unwrap();
+    let recalled: Vec<Recalled> = wait(store.recall(vault, &query)).unwrap();
     recalled.into_iter().map(|memory| memory.text).collect()
 }
 
@@ -296,4 +307,47 @@ fn many_stalled_queries_wait_no_longer_than_one() {
         }
     });
     assert!(started.elapsed() < deadline * 6, "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_text_that_is_refused_stands_in_nobodys_way() {
+    let (stub, dir) = (Stub::start(), tempfile::tempdir().unwrap());
+    stub.set(Way::Picky);
+    let store = MemoryStore::open(stub.settings(dir.path(), "m", LONG)).unwrap();
+    let long = format!(
+        "A puppy followed me. {}",
+        "And then it rained. ".repeat(100)
+    );
+    let other = VaultRef::new("w", [2; 32]);
+    let mut texts: Vec<String> = (0..70).map(|n| format!("Walk {n} was long.")).collect();
+    texts.insert(5, "Nothing about poison can be read.".into());
+    texts.insert(40, long.clone());
+    texts.push(TEXTS[1].into());
+    let memories = texts.iter().map(|text| said(text)).collect();
+    wait(store.add(&vault(), memories)).unwrap();
+    wait(store.add(&other, vec![said(TEXTS[0])])).unwrap();
+    // By its beginning, those behind it, and those of another vault.
+    eventually("the long one", || {
+        ask(&store, "Did any dog come along?") == [&*long]
+    });
+    eventually("one behind it", || {
+        ask(&store, "What about the budget?") == TEXTS[1..2]
+    });
+    eventually("another's", || {
+        ask_of(&store, &other, "Which feline do I have?") == TEXTS[..1]
+    });
+    // Queries that are refused do not keep others from being asked.
+    for n in 0..FAILURES_MAX {
+        ask(&store, &format!("poison {n}"));
+    }
+    assert_eq!(ask(&store, "What about the budget?"), TEXTS[1..2]);
+    // Where it refuses everything, it is tried again.
+    stub.set(Way::Broken);
+    wait(store.add(&vault(), vec![said("Pet food, in the budget.")])).unwrap();
+    let calls = stub.calls.load(Ordering::Relaxed);
+    eventually("a try", || stub.calls.load(Ordering::Relaxed) > calls + 1);
+    stub.set(Way::Good);
+    eventually("healing", || {
+        ask(&store, "A feline on my salary?") == ["Pet food, in the budget."]
+    });
 }

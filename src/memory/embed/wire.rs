@@ -10,6 +10,18 @@ use super::EmbeddingSettings;
 /// A batch of 64 vectors of 4,096 numbers is 6 MB.
 const ANSWER_BYTES_MAX: u64 = 32 << 20;
 
+/// Why there are no vectors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::memory) enum NoVectors {
+    /// The endpoint does not take these texts; it may well take others.
+    Refused(String),
+    /// It is not there, not ours to use, or does not answer as it should.
+    Failed(String),
+}
+
+/// Answers to a text that is too long or that the model cannot read: 500 is what llama.cpp says.
+const REFUSALS: [u16; 4] = [400, 413, 422, 500];
+
 pub(super) struct Endpoint {
     agent: Agent,
     url: String,
@@ -51,13 +63,18 @@ impl Endpoint {
     }
 
     /// A vector for each text, in their order.
-    pub(super) fn ask(&self, texts: &[&str], timeout: Duration) -> Result<Vec<Vec<f32>>, String> {
+    pub(super) fn ask(
+        &self,
+        texts: &[&str],
+        timeout: Duration,
+    ) -> Result<Vec<Vec<f32>>, NoVectors> {
+        let failed = |error: &dyn std::fmt::Display| NoVectors::Failed(error.to_string());
         let call = Call {
             model: &self.settings.model,
             input: texts,
             encoding_format: "float",
         };
-        let body = sonic_rs::to_vec(&call).map_err(|error| error.to_string())?;
+        let body = sonic_rs::to_vec(&call).map_err(|error| failed(&error))?;
         let mut request = self
             .agent
             .post(&self.url)
@@ -67,13 +84,18 @@ impl Endpoint {
             request = request.header("authorization", bearer.as_slice());
         }
         let request = request.config().timeout_global(Some(timeout)).build();
-        let mut response = request.send(&body[..]).map_err(|error| error.to_string())?;
-        if !response.status().is_success() {
-            return Err(format!("it answered {}", response.status()));
+        let mut response = request.send(&body[..]).map_err(|error| failed(&error))?;
+        let status = response.status();
+        if !status.is_success() {
+            let reason = format!("it answered {status}");
+            return Err(match REFUSALS.contains(&status.as_u16()) {
+                true => NoVectors::Refused(reason),
+                false => NoVectors::Failed(reason),
+            });
         }
         let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        let body = body.read_to_vec().map_err(|error| error.to_string())?;
-        read(&body, texts.len()).ok_or_else(|| "its answer is not what was asked for".to_owned())
+        let body = body.read_to_vec().map_err(|error| failed(&error))?;
+        read(&body, texts.len()).ok_or_else(|| failed(&"its answer is not what was asked for"))
     }
 }
 
