@@ -125,7 +125,7 @@ pub(super) async fn list(desk: &Desk, request: &Request, id: &str) -> Result<Ans
     };
     let browse = Browse {
         text,
-        session: request.parameter("session"),
+        session: request.session()?,
         limit,
         before,
         now_ms: unix_millis(),
@@ -207,7 +207,7 @@ pub(super) async fn delete(
     who: Who,
 ) -> Result<Answer, Denial> {
     let vault = vault(desk, id)?;
-    let session = request.parameter("session");
+    let session = request.session()?;
     let which = match (memory, session) {
         (Some(memory), _) => {
             let id = MemoryId::parse(memory);
@@ -216,6 +216,7 @@ pub(super) async fn delete(
         (None, Some(session)) => Delete::Session(session.to_owned()),
         (None, None) => Delete::All,
     };
+    request.only(&["session"])?;
     let deleted = desk.control.memory().delete(&vault, which).await;
     let deleted = deleted.map_err(unavailable)?;
     if memory.is_some() && deleted == 0 {
@@ -315,7 +316,7 @@ pub(super) async fn import(
     who: Who,
 ) -> Result<Reply, Denial> {
     let vault = vault(desk, id)?;
-    let session = request.parameter("session");
+    let session = request.session()?;
     let memories = exchange::read_lines(&request.body, session, unix_millis()).await?;
     let about = vec![
         ("key", id.to_owned()),

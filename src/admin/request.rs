@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 
 use super::answer::Denial;
+use crate::exchange::is_session_id;
 use crate::http::Method;
 use crate::http::head::{Head, RequestLine};
 use crate::provider::query::percent_decode;
@@ -73,6 +74,38 @@ impl Request {
             .filter(|value| !value.is_empty())
     }
 
+    /// The session that the query names. Of a request that changes something an empty name is refused: an unset variable
+    /// of a script would reach the whole vault.
+    pub(super) fn session(&self) -> Result<Option<&str>, Denial> {
+        let mut named = self.query.iter().filter(|(name, _)| name == "session");
+        let reading = matches!(self.method, Method::Get | Method::Head);
+        match (named.next(), named.next()) {
+            (None, _) => Ok(None),
+            (Some((_, session)), _) if reading => {
+                Ok(Some(session.as_str()).filter(|s| !s.is_empty()))
+            }
+            (Some((_, session)), None) if is_session_id(session) => Ok(Some(session)),
+            _ => Err(Denial::odd(
+                "session: one, 1 to 128 of A-Z a-z 0-9 . _ : @ -",
+            )),
+        }
+    }
+
+    /// Refuses other parameters than these, where one that is misspelt would widen what is asked for.
+    pub(super) fn only(&self, known: &[&str]) -> Result<(), Denial> {
+        let odd = self
+            .query
+            .iter()
+            .any(|(name, _)| !known.contains(&name.as_str()));
+        match odd {
+            true => Err(Denial::odd(format!(
+                "Parameters here: {}",
+                known.join(", ")
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// A number from the query, from 1 to `most`.
     pub(super) fn count(&self, name: &str, default: usize, most: usize) -> Result<usize, Denial> {
         let Some(text) = self.parameter(name) else {
@@ -85,10 +118,14 @@ impl Request {
         number.ok_or_else(|| Denial::odd(format!("{name}: a number from 1 to {most}")))
     }
 
-    /// The path's segments behind `root`, decoded; none if it does not start there.
+    /// The path's segments behind `root`, decoded; none if it does not start there. What deletes has no slash at its
+    /// end: there, the id of the one thing that is meant is missing.
     pub(super) fn segments(&self, root: &str) -> Option<Vec<String>> {
         let rest = self.path.strip_prefix(root)?.strip_prefix('/')?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let rest = match self.method {
+            Method::Delete => rest,
+            _ => rest.strip_suffix('/').unwrap_or(rest),
+        };
         // A plus sign is itself in a path.
         let decoded = rest.split('/').map(|segment| {
             let segment = segment.replace('+', "%2B");

@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use super::{Failure, Global};
+use crate::exchange::is_session_id;
 use crate::memory::{Delete, MemoryId};
 use lines::{Lines, Told, tell};
 use vault::{Listed, Vault, read, wait};
@@ -49,7 +50,7 @@ pub(crate) struct Gone {
     #[command(flatten)]
     of: Of,
     /// Only those of this session
-    #[arg(long, value_name = "ID", conflicts_with = "memory")]
+    #[arg(long, value_name = "ID", conflicts_with = "memory", value_parser = session_id)]
     session: Option<String>,
     /// Only this one
     #[arg(long, value_name = "ID", value_parser = memory_id)]
@@ -58,6 +59,14 @@ pub(crate) struct Gone {
 
 fn memory_id(text: &str) -> Result<MemoryId, String> {
     MemoryId::parse(text).ok_or_else(|| "no memory's id; those start with mem_".into())
+}
+
+/// An unset variable is no session: without one, all memories would be meant.
+fn session_id(text: &str) -> Result<String, String> {
+    let refused = || "no session's id; those are 1 to 128 of A-Z a-z 0-9 . _ : @ -".into();
+    is_session_id(text)
+        .then(|| text.to_owned())
+        .ok_or_else(refused)
 }
 
 /// Runs the command.

@@ -244,7 +244,7 @@ fn value(body: Option<&body::Settings>, field: RouterField) -> Option<String> {
 }
 
 /// Whether a text can name a session.
-pub(super) fn is_session_id(text: &str) -> bool {
+pub fn is_session_id(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._:@-".contains(&b);
     (1..=SESSION_BYTES_MAX).contains(&text.len()) && text.bytes().all(allowed)
 }

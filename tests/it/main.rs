@@ -30,6 +30,7 @@ mod memory;
 mod metrics;
 mod mishaps;
 mod operated;
+mod operator_port;
 mod overview;
 mod pool;
 mod process;

@@ -292,6 +292,13 @@ fn a_vault_from_the_shell() {
         let args = [&["memory", word, "--key", &key], more].concat();
         home.run_with(&args, input)
     };
+    let long = "x".repeat(500);
+    let no_session_deletes = |home: &Home| {
+        for session in ["", "no such", &long] {
+            let refused = on(home, "delete", &["--session", session], "");
+            assert_eq!(refused.code, 2, "{refused:?}");
+        }
+    };
     // First without a router, then through one.
     let bad = on(
         &home,
@@ -305,6 +312,7 @@ fn a_vault_from_the_shell() {
     assert_eq!(added, json!({"total": 2, "stored": 2, "duplicates": 0}));
     let exported = on(&home, "export", &[], "");
     assert_eq!(contents(&exported.stdout).len(), 2, "{exported:?}");
+    no_session_deletes(&home);
     // Without an admin port nobody can be asked, and the log is taken.
     let router = home.serve();
     let taken = on(&home, "stats", &[], "");
@@ -317,6 +325,7 @@ fn a_vault_from_the_shell() {
     let listen = "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"unix:admin.sock\"\n";
     fs::write(home.file("memoryrouter.toml"), listen).unwrap();
     let router = home.serve();
+    no_session_deletes(&home);
     assert_eq!(on(&home, "export", &[], "").stdout, exported.stdout);
     let stats = on(&home, "stats", &["--json"], "").json();
     assert_eq!(
