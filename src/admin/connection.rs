@@ -9,6 +9,7 @@ use futures_core::Stream as _;
 
 use super::answer::{Answer, Broken, Denial, Piece, Reply, reason};
 use super::desk::Desk;
+use super::guards::{GUARDS, guarded};
 use super::request::Request;
 use super::routes;
 use crate::http::head::{self, Head, HeadLimits, RequestLine};
@@ -24,18 +25,17 @@ const HEAD_LIMITS: HeadLimits = HeadLimits {
 const READ_BYTES: usize = 64 * 1024;
 /// An import is the largest body.
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// Between two requests: dashboards ask every second or two.
+/// Of whoever has shown no credential: a log-in holds a token.
+const STRANGER_BODY_BYTES_MAX: usize = 4 * 1024;
+/// Between two requests of somebody who was let in: dashboards ask every second or two.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// For a head, or between two pieces of a body or an answer.
+/// For a whole head, and for all that a stranger sends, counted from the connection's start or the answer before: places
+/// are few, and a byte now and then must not keep one.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two pieces of a body or an answer.
 const STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A playground's answer may be a long time coming; the router's own timeouts hold there.
 const RELAY_TIMEOUT: Duration = Duration::from_secs(3600);
-
-/// Nothing here is for anybody else's page, frame or log.
-const GUARDS: &str = "content-security-policy: default-src 'none'; script-src 'self'; style-src 'self'; \
-    img-src 'self' data:; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'\r\n\
-    x-content-type-options: nosniff\r\nreferrer-policy: no-referrer\r\n\
-    cross-origin-resource-policy: same-origin\r\ncross-origin-opener-policy: same-origin\r\n";
 
 pub(super) struct Connection {
     reader: Reader,
@@ -43,6 +43,8 @@ pub(super) struct Connection {
     deadline: Deadline,
     peer: Option<SocketAddr>,
     secure: bool,
+    /// Whether its last request came with a credential.
+    known: bool,
 }
 
 /// Whether another request may follow.
@@ -62,6 +64,7 @@ impl Connection {
             deadline,
             peer,
             secure,
+            known: false,
         }
     }
 
@@ -75,26 +78,31 @@ impl Connection {
     async fn exchange(&mut self, desk: &Rc<Desk>) -> Option<Then> {
         let head = match self.head().await? {
             Ok(head) => head,
-            Err(denial) => return self.deny(denial, Version::Http11).await,
+            Err(denial) => return self.deny(denial, Version::Http11, false).await,
         };
         let version = head.line.version;
         let mut request = Request::new(&head, self.reader.bytes(), self.peer, self.secure);
         let keep =
             version == Version::Http11 && framing::keeps_alive(&head, self.reader.bytes(), version);
+        let head_only = request.method == Method::Head;
         let who = match routes::admit(desk, &request) {
             Ok(who) => who,
-            Err(denial) => return self.deny(denial, version).await,
+            Err(denial) => return self.deny(denial, version, head_only).await,
         };
+        self.known = who.is_some();
         request.body = match self.body(&head).await? {
             Ok(body) => body,
-            Err(denial) => return self.deny(denial, version).await,
+            Err(denial) => return self.deny(denial, version, head_only).await,
         };
-        let head_only = request.method == Method::Head;
+        // What makes the answer has its own ends.
+        self.deadline.disarm();
         let then = if keep { Then::Next } else { Then::End };
         match routes::answer(desk, request, who).await {
             Ok(Reply::Whole(answer)) => self.write(&answer, version, head_only, then).await,
-            Ok(Reply::Pieces(answer, pieces)) => self.pieces(answer, pieces, version).await,
-            Ok(Reply::Relayed(ends)) => self.relay(ends.0, ends.1, desk).await,
+            // Whoever makes the pieces hears that nobody wants them.
+            Ok(Reply::Pieces(answer, _)) if head_only => self.head_alone(&answer, then).await,
+            Ok(Reply::Pieces(answer, pieces)) => self.pieces(answer, pieces, version, then).await,
+            Ok(Reply::Relayed(ends)) => self.relay(ends.0, ends.1, head_only, desk).await,
             Err(denial) => {
                 self.write(&denial.into_answer(), version, head_only, then)
                     .await
@@ -103,17 +111,28 @@ impl Connection {
     }
 
     async fn head(&mut self) -> Option<Result<Head<RequestLine>, Denial>> {
-        self.deadline.arm(Instant::now(), IDLE_TIMEOUT);
-        let mut scanned = 0;
+        let patience = match self.known {
+            true => IDLE_TIMEOUT,
+            false => STRANGER_TIMEOUT,
+        };
+        self.deadline.arm(Instant::now(), patience);
+        let (mut scanned, mut begun) = (0, false);
         loop {
             if !self.reader.bytes().is_empty() {
                 match head::request(self.reader.bytes(), &mut scanned, &HEAD_LIMITS) {
                     Ok(Some(head)) => return Some(Ok(head)),
-                    Ok(None) => self.deadline.arm(Instant::now(), STALL_TIMEOUT),
+                    Ok(None) if self.known && !begun => {
+                        begun = true;
+                        self.deadline.arm(Instant::now(), STRANGER_TIMEOUT);
+                    }
+                    Ok(None) => {}
                     Err(_) => return Some(Err(Denial::odd("Malformed HTTP message"))),
                 }
             }
-            self.fill().await?;
+            let filled = self.reader.fill(READ_BYTES).await;
+            if !matches!(filled, Fill::Bytes(_)) {
+                return None;
+            }
         }
     }
 
@@ -122,16 +141,20 @@ impl Connection {
         let Ok(framing) = Framing::of_request(head, bytes) else {
             return Some(Err(Denial::odd("Malformed HTTP message")));
         };
-        let too_large = || {
-            Denial::new(413, "Request body is too large")
-                .hint(format!("At most {BODY_BYTES_MAX} bytes"))
+        let bytes_max = match self.known {
+            true => BODY_BYTES_MAX,
+            false => STRANGER_BODY_BYTES_MAX,
         };
-        if matches!(framing, Framing::Length(length) if length > BODY_BYTES_MAX as u64) {
+        let too_large = || {
+            Denial::new(413, "Request body is too large").hint(format!("At most {bytes_max} bytes"))
+        };
+        if matches!(framing, Framing::Length(length) if length > bytes_max as u64) {
             return Some(Err(too_large()));
         }
         let waits = head.first(Name::Expect, bytes).is_some() && bytes.len() == head.end;
         if waits {
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec()).await?;
+            let interim = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
+            self.writer.write_all(interim).await.0.ok()?;
         }
         let mut rest = self.reader.take().split_off(head.end);
         let mut body = Vec::new();
@@ -147,7 +170,7 @@ impl Connection {
                         rest.drain(..used);
                         break;
                     }
-                    if body.len() > BODY_BYTES_MAX {
+                    if body.len() > bytes_max {
                         return Some(Err(too_large()));
                     }
                     self.fill().await?;
@@ -155,7 +178,7 @@ impl Connection {
                 }
             }
             Framing::Length(length) => {
-                // At most BODY_BYTES_MAX.
+                // At most `bytes_max`.
                 let length = length as usize;
                 self.reader.put_back(rest);
                 while self.reader.bytes().len() < length {
@@ -170,16 +193,30 @@ impl Connection {
         Some(Ok(body))
     }
 
+    /// More of a body: a stranger's time for all of it runs already.
     async fn fill(&mut self) -> Option<()> {
+        if self.known {
+            self.deadline.arm(Instant::now(), STALL_TIMEOUT);
+        }
         let filled = self.reader.fill(READ_BYTES).await;
-        self.deadline.arm(Instant::now(), STALL_TIMEOUT);
         matches!(filled, Fill::Bytes(_)).then_some(())
     }
 
     /// Refuses a request whose body was not read: the connection ends behind it.
-    async fn deny(&mut self, denial: Denial, version: Version) -> Option<Then> {
-        self.write(&denial.into_answer(), version, false, Then::End)
+    async fn deny(&mut self, denial: Denial, version: Version, head_only: bool) -> Option<Then> {
+        self.write(&denial.into_answer(), version, head_only, Then::End)
             .await
+    }
+
+    /// The head of an answer whose length is not known before it is made.
+    async fn head_alone(&mut self, answer: &Answer, then: Then) -> Option<Then> {
+        let mut out = head_of(answer);
+        if then == Then::End {
+            out += "connection: close\r\n";
+        }
+        out += "\r\n";
+        self.send(out.into_bytes()).await?;
+        Some(then)
     }
 
     async fn write(
@@ -211,13 +248,17 @@ impl Connection {
         answer: Answer,
         mut pieces: futures_channel::mpsc::Receiver<Piece>,
         version: Version,
+        then: Then,
     ) -> Option<Then> {
         let chunked = version == Version::Http11;
         let mut out = head_of(&answer);
-        out += match chunked {
-            true => "transfer-encoding: chunked\r\n\r\n",
-            false => "connection: close\r\n\r\n",
-        };
+        if chunked {
+            out += "transfer-encoding: chunked\r\n";
+        }
+        if !chunked || then == Then::End {
+            out += "connection: close\r\n";
+        }
+        out += "\r\n";
         self.send(out.into_bytes()).await?;
         loop {
             // What makes them has its own ends.
@@ -243,11 +284,17 @@ impl Connection {
             return Some(Then::End);
         }
         self.send(b"0\r\n\r\n".to_vec()).await?;
-        Some(Then::Next)
+        Some(then)
     }
 
     /// Passes on what `reader` brings, until it ends or the caller leaves.
-    async fn relay(&mut self, mut reader: Reader, writer: Writer, desk: &Desk) -> Option<Then> {
+    async fn relay(
+        &mut self,
+        mut reader: Reader,
+        writer: Writer,
+        head_only: bool,
+        desk: &Desk,
+    ) -> Option<Then> {
         let inner = desk.deadlines.register(Side::Upstream, writer.hangup());
         self.deadline.arm(Instant::now(), RELAY_TIMEOUT);
         let mut watch = Watch::new(&mut self.reader);
@@ -265,11 +312,14 @@ impl Connection {
                 };
                 let rest = bytes.split_off(end + 2);
                 bytes = guarded(&bytes);
-                bytes.extend_from_slice(&rest);
+                bytes.extend_from_slice(if head_only { b"\r\n" } else { &rest });
                 head_sent = true;
             }
             let (result, _) = self.writer.write_all(bytes).await;
             result.ok()?;
+            if head_only {
+                break;
+            }
         }
         drop(writer);
         Some(Then::End)
@@ -311,21 +361,6 @@ fn head_of(answer: &Answer) -> String {
         .any(|(name, _)| *name == "cache-control")
     {
         out += "cache-control: no-store\r\n";
-    }
-    out
-}
-
-/// A relayed head under this port's own guards, and without the provider's cookies: here they would be the dashboard's.
-fn guarded(head: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(head.len() + GUARDS.len());
-    for (index, line) in head.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let cookie = line.len() >= 11 && line[..11].eq_ignore_ascii_case(b"set-cookie:");
-        if !cookie {
-            out.extend_from_slice(line);
-        }
-        if index == 0 {
-            out.extend_from_slice(GUARDS.as_bytes());
-        }
     }
     out
 }

@@ -12,6 +12,7 @@ mod blocking;
 mod connection;
 mod desk;
 mod exposition;
+mod guards;
 mod keys;
 mod memory;
 mod overview;
