@@ -4,7 +4,11 @@
 //! alone turns it into an answer, `record` logs it. It never holds a secret, an upstream address or a system error's
 //! text: what is not in it cannot leak.
 
+mod json;
+
 use std::time::Duration;
+
+pub use json::json_reason;
 
 /// Whose fault a failed exchange is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 
 use super::answer::Denial;
+use crate::error::json_reason;
 use crate::exchange::is_session_id;
 use crate::http::Method;
 use crate::http::head::{Head, RequestLine};
@@ -146,16 +147,10 @@ impl Request {
             return Err(Denial::odd("Invalid JSON body").hint("One JSON object"));
         }
         sonic_rs::from_slice(body).map_err(|error| {
-            // Most of what the parser says quotes the body, which may hold a secret; names of members it does not.
-            let text = error.to_string();
-            let about = text.split(" at line").next().unwrap_or_default();
             let denial = Denial::odd("Invalid JSON body");
-            match ["unknown field", "missing field", "unknown variant"]
-                .iter()
-                .any(|start| about.starts_with(start))
-            {
-                true => denial.hint(about.lines().next().unwrap_or_default()),
-                false => denial,
+            match json_reason::<T>(body, &error) {
+                Some(reason) => denial.hint(reason),
+                None => denial,
             }
         })
     }

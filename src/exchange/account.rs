@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{Caller, Exchange, Next, Stop, Tenant, body};
 use crate::audit::{self, Who};
 use crate::clock::{self, DAY_SECONDS};
-use crate::error::Fault;
+use crate::error::{Fault, json_reason};
 use crate::http::Framing;
 use crate::http::head::{Head, RequestLine};
 use crate::keys::{self, EditError, Editor, KeyForm, KeyState, KeyWish, UnixSeconds};
@@ -156,9 +156,8 @@ async fn mint(body: &[u8], tenant: &Tenant, exchange: &Exchange<'_>) -> Result<S
     let wish: KeyWish = match body.trim_ascii() {
         b"" => KeyWish::default(),
         body => sonic_rs::from_slice(body).map_err(|error| {
-            // The first line says what; the others draw it.
-            let what = error.to_string();
-            Fault::InvalidKey(what.lines().next().unwrap_or_default().to_owned())
+            let reason = json_reason::<KeyWish>(body, &error);
+            Fault::InvalidKey(reason.unwrap_or_else(|| "The body is no JSON object".into()))
         })?,
     };
     let now = clock::unix_seconds();
