@@ -18,7 +18,8 @@ use crate::config::{Admin, Listen};
 use crate::http::Method;
 use crate::secret::Secret;
 
-const COOKIE: &str = "mr_session";
+/// Followed by the port that the browser asks: cookies are the host's, and two routers may be at two ports of one.
+const COOKIE_START: &str = "mr_session";
 /// A working day, after which somebody else may sit at the screen.
 const SESSION_SECONDS: u64 = 12 * 3600;
 /// People have a few; scripts that log in again and again push the oldest out.
@@ -174,12 +175,22 @@ fn bearer(value: &str) -> Option<&[u8]> {
 fn cookie(request: &Request) -> Option<&str> {
     let pairs = request.field("cookie")?.split(';');
     let mut pairs = pairs.filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(name, _)| *name == COOKIE).map(|(_, id)| id)
+    let own = cookie_name(request);
+    pairs.find(|(name, _)| *name == own).map(|(_, id)| id)
+}
+
+fn cookie_name(request: &Request) -> String {
+    let host = request.field("host").and_then(host_and_port);
+    match host {
+        Some((_, Some(port))) => format!("{COOKIE_START}_{port}"),
+        _ => COOKIE_START.to_owned(),
+    }
 }
 
 fn set_cookie(request: &Request, id: &str, seconds: u64) -> String {
     let secure = if request.secure { "; Secure" } else { "" };
-    format!("{COOKIE}={id}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
+    let name = cookie_name(request);
+    format!("{name}={id}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 
 /// Where a browser says from where a request comes, it has to be from here.
@@ -216,7 +227,8 @@ pub(super) fn check_host(request: &Request, admin: &Admin) -> Result<(), Denial>
         _ if request.peer.is_none() => return Ok(()),
         _ => return Err(foreign()),
     };
-    let name = host_name(host).to_ascii_lowercase();
+    let (name, _) = host_and_port(host).ok_or_else(foreign)?;
+    let name = name.to_ascii_lowercase();
     let own = match &admin.listen {
         Some(Listen::Tcp(address)) if !address.ip().is_unspecified() => Some(address.ip()),
         _ => None,
@@ -232,17 +244,21 @@ pub(super) fn check_host(request: &Request, admin: &Admin) -> Result<(), Denial>
     }
 }
 
-/// A host without its port and brackets.
-fn host_name(host: &str) -> &str {
+/// A host without its brackets, and its port. None where something else stands behind the brackets.
+fn host_and_port(host: &str) -> Option<(&str, Option<&str>)> {
+    let is_port = |port: &str| port.bytes().all(|b| b.is_ascii_digit());
     if let Some(rest) = host.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or(rest);
+        let (name, rest) = rest.split_once(']')?;
+        return match rest.strip_prefix(':') {
+            None if rest.is_empty() => Some((name, None)),
+            Some(port) if is_port(port) => Some((name, Some(port))),
+            _ => None,
+        };
     }
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.contains(':') => {
-            name
-        }
-        _ => host,
-    }
+    Some(match host.rsplit_once(':') {
+        Some((name, port)) if is_port(port) && !name.contains(':') => (name, Some(port)),
+        _ => (host, None),
+    })
 }
 
 /// Whoever has one IPv6 address has its whole /64.
