@@ -9,8 +9,11 @@ use super::answer::{Answer, Denial};
 use super::desk::Desk;
 use super::request::Request;
 use crate::audit::Who;
-use crate::clock::unix_seconds;
-use crate::keys::{KeyChange, KeyForm, KeyRecord, KeyState, LimitsForm, NewKey, UnixSeconds};
+use crate::clock::{rfc3339, unix_seconds};
+use crate::keys::{
+    EditError, KeyChange, KeyForm, KeyRecord, KeyState, Limits, LimitsForm, LimitsPatch, NewKey,
+    UnixSeconds, named, state_of,
+};
 use crate::secret::Secret;
 
 const LISTED_MAX: usize = 1000;
@@ -33,8 +36,14 @@ pub(super) fn list(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
             .map_err(|_| Denial::odd("cursor: what `next` said before"))?,
     };
     let account = request.parameter("account");
+    let state = match request.parameter("state") {
+        None | Some("all") => None,
+        Some(word @ ("active" | "revoked" | "expired")) => Some(word),
+        Some(_) => return Err(Denial::odd("state: active, revoked, expired or all")),
+    };
     let words = request.parameter("query").map(str::to_lowercase);
     let snapshot = desk.keys.current();
+    let now = unix_seconds();
     let wanted = |record: &&KeyRecord| {
         let said = |text: &str| {
             words
@@ -42,11 +51,11 @@ pub(super) fn list(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
                 .is_none_or(|words| text.to_lowercase().contains(words))
         };
         account.is_none_or(|account| record.account == account)
+            && state.is_none_or(|state| state_of(record, now) == state)
             && (said(&record.id)
                 || said(&record.name)
                 || record.tokens.iter().any(|token| said(&token.last4)))
     };
-    let now = unix_seconds();
     let records = snapshot.records().iter().rev().map(AsRef::as_ref);
     let mut found = records.filter(wanted).skip(skipped);
     let keys: Vec<_> = found
@@ -84,10 +93,14 @@ struct Wish {
 /// `POST /keys`.
 pub(super) async fn create(desk: &Desk, request: &Request, who: Who) -> Result<Answer, Denial> {
     let wish: Wish = request.json()?;
+    let expires_at = end(wish.expires_at, wish.expires_in_s)?;
+    if expires_at.is_some_and(|end| end <= unix_seconds()) {
+        return Err(Denial::odd("expires_at: it is over already"));
+    }
     let new = NewKey {
         name: wish.name,
         account: wish.account.unwrap_or_else(|| "default".to_owned()),
-        expires_at: end(wish.expires_at, wish.expires_in_s)?,
+        expires_at,
         models: wish.models,
         limits: wish.limits.into_limits().map_err(Denial::odd)?,
         manage_keys: wish.manage_keys,
@@ -109,6 +122,8 @@ pub(super) async fn create(desk: &Desk, request: &Request, who: Who) -> Result<A
     Ok(Answer::with_status(201, &shown(&record, Some(&token))))
 }
 
+const TWO_ENDS: &str = "expires_at and expires_in_s: one of them";
+
 /// When a key is to end, said in one of two ways.
 fn end(at: Option<String>, in_seconds: Option<u64>) -> Result<Option<UnixSeconds>, Denial> {
     match (at, in_seconds) {
@@ -118,7 +133,7 @@ fn end(at: Option<String>, in_seconds: Option<u64>) -> Result<Option<UnixSeconds
             let seconds = i64::try_from(seconds.min(SECONDS_MAX)).unwrap_or(i64::MAX);
             Ok(Some(unix_seconds().saturating_add(seconds)))
         }
-        (Some(_), Some(_)) => Err(Denial::odd("expires_at and expires_in_s: one of them")),
+        (Some(_), Some(_)) => Err(Denial::odd(TWO_ENDS)),
     }
 }
 
@@ -136,13 +151,43 @@ fn moment(text: &str) -> Result<UnixSeconds, Denial> {
 struct Patch {
     name: Option<String>,
     state: Option<State>,
-    /// Present and null is never.
-    #[serde(deserialize_with = "present")]
+    /// Null is never.
+    #[serde(deserialize_with = "named")]
     expires_at: Option<Option<String>>,
     expires_in_s: Option<u64>,
     models: Option<Vec<String>>,
-    limits: Option<LimitsForm>,
+    /// Null is none at all.
+    #[serde(deserialize_with = "named")]
+    limits: Option<Option<LimitsPatch>>,
     manage_keys: Option<bool>,
+}
+
+impl Patch {
+    /// The settings that it names.
+    fn names(&self) -> Vec<&'static str> {
+        let ends = self.expires_at.is_some() || self.expires_in_s.is_some();
+        let all = [
+            ("name", self.name.is_some()),
+            ("expires_at", ends),
+            ("models", self.models.is_some()),
+            ("limits", self.limits.is_some()),
+            ("manage_keys", self.manage_keys.is_some()),
+        ];
+        let named = all.into_iter().filter(|(_, named)| *named);
+        named.map(|(name, _)| name).collect()
+    }
+}
+
+/// A setting of a key, for the audit log.
+fn written(record: &KeyRecord, name: &str) -> String {
+    match name {
+        "name" => record.name.clone(),
+        "expires_at" => record.expires_at.map_or_else(|| "never".into(), rfc3339),
+        "models" => record.models.join(","),
+        // Numbers and a word cannot fail to be written.
+        "limits" => sonic_rs::to_string(&LimitsForm::new(&record.limits)).unwrap_or_default(),
+        _ => record.manage_keys.to_string(),
+    }
 }
 
 #[derive(Deserialize)]
@@ -150,12 +195,6 @@ struct Patch {
 enum State {
     Active,
     Revoked,
-}
-
-fn present<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// `PATCH /keys/{id}`.
@@ -166,7 +205,9 @@ pub(super) async fn change(
     who: Who,
 ) -> Result<Answer, Denial> {
     let patch: Patch = request.json()?;
+    let named = patch.names();
     let expires_at = match (patch.expires_at, patch.expires_in_s) {
+        (Some(_), Some(_)) => return Err(Denial::odd(TWO_ENDS)),
         (Some(None), None) => Some(None),
         (None, None) => None,
         (at, in_seconds) => Some(end(at.flatten(), in_seconds)?),
@@ -176,7 +217,7 @@ pub(super) async fn change(
         Some(State::Active) => "key enabled",
         None => "key changed",
     };
-    let change = KeyChange {
+    let mut change = KeyChange {
         name: patch.name,
         state: patch.state.map(|state| match state {
             State::Active => KeyState::Active,
@@ -184,19 +225,31 @@ pub(super) async fn change(
         }),
         expires_at,
         models: patch.models,
-        limits: patch
-            .limits
-            .map(LimitsForm::into_limits)
-            .transpose()
-            .map_err(Denial::odd)?,
+        limits: None,
         manage_keys: patch.manage_keys,
     };
+    let limits = patch.limits;
     let record = desk
         .edit(
             who,
             what,
-            move |editor| editor.change_key(&id, change),
-            |record| vec![("key", record.id.to_string())],
+            move |editor| {
+                // Under the lock: what the change leaves out is as it is then.
+                change.limits = match limits {
+                    None => None,
+                    Some(None) => Some(Limits::default()),
+                    Some(Some(patch)) => {
+                        let now = &editor.key(&id)?.limits;
+                        Some(patch.applied_to(now).map_err(EditError::Invalid)?)
+                    }
+                };
+                editor.change_key(&id, change)
+            },
+            move |record| {
+                let key = ("key", record.id.to_string());
+                let changed = named.iter().map(|name| (*name, written(record, name)));
+                std::iter::once(key).chain(changed).collect()
+            },
         )
         .await?;
     Ok(Answer::json(&shown(&record, None)))

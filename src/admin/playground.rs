@@ -11,8 +11,10 @@ use serde::de::IgnoredAny;
 
 use super::answer::{Denial, Reply};
 use super::desk::Desk;
+use super::memory;
 use super::request::Request;
 use super::token::random_text;
+use crate::audit::Who;
 use crate::clock::unix_seconds;
 use crate::connection;
 use crate::keys::{KeyRecord, state_of};
@@ -46,7 +48,7 @@ struct Wish {
 }
 
 /// `POST /playground`.
-pub(super) async fn run(desk: &Rc<Desk>, request: &Request) -> Result<Reply, Denial> {
+pub(super) async fn run(desk: &Rc<Desk>, request: &Request, who: Who) -> Result<Reply, Denial> {
     let wish: Wish = request.json().map_err(refused)?;
     let body = sonic_rs::get(request.body.as_slice(), ["body"])
         .map_err(|_| refused(Denial::odd("body: the request's JSON")))?;
@@ -70,7 +72,17 @@ pub(super) async fn run(desk: &Rc<Desk>, request: &Request) -> Result<Reply, Den
         "content-type: application/json\r\ncontent-length: {}\r\n",
         body.as_raw_str().len()
     );
+    // What changes keys is to be written down as done by whoever does it, not as done by the key.
+    let path = wish.path.split('?').next().unwrap_or_default();
+    if path.split('/').any(|segment| segment == "keys") {
+        let denial = Denial::odd("path: keys are managed under /admin/v1/keys");
+        return Err(refused(denial));
+    }
     let record = desk.record(&wish.key_id).map_err(refused)?;
+    if path.split('/').any(|segment| segment == "memory") {
+        let about = vec![("key", wish.key_id.clone()), ("path", path.to_owned())];
+        memory::write_down(desk, who, "memory endpoint used as a key", about).await?;
+    }
     let answer = ask(desk, record, "POST", &wish.path, &fields, body.as_raw_str()).await;
     answer.map_err(refused)
 }

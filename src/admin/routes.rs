@@ -98,7 +98,7 @@ async fn api(
         (["keys", id, "rotate"], Method::Post) => keys::rotate(desk, request, own(id), who).await?,
         (["usage"], Method::Get) => usage::answer(desk, request).await?,
         (["models"], Method::Get) => return playground::models(desk, request).await,
-        (["playground"], Method::Post) => return playground::run(desk, request).await,
+        (["playground"], Method::Post) => return playground::run(desk, request, who).await,
         (["keys", id, "memories"], Method::Get) => memory::list(desk, request, id).await?,
         (["keys", id, "memories"], Method::Delete) => {
             memory::delete(desk, request, id, None, who).await?

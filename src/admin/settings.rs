@@ -182,17 +182,24 @@ pub(super) async fn set_log(desk: &Desk, request: &Request, who: Who) -> Result<
     if !(1..=SAMPLE_MAX).contains(&sample) {
         return Err(Denial::odd(format!("sample: from 1 to {SAMPLE_MAX}")));
     }
+    let access = wish.access.unwrap_or(before.access);
     log::change(&Log {
         level,
         sample,
-        access: wish.access.unwrap_or(before.access),
+        access,
         ..before
     });
     let dir = desk.config().dir.clone();
-    let level = level.to_string();
-    desk.blocking
-        .run(move || audit::append(&dir, &who, "log changed", &[("level", &level)]))
-        .await?;
+    let (level, access, sample) = (level.to_string(), access.to_string(), sample.to_string());
+    let write = move || {
+        let about = [
+            ("level", &*level),
+            ("access", &*access),
+            ("sample", &*sample),
+        ];
+        audit::append(&dir, &who, "log changed", &about);
+    };
+    desk.blocking.run(write).await?;
     Ok(log())
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::table::table;
 use super::{Failure, Global};
 use crate::audit::{self, Who};
 use crate::clock::{rfc3339, unix_seconds};
@@ -276,31 +277,6 @@ fn show_state(record: &KeyRecord, global: &Global) -> Result<(), Failure> {
     global.show(|| &row, || format!("{}: {}", row.id, row.state))
 }
 
-/// Columns as wide as they must be, two spaces apart.
-pub(super) fn table<const N: usize>(
-    head: [&str; N],
-    rows: impl Iterator<Item = [String; N]>,
-) -> String {
-    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned))
-        .chain(rows)
-        .collect();
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    let line = |row: &[String; N]| {
-        let cells = row
-            .iter()
-            .zip(widths)
-            .map(|(cell, width)| format!("{cell:<width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,17 +288,5 @@ mod tests {
         for wrong in ["100", "0/day", "x/day", "1/week", "-1/day", "/day"] {
             assert!(budget(wrong).unwrap_err().contains(wrong), "{wrong}");
         }
-    }
-
-    #[test]
-    fn tables_line_up() {
-        let rows = [
-            ["a".to_owned(), "äöü".to_owned()],
-            ["long".to_owned(), "b".to_owned()],
-        ];
-        assert_eq!(
-            table(["X", "Y"], rows.into_iter()),
-            "X     Y\na     äöü\nlong  b"
-        );
     }
 }

@@ -12,6 +12,7 @@ mod memory;
 mod providers;
 mod serve;
 mod snapshot;
+mod table;
 mod usage;
 
 use std::fmt;

@@ -6,7 +6,8 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::keys::{read_secret, table};
+use super::keys::read_secret;
+use super::table::table;
 use super::{Failure, Global};
 use crate::audit::{self, Who};
 use crate::clock::rfc3339;

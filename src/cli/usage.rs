@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
+use super::table::harmless;
 use super::{Failure, Global};
 use crate::clock::{self, DAY_SECONDS};
 use crate::usage::{self, By, Figures, Line, Query, Report};
@@ -73,8 +74,7 @@ impl Word {
         };
         match text.as_deref() {
             None | Some("") => "-".to_owned(),
-            // A caller chose the model's name: nothing of it steers a terminal.
-            Some(text) => text.replace(char::is_control, "?"),
+            Some(text) => harmless(text),
         }
     }
 }

@@ -138,6 +138,9 @@ impl Editor<'_> {
 
     /// Changes a key's settings; its token and its memory stay.
     pub fn change_key(&mut self, id: &str, change: KeyChange) -> Result<KeyRecord, EditError> {
+        // What stays was taken once, and must hinder no change of something else.
+        let name = change.name.as_deref().unwrap_or_default();
+        check_words(name, change.models.as_deref().unwrap_or_default())?;
         let key = self.key(id)?;
         key.name = change.name.unwrap_or_else(|| key.name.clone());
         key.state = change.state.unwrap_or(key.state);
@@ -145,7 +148,6 @@ impl Editor<'_> {
         key.models = change.models.unwrap_or_else(|| key.models.clone());
         key.limits = change.limits.unwrap_or(key.limits);
         key.manage_keys = change.manage_keys.unwrap_or(key.manage_keys);
-        check_words(&key.name, &key.models)?;
         Ok(key.clone())
     }
 
@@ -274,13 +276,27 @@ fn check_words(name: &str, models: &[String]) -> Result<(), EditError> {
             "a name has at most {NAME_BYTES_MAX} bytes"
         )));
     }
-    let fits = |pattern: &String| !pattern.is_empty() && pattern.len() <= PATTERN_BYTES_MAX;
+    if name.contains(steers) {
+        return Err(EditError::Invalid(
+            "a name has no control characters".into(),
+        ));
+    }
+    // Wherever patterns are written in one line, commas and white space lie between them.
+    let odd = |c: char| c == ',' || c.is_whitespace() || steers(c);
+    let fits = |pattern: &String| {
+        !pattern.is_empty() && pattern.len() <= PATTERN_BYTES_MAX && !pattern.contains(odd)
+    };
     if models.len() > PATTERNS_MAX || !models.iter().all(fits) {
         return Err(EditError::Invalid(format!(
-            "models: at most {PATTERNS_MAX} patterns of 1 to {PATTERN_BYTES_MAX} bytes"
+            "models: at most {PATTERNS_MAX} patterns of 1 to {PATTERN_BYTES_MAX} bytes, without commas and white space"
         )));
     }
     Ok(())
+}
+
+/// Whether a character steers what shows it: a terminal's controls, or those that turn the direction of the text around.
+pub fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Accounts and providers are named in files, paths and logs.
@@ -309,4 +325,22 @@ fn new_id(word: &str) -> Result<String, EditError> {
         .iter()
         .map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
     Ok(format!("{word}_{}", letters.collect::<String>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_that_steer_or_run_together_are_refused() {
+        let judged = |name: &str, model: &str| check_words(name, &[model.to_owned()]).is_ok();
+        assert!(judged("Büro, 2. Stock", "openai/gpt-4*"));
+        assert!(judged("משרד", "*"));
+        for name in ["a\nb", "\u{1b}[2J", "\u{9b}2J", "x\u{202e}y", "\u{2067}"] {
+            assert!(!judged(name, "*"), "{name:?}");
+        }
+        for model in ["", "a, b", "a,b", "a b", " a", "a\t", "a\u{0}", "\u{202e}a"] {
+            assert!(!judged("", model), "{model:?}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! A key and its limits in JSON: as they are shown, and as a new one is asked for.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::contents::{KeyRecord, KeyState, Limits, Period};
 use super::models::{ProviderNames, pattern_covers};
@@ -45,6 +45,29 @@ pub struct LimitsForm {
     concurrent: Option<u32>,
     budget_tokens: Option<u64>,
     budget_period: Option<Span>,
+}
+
+/// A change of some limits: what is left out stays, null takes a limit away.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsPatch {
+    #[serde(deserialize_with = "named")]
+    rpm: Option<Option<u32>>,
+    #[serde(deserialize_with = "named")]
+    tpm: Option<Option<u64>>,
+    #[serde(deserialize_with = "named")]
+    concurrent: Option<Option<u32>>,
+    #[serde(deserialize_with = "named")]
+    budget_tokens: Option<Option<u64>>,
+    #[serde(deserialize_with = "named")]
+    budget_period: Option<Option<Span>>,
+}
+
+/// A member that is there, null or not.
+pub fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -111,7 +134,7 @@ impl<'a> KeyForm<'a> {
 
 impl LimitsForm {
     /// Shows limits.
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub fn new(limits: &Limits) -> Self {
         Self {
             rpm: limits.requests_per_minute,
             tpm: limits.tokens_per_minute,
@@ -151,6 +174,24 @@ impl LimitsForm {
             concurrent: self.concurrent,
             token_budget,
         })
+    }
+}
+
+impl LimitsPatch {
+    /// The limits after the change; in words what is wrong with them. A budget goes with its period.
+    pub fn applied_to(self, limits: &Limits) -> Result<Limits, String> {
+        let now = LimitsForm::new(limits);
+        let budget_tokens = self.budget_tokens.unwrap_or(now.budget_tokens);
+        let budget_period = self.budget_period.unwrap_or(now.budget_period);
+        let dropped = self.budget_tokens == Some(None) && self.budget_period.flatten().is_none();
+        LimitsForm {
+            rpm: self.rpm.unwrap_or(now.rpm),
+            tpm: self.tpm.unwrap_or(now.tpm),
+            concurrent: self.concurrent.unwrap_or(now.concurrent),
+            budget_tokens,
+            budget_period: budget_period.filter(|_| !dropped),
+        }
+        .into_limits()
     }
 }
 
@@ -232,6 +273,60 @@ mod tests {
     fn granted(minter: &KeyRecord, wish: &str) -> Result<NewKey, String> {
         let wish: KeyWish = sonic_rs::from_str(wish).map_err(|error| error.to_string())?;
         wish.granted(minter, &names(), 1_000)
+    }
+
+    #[test]
+    fn a_change_of_limits_changes_what_it_names() {
+        let before = Limits {
+            requests_per_minute: Some(10),
+            token_budget: Some((100, Period::Day)),
+            ..Limits::default()
+        };
+        let after = |patch: &str| {
+            let patch: LimitsPatch =
+                sonic_rs::from_str(patch).map_err(|error| error.to_string())?;
+            patch.applied_to(&before)
+        };
+        let more = Limits {
+            tokens_per_minute: Some(u64::MAX),
+            ..before
+        };
+        let budget = |budget| Limits {
+            token_budget: budget,
+            ..before
+        };
+        for (patch, expected) in [
+            ("{}", before),
+            (r#"{"tpm":18446744073709551615}"#, more),
+            (
+                r#"{"rpm":null}"#,
+                Limits {
+                    requests_per_minute: None,
+                    ..before
+                },
+            ),
+            (r#"{"budget_tokens":5}"#, budget(Some((5, Period::Day)))),
+            (
+                r#"{"budget_period":"month"}"#,
+                budget(Some((100, Period::Month))),
+            ),
+            (r#"{"budget_tokens":null}"#, budget(None)),
+            (
+                r#"{"budget_tokens":null,"budget_period":null}"#,
+                budget(None),
+            ),
+        ] {
+            assert_eq!(after(patch), Ok(expected), "{patch}");
+        }
+        for wrong in [
+            r#"{"rpm":0}"#,
+            r#"{"budget_period":null}"#,
+            r#"{"budget_tokens":null,"budget_period":"day"}"#,
+            r#"{"rpm":"9"}"#,
+            r#"{"rmp":9}"#,
+        ] {
+            assert!(after(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

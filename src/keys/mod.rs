@@ -22,8 +22,8 @@ pub use contents::{
     Contents, ContentsError, KeyRecord, KeyState, Limits, Period, StoredKey, TokenEntry,
 };
 pub use edit::{EditError, edit, init, inspect, inspect_for_use, rekey, replace, reveal};
-pub use editor::{Editor, KeyChange, NewKey};
-pub use form::{KeyForm, KeyWish, LimitsForm, state_of};
+pub use editor::{Editor, KeyChange, NewKey, steers};
+pub use form::{KeyForm, KeyWish, LimitsForm, LimitsPatch, named, state_of};
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use models::{ProviderNames, model_allowed};
 pub use seal::{Header, SealError, Sealed};

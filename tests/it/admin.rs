@@ -45,6 +45,8 @@ fn who_gets_in() {
         ("127.0.0.1.evil.example", 403),
         ("10.0.0.1", 403),
         ("localhost.evil.example", 403),
+        ("[::1]evil.example", 403),
+        ("[::1]:9090.evil.example", 403),
     ] {
         let fields = [("Authorization", bearer.as_str()), ("Host", host)];
         assert_eq!(overview(&fields), status, "{host}");
@@ -227,7 +229,7 @@ fn keys_are_made_changed_rotated_and_revoked_on_every_core() {
     assert_eq!(found["keys"].as_array().unwrap().len(), 1);
 
     let changed =
-        json!({ "name": "other", "models": ["claude*"], "expires_at": null, "limits": {} });
+        json!({ "name": "other", "models": ["claude*"], "expires_at": null, "limits": null });
     let changed = good(ask(&router, "PATCH", &target, &changed.to_string()), 200);
     assert_eq!(changed["name"], "other");
     assert_eq!(changed["expires_at"], Value::Null);
@@ -364,6 +366,16 @@ fn odd_requests_are_refused_in_words() {
             400,
         ),
         ("POST", "/admin/v1/keys", r#"{"models":[""]}"#, 400),
+        ("POST", "/admin/v1/keys", r#"{"models":["a, *"]}"#, 400),
+        ("POST", "/admin/v1/keys", r#"{"name":"a\u001b[2Jb"}"#, 400),
+        ("POST", "/admin/v1/keys", r#"{"name":"a\u202eb"}"#, 400),
+        (
+            "POST",
+            "/admin/v1/keys",
+            r#"{"expires_at":"2020-01-01T00:00:00Z"}"#,
+            400,
+        ),
+        ("GET", "/admin/v1/keys?state=gone", "", 400),
         ("GET", "/admin/v1/keys?limit=0", "", 400),
         ("GET", "/admin/v1/keys?limit=1001", "", 400),
         ("GET", "/admin/v1/keys?cursor=x", "", 400),

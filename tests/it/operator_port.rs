@@ -155,3 +155,134 @@ fn an_answer_in_pieces_obeys_its_request() {
     let refused = ask_as(&router, "HEAD", "/admin/v1/keys", &[], "");
     assert_eq!((refused.status, refused.body.len()), (401, 0));
 }
+
+#[test]
+fn a_change_of_a_key_changes_what_it_names() {
+    let (_provider, router) = router();
+    let wish = json!({ "name": "app", "limits": { "rpm": 100, "tpm": u64::MAX } });
+    let made = good(
+        ask(&router, "POST", "/admin/v1/keys", &wish.to_string()),
+        201,
+    );
+    let target = format!("/admin/v1/keys/{}", made["id"].as_str().unwrap());
+    let change = |patch: &str, status| good(ask(&router, "PATCH", &target, patch), status);
+    let changed = change(r#"{"limits":{"concurrent":3}}"#, 200);
+    assert_eq!(
+        (&changed["limits"]["rpm"], &changed["limits"]["tpm"]),
+        (&json!(100), &json!(u64::MAX))
+    );
+    assert_eq!(changed["limits"]["concurrent"], 3);
+    let changed = change(r#"{"limits":{"rpm":null}}"#, 200);
+    assert_eq!(changed["limits"]["rpm"], json!(null));
+    change(r#"{"limits":{"budget_tokens":5}}"#, 400);
+    let both = change(r#"{"expires_at":null,"expires_in_s":500}"#, 400);
+    assert!(both["error"].as_str().unwrap().contains("one of them"));
+    let wrong = change(r#"{"name":"sk-secret","limits":{"rpm":"sk-secret"}}"#, 400);
+    assert_eq!(wrong["hint"], "limits.rpm: a whole number up to 4294967295");
+    assert!(!wrong.to_string().contains("sk-secret"));
+    assert_eq!(change("{}", 200)["limits"]["concurrent"], 3);
+    assert_eq!(
+        change(r#"{"limits":null}"#, 200)["limits"]["tpm"],
+        json!(null)
+    );
+}
+
+#[test]
+fn the_audit_log_says_who_changed_what() {
+    let (_provider, router) = router();
+    let wish = json!({ "manage_keys": true }).to_string();
+    let made = good(ask(&router, "POST", "/admin/v1/keys", &wish), 201);
+    let id = made["id"].as_str().unwrap();
+    let patch = r#"{"name":"n","models":["a*","b"],"limits":{"rpm":5},"expires_at":null}"#;
+    good(
+        ask(&router, "PATCH", &format!("/admin/v1/keys/{id}"), patch),
+        200,
+    );
+    good(
+        ask(
+            &router,
+            "PUT",
+            "/admin/v1/log",
+            r#"{"sample":5,"access":false}"#,
+        ),
+        200,
+    );
+    let as_key = |path: &str| {
+        let wish = json!({ "key_id": id, "path": path, "body": { "query": "x" } });
+        ask(&router, "POST", "/admin/v1/playground", &wish.to_string())
+    };
+    for path in ["/v1/keys", "/v1/v1/keys", "/v1/keys?x"] {
+        let refused = as_key(path);
+        assert_eq!(refused.status, 400, "{path}");
+        assert_eq!(refused.field("x-mr-playground"), Some("refused"));
+    }
+    assert_eq!(as_key("/v1/memory/search").status, 200);
+    let audit = std::fs::read_to_string(router.dir.path().join("audit.log")).unwrap();
+    let lines = audit
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let line = |what: &str| {
+        let found = lines.iter().find(|line| line["what"] == what);
+        let found = found.unwrap_or_else(|| panic!("{what}: {audit}"));
+        assert_eq!(found["who"], "admin token");
+        found
+    };
+    let changed = line("key changed");
+    assert_eq!(changed["key"], id);
+    assert_eq!(changed["name"], "n");
+    assert_eq!(changed["models"], "a*,b");
+    assert_eq!(changed["expires_at"], "never");
+    assert!(changed["limits"].as_str().unwrap().contains("\"rpm\":5"));
+    assert_eq!(changed.get("manage_keys"), None);
+    let log = line("log changed");
+    assert_eq!(
+        (&log["access"], &log["sample"]),
+        (&json!("false"), &json!("5"))
+    );
+    let used = line("memory endpoint used as a key");
+    assert_eq!(
+        (&used["key"], &used["path"]),
+        (&json!(id), &json!("/v1/memory/search"))
+    );
+}
+
+#[test]
+fn keys_are_found_by_their_state() {
+    let (_provider, router) = router();
+    let made = good(ask(&router, "POST", "/admin/v1/keys", "{}"), 201);
+    let id = made["id"].as_str().unwrap();
+    good(
+        ask(&router, "DELETE", &format!("/admin/v1/keys/{id}"), ""),
+        200,
+    );
+    for (state, count) in [("active", 1), ("revoked", 1), ("expired", 0), ("all", 2)] {
+        let target = format!("/admin/v1/keys?state={state}");
+        let found = good(ask(&router, "GET", &target, ""), 200);
+        assert_eq!(found["keys"].as_array().unwrap().len(), count, "{state}");
+    }
+}
+
+#[test]
+fn routers_at_two_ports_of_a_host_keep_their_sessions() {
+    let (_provider, router) = router();
+    let login = json!({ "token": router.admin_token() }).to_string();
+    let cookie = |host: &str| {
+        let fields = [("Host", host), ("Content-Type", "application/json")];
+        let entered = ask_as(&router, "POST", "/admin/v1/login", &fields, &login);
+        assert_eq!(entered.status, 200);
+        let cookie = entered.field("set-cookie").unwrap();
+        cookie.split(';').next().unwrap().to_owned()
+    };
+    let (one, other) = (cookie("localhost:9090"), cookie("localhost:9091"));
+    assert!(one.starts_with("mr_session_9090="), "{one}");
+    assert!(other.starts_with("mr_session_9091="), "{other}");
+    assert!(cookie("localhost").starts_with("mr_session="));
+    // A browser sends both to either.
+    let both = format!("{one}; {other}");
+    for host in ["localhost:9090", "localhost:9091"] {
+        let fields = [("Host", host), ("Cookie", both.as_str())];
+        let session = ask_as(&router, "GET", "/admin/v1/session", &fields, "");
+        assert_eq!(session.json()["authenticated"], true, "{host}");
+    }
+}
