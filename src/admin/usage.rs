@@ -60,8 +60,8 @@ struct Numbers {
 
 impl Numbers {
     fn new(figures: &Figures) -> Self {
-        // Where no request has a price, nought would be a lie.
-        let priced = figures.unpriced_requests < figures.requests || figures.requests == 0;
+        // Where nothing that was sent had a price, nought would be a lie: requests that failed are no priced ones.
+        let priced = figures.unpriced_requests == 0 || figures.cost_usd > 0.0;
         Self {
             requests: figures.requests,
             errors: figures.errors,
@@ -278,6 +278,25 @@ mod tests {
         ] {
             assert!(moment(wrong, now, false).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn nothing_is_free_because_its_price_is_not_known() {
+        let cost = |requests, errors, unpriced_requests, cost_usd| {
+            Numbers::new(&Figures {
+                requests,
+                errors,
+                unpriced_requests,
+                cost_usd,
+                ..Figures::default()
+            })
+            .cost
+        };
+        assert_eq!(cost(3, 0, 3, 0.0), None);
+        assert_eq!(cost(3, 1, 2, 0.0), None, "a failed request has no price");
+        assert_eq!(cost(3, 0, 2, 0.5), Some(0.5), "and is marked");
+        assert_eq!(cost(3, 3, 0, 0.0), Some(0.0));
+        assert_eq!(cost(0, 0, 0, 0.0), Some(0.0));
     }
 
     #[test]
