@@ -36,7 +36,7 @@ export async function ask(method, path, { body, signal } = {}) {
     });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(0, "The router does not answer", "It may be restarting. This page tries again.");
+    throw new ApiError(0, "The router does not answer", "It may be restarting.");
   }
   const own = path !== "/playground" || answer.headers.get("x-mr-playground") === "refused";
   if (answer.status === 401 && own && path !== "/login") {

@@ -1,6 +1,6 @@
 // The frame: who is logged in, which page the address names, the navigation around it.
 
-import { currentSession, logOut, session } from "./api.js";
+import { ApiError, currentSession, logOut, session } from "./api.js";
 import { el, icon, replace } from "./dom.js";
 import { logInPage } from "./pages/login.js";
 import { button, failure, say } from "./parts.js";
@@ -43,12 +43,16 @@ async function showPage() {
     else tab.removeAttribute("aria-current");
   }
   document.title = `${found[1]} · MemoryRouter`;
-  document.querySelectorAll("dialog").forEach((open) => open.close());
+  // What is shown only once is closed by its own button.
+  document.querySelectorAll("dialog:not([data-firm])").forEach((open) => open.close());
   try {
-    const { page } = await found[2]();
+    const { page } = await found[2]().catch(() => {
+      throw new ApiError(0, "This page's files did not come", "The router may be restarting, or another version of it runs now.");
+    });
     if (signal.aborted) return;
     replace(frame.main, el("div", { class: "page" }, page({ query, signal, go })));
   } catch (error) {
+    if (signal.aborted) return;
     replace(frame.main, failure(error, () => location.reload()));
   }
   window.scrollTo(0, 0);

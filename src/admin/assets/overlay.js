@@ -18,7 +18,7 @@ export function dialog(title, form, { kind = "", firm = false } = {}) {
     const { body, actions = [], onsubmit } = form(close);
     const box = el(
       "dialog",
-      { class: kind, "aria-labelledby": id },
+      { class: kind, "aria-labelledby": id, "data-firm": firm },
       el(
         "form",
         { method: "dialog", novalidate: true },
@@ -33,6 +33,8 @@ export function dialog(title, form, { kind = "", firm = false } = {}) {
       if (onsubmit && control) busy(control, onsubmit);
     });
     box.addEventListener("cancel", (event) => firm && event.preventDefault());
+    // A browser asks with `cancel` only once; a second press would close it.
+    box.addEventListener("keydown", (event) => firm && event.key === "Escape" && event.preventDefault());
     // A press on the backdrop is a press on the dialog itself.
     box.addEventListener("mousedown", (event) => event.target === box && !firm && close());
     box.addEventListener("close", () => {
@@ -48,9 +50,11 @@ export function dialog(title, form, { kind = "", firm = false } = {}) {
 /** Asks before something that cannot be undone. With `word`, it has to be typed. `work` runs while the button is busy. */
 export function confirm(title, text, { yes, word, danger = true, work, extra }) {
   return dialog(title, (close) => {
+    // White space is not seen: what looks the same is the same.
+    const plain = (text) => text.replace(/\s+/g, " ").trim();
     const typed = word && el("input", { type: "text", autocomplete: "off", spellcheck: "false", id: newId("word") });
     const go = button(yes, { kind: `primary${danger ? " danger" : ""}`, type: "submit", disabled: Boolean(word) });
-    typed?.addEventListener("input", () => { go.disabled = typed.value.trim() !== word; });
+    typed?.addEventListener("input", () => { go.disabled = plain(typed.value) !== plain(word); });
     return {
       body: [
         el("p", {}, text),
@@ -67,11 +71,11 @@ export function confirm(title, text, { yes, word, danger = true, work, extra }) 
   });
 }
 
-/** A button that opens a menu. `items`: `{ label, icon, danger, onclick, href }`, or null for a line. */
-export function menu(label, items) {
+/** A button that opens a menu. `items`: `{ label, icon, danger, onclick, href }`, or null for a line. `stay` is the button's `data-stay`. */
+export function menu(label, items, stay) {
   const id = newId("menu");
   const list = el("div", { class: "menu", popover: "auto", id, role: "menu", "aria-label": label });
-  const opener = button(label, { icon: "more", kind: "quiet small", hideLabel: true, "aria-haspopup": "menu", "aria-expanded": "false", popovertarget: id });
+  const opener = button(label, { icon: "more", kind: "quiet small", hideLabel: true, "aria-haspopup": "menu", "aria-expanded": "false", popovertarget: id, "data-stay": stay });
   for (const item of items) {
     if (item === null) {
       add(list, el("hr"));

@@ -206,17 +206,36 @@ export function failure(error, again) {
   );
 }
 
-/** Shows `loading`, then what `work` returns, or why it failed, with a way to try again. */
+/** How often something was shown at a place: an answer that was overtaken there shows nothing. */
+const turns = new WeakMap();
+
+/**
+ * Shows `loading`, then what `work` returns, or why it failed, with a way to try again. Whoever asked last is shown,
+ * whichever answer comes last; `work` is given a function that tells whether that is still itself. A focus inside stays
+ * on what has the same `data-stay` in the new content.
+ */
 export async function show(place, work) {
-  const slow = setTimeout(() => replace(place, loading()), place.childElementCount ? 400 : 0);
+  const turn = (turns.get(place) ?? 0) + 1;
+  turns.set(place, turn);
+  const latest = () => turns.get(place) === turn;
+  const stay = place.contains(document.activeElement) ? document.activeElement.dataset.stay : undefined;
+  const slow = setTimeout(() => latest() && replace(place, loading()), place.childElementCount ? 400 : 0);
   try {
-    const content = await work();
-    clearTimeout(slow);
+    const content = await work(latest);
+    if (!latest()) return;
     replace(place, content);
+    if (stay !== undefined && document.activeElement === document.body) refocus(place, stay);
   } catch (error) {
+    if (latest() && error.name !== "AbortError") replace(place, failure(error, () => show(place, work)));
+  } finally {
     clearTimeout(slow);
-    if (error.name !== "AbortError") replace(place, failure(error, () => show(place, work)));
   }
+}
+
+/** What had the focus may be gone with what was done to it: then the page's heading has it, not nothing. */
+function refocus(place, stay) {
+  const same = [...place.querySelectorAll("[data-stay]")].find((one) => one.dataset.stay === stay);
+  (same ?? document.querySelector("h1"))?.focus();
 }
 
 /** Says something to a screen reader only. */

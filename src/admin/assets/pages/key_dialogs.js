@@ -9,6 +9,8 @@ import { snippets } from "../snippets.js";
 
 const DAY = 86_400;
 const LIFETIMES = [["", "Never"], [String(DAY), "In a day"], [String(7 * DAY), "In 7 days"], [String(30 * DAY), "In 30 days"], [String(90 * DAY), "In 90 days"], [String(365 * DAY), "In a year"], ["date", "On a date…"]];
+/** The largest numbers of those limits that are counted in 32 bits. */
+const MOST = { rpm: 4_294_967_295, concurrent: 4_294_967_295 };
 const GRACES = [["0", "At once"], ["600", "In 10 minutes"], ["3600", "In an hour"], [String(DAY), "In a day"], [String(7 * DAY), "In a week"]];
 
 export async function createKey() {
@@ -36,6 +38,11 @@ export function editKey(key) {
       onsubmit: async () => {
         const wanted = form.read();
         if (!wanted) return;
+        // What was left alone is not sent: writing it anew could change it.
+        if (!Object.keys(wanted).length) {
+          close(false);
+          return;
+        }
         await patch(path(["keys", key.id]), wanted);
         toast("Saved. Every core uses it within two seconds.");
         close(true);
@@ -111,6 +118,7 @@ function keyForm(key) {
   const lifetime = select(key?.expires_at ? [["keep", `As it is: ${format.moment(key.expires_at)}`], ...LIFETIMES] : LIFETIMES, key?.expires_at ? "keep" : "");
   const date = input({ type: "date" });
   const number = (value) => input({ inputmode: "numeric", value: value ?? "", placeholder: "no limit" });
+  const before = { name: name.value, models: models.value };
   const numbers = { rpm: number(limits.rpm), tpm: number(limits.tpm), concurrent: number(limits.concurrent), budget_tokens: number(limits.budget_tokens) };
   const period = select([["day", "a day"], ["month", "a month"]], limits.budget_period ?? "day");
   const manage = tick("May manage keys", { checked: key?.manage_keys, note: "It can mint, list and revoke keys of its account through /v1/keys." });
@@ -146,17 +154,23 @@ function keyForm(key) {
   const read = () => {
     const set = {};
     for (const [limit, control] of Object.entries(numbers)) {
+      if (control.value === String(limits[limit] ?? "")) continue;
       const text = control.value.replace(/[\s,_]/g, "");
-      if (!text) continue;
-      if (!/^\d+$/.test(text) || Number(text) < 1) {
-        complain(control, "A whole number above 0, or nothing.");
+      const most = MOST[limit] ?? Number.MAX_SAFE_INTEGER;
+      if (text && !(/^\d+$/.test(text) && Number(text) >= 1 && Number(text) <= most)) {
+        complain(control, Number(text) > most ? `At most ${format.whole(most)}.` : "A whole number above 0, or nothing.");
         return null;
       }
       complain(control, "");
-      set[limit] = Number(text);
+      set[limit] = text ? Number(text) : null;
     }
-    if (set.budget_tokens) set.budget_period = period.value;
-    const wanted = { name: name.value.trim(), limits: set, manage_keys: manage.control.checked, models: models.value.split(/[,\s]+/).filter(Boolean) };
+    const budget = set.budget_tokens === undefined ? limits.budget_tokens : set.budget_tokens;
+    if (budget && (set.budget_tokens || period.value !== limits.budget_period)) set.budget_period = period.value;
+    const wanted = {};
+    if (name.value !== before.name) wanted.name = name.value.trim();
+    if (models.value !== before.models) wanted.models = models.value.split(/[,\s]+/).filter(Boolean);
+    if (manage.control.checked !== Boolean(key?.manage_keys)) wanted.manage_keys = manage.control.checked;
+    if (Object.keys(set).length) wanted.limits = set;
     if (lifetime.value === "date") {
       // The end of that day.
       const end = new Date(`${date.value}T23:59:59`);
@@ -165,7 +179,7 @@ function keyForm(key) {
         return null;
       }
       wanted.expires_at = end.toISOString().replace(/\.\d+Z/, "Z");
-    } else if (lifetime.value === "" && key) {
+    } else if (lifetime.value === "" && key?.expires_at) {
       wanted.expires_at = null;
     } else if (lifetime.value && lifetime.value !== "keep") {
       wanted.expires_in_s = Number(lifetime.value);

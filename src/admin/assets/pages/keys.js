@@ -13,16 +13,18 @@ const KINDS = { active: "good", revoked: "bad", expired: "warn" };
 export function page({ query, signal, go }) {
   const state = { keys: [], next: null, text: query.get("query") ?? "", state: "all" };
   const place = el("div");
-  const load = () => show(place, async () => {
-    const answer = await get(path(["keys"], { query: state.text }), signal);
-    state.keys = answer.keys;
-    state.next = answer.next;
+  const ask = (cursor) => get(path(["keys"], { query: state.text, state: state.state, cursor }), signal);
+  const load = () => show(place, async (latest) => {
+    const { keys, next } = await ask();
+    if (latest()) Object.assign(state, { keys, next });
     return list();
   });
   const more = async () => {
-    const answer = await get(path(["keys"], { query: state.text, cursor: state.next }), signal);
-    state.keys.push(...answer.keys);
-    state.next = answer.next;
+    const { keys: before, next: cursor } = state;
+    const { keys, next } = await ask(cursor);
+    // They follow that list, and no other.
+    if (before !== state.keys) return;
+    Object.assign(state, { keys: [...before, ...keys], next });
     place.replaceChildren(list());
   };
   const create = async () => {
@@ -30,8 +32,8 @@ export function page({ query, signal, go }) {
     load();
   };
   const list = () => {
-    const keys = state.keys.filter((key) => state.state === "all" || key.state === state.state);
-    if (!state.keys.length && !state.text) {
+    const { keys } = state;
+    if (!keys.length && !state.text && state.state === "all") {
       return empty("keys", "No memory keys yet", "A memory key tells the router who is calling: one for each application or user, each with its own memory and limits.", button("Create key", { icon: "plus", kind: "primary", onclick: start(create) }));
     }
     if (!keys.length) return empty("search", "No key matches", "Try another word, or show keys of every state.");
@@ -51,7 +53,7 @@ export function page({ query, signal, go }) {
     }, state.text),
     choice("State", STATES, state.state, (value) => {
       state.state = value;
-      if (state.keys.length) place.replaceChildren(list());
+      load();
     }),
   );
   load();
@@ -102,7 +104,7 @@ function actions(key, load, go) {
   const change = (state) => async () => {
     await patch(path(["keys", key.id]), { state });
     toast(state === "active" ? `${named} is active again` : `${named} is revoked`);
-    load();
+    return true;
   };
   const after = (work) => start(async () => {
     if (await work()) load();
@@ -116,20 +118,20 @@ function actions(key, load, go) {
     { label: "Edit", icon: "settings", onclick: after(() => editKey(key)) },
     { label: "Rotate token", icon: "reload", onclick: after(() => rotateKey(key)) },
     key.state === "revoked"
-      ? { label: "Enable", icon: "check", onclick: start(change("active")) }
-      : { label: "Revoke", icon: "stop", danger: true, onclick: () => confirm(`Revoke ${named}?`, "Every call with this key is refused from now on, on every core within two seconds. Its memories stay, and it can be enabled again.", { yes: "Revoke", work: change("revoked") }) },
+      ? { label: "Enable", icon: "check", onclick: after(change("active")) }
+      : { label: "Revoke", icon: "stop", danger: true, onclick: after(() => confirm(`Revoke ${named}?`, "Every call with this key is refused from now on, on every core within two seconds. Its memories stay, and it can be enabled again.", { yes: "Revoke", work: change("revoked") })) },
     {
       label: "Delete",
       icon: "trash",
       danger: true,
       onclick: after(() => confirm(`Delete ${named}?`, "The key and the means to read its memories are gone for good. This cannot be undone. Usage that was counted stays.", {
         yes: "Delete for good",
-        word: key.name || key.last4,
+        word: key.name.trim() || key.last4,
         work: async () => {
           await remove(path(["keys", key.id], { forever: "true" }));
           toast(`${named} is deleted`);
         },
       })),
     },
-  ]);
+  ], key.id);
 }

@@ -3,6 +3,7 @@
 import { ask, get, lines, path, refusal, remove, save } from "../api.js";
 import { el, replace } from "../dom.js";
 import * as format from "../format.js";
+import { keyPicker } from "../key_picker.js";
 import { confirm, dialog } from "../overlay.js";
 import { badge, button, complain, empty, failure, field, loading, pageHead, searchField, select, setOptions, show, start, toast } from "../parts.js";
 
@@ -11,59 +12,72 @@ const WINDOWS = { hot: "Hot, up to 4 hours", working: "Working, up to 3 days", l
 
 export function page({ query, signal, go }) {
   const place = el("div", { class: "stack" }, loading());
-  get("/keys", signal).then(
-    ({ keys }) => {
+  const control = select([], "", { "aria-label": "Memory key" });
+  const picker = keyPicker(control);
+  picker.load(query.get("key"), (keys) => keys[0]?.id ?? "", signal).then(
+    (keys) => {
       if (!keys.length) {
         replace(place, el("div", { class: "panel" }, empty("memory", "No memory keys yet", "Memories belong to a key. Create one first.", button("Go to API Keys", { onclick: () => go("keys") }))));
         return;
       }
-      const chosen = keys.find((key) => key.id === query.get("key")) ?? keys[0];
-      replace(place, browser(keys, chosen, query.get("session") ?? "", signal));
+      replace(place, browser(picker, control, query.get("session") ?? "", signal));
     },
     (error) => error.name !== "AbortError" && replace(place, failure(error)),
   );
   return [pageHead("Memory", { about: "Every key has a vault of its own. What is deleted here is gone from answers at once." }), place];
 }
 
-function browser(keys, first, session, signal) {
-  const state = { key: first.id, text: "", session, next: null };
+function browser(picker, pick, session, signal) {
+  const state = { key: pick.value, text: "", session };
   const list = el("div");
   const stats = el("div", { class: "tiles" });
   const sessions = select([["", "All sessions"]], "", { "aria-label": "Session" });
-  const pick = select(keys.map((key) => [key.id, `${key.name || "without a name"} · …${key.last4}`]), first.id, { "aria-label": "Memory key" });
-  const vault = () => ["keys", state.key, "memories"];
 
-  const fetchPage = (cursor) => get(path(vault(), { query: state.text, session: state.session, limit: PAGE, cursor }), signal);
-  const load = () => show(list, async () => {
-    const found = await fetchPage();
-    showStats(stats, found.stats);
+  const fetchPage = ({ key, text, session: of }, cursor) => get(path(["keys", key, "memories"], { query: text, session: of, limit: PAGE, cursor }), signal);
+  // What is listed belongs to what was asked for then, whatever is chosen when it comes.
+  const load = () => show(list, async (latest) => {
+    const asked = { ...state };
+    const found = await fetchPage(asked);
+    if (latest()) showStats(stats, found.stats);
     if (!found.memories.length) {
-      return state.text || state.session
+      return asked.text || asked.session
         ? empty("search", "Nothing matches", "Search works on words: try another one, or look in every session.")
         : empty("memory", "Nothing remembered yet", "The newest user message and the answer are remembered after each exchange with this key.");
     }
     const entries = el("ol", { class: "entries" });
     const end = el("div");
-    append(entries, end, found);
+    append(entries, end, asked, found);
     return [entries, end];
   });
-  const append = (entries, end, found) => {
+  const append = (entries, end, asked, found) => {
     const best = Math.max(...found.memories.map((memory) => memory.score));
-    entries.append(...found.memories.map((memory) => entry(memory, state.text ? best : 0, async () => {
-      await remove(path([...vault(), memory.id]));
+    entries.append(...found.memories.map((memory) => entry(memory, asked.text ? best : 0, async () => {
+      const done = await confirm("Delete this memory?", "It is gone from answers at once. This cannot be undone.", {
+        yes: "Delete",
+        work: () => remove(path(["keys", asked.key, "memories", memory.id])),
+        extra: el("blockquote", { class: "quote", dir: "auto" }, memory.content.slice(0, 300)),
+      });
+      if (!done) return;
       toast("Deleted");
       load();
       loadSessions();
     })));
-    replace(end, found.next && el("div", { class: "panel-body" }, button("Show more", { onclick: async () => append(entries, end, await fetchPage(found.next)) })));
+    replace(end, found.next && el("div", { class: "panel-body" }, button("Show more", { onclick: async () => append(entries, end, asked, await fetchPage(asked, found.next)) })));
   };
-  const loadSessions = () => get(path(["keys", state.key, "sessions"]), signal).then(
-    ({ sessions: all }) => setOptions(sessions, [["", "All sessions"], ...all.map((one) => [one.session_id, `${one.session_id} (${format.whole(one.memories)})`])], state.session),
+  const loadSessions = async () => {
+    const { key } = state;
     // Without a list of them, only the one that was asked for can be chosen.
-    () => setOptions(sessions, [["", "All sessions"], ...(state.session ? [[state.session, state.session]] : [])], state.session),
-  );
+    const all = await get(path(["keys", key, "sessions"]), signal).then(
+      (answer) => answer.sessions.map((one) => [one.session_id, `${one.session_id} (${format.whole(one.memories)})`]),
+      () => [],
+    );
+    if (key !== state.key) return;
+    const lost = state.session && !all.some(([id]) => id === state.session);
+    setOptions(sessions, [["", "All sessions"], ...all, ...(lost ? [[state.session, state.session]] : [])], state.session);
+  };
   pick.addEventListener("change", () => {
     Object.assign(state, { key: pick.value, session: "" });
+    setOptions(sessions, [["", "All sessions"]], "");
     load();
     loadSessions();
   });
@@ -71,14 +85,15 @@ function browser(keys, first, session, signal) {
     state.session = sessions.value;
     load();
   });
-  const name = () => pick.selectedOptions[0].textContent;
+  const name = () => pick.selectedOptions[0]?.textContent ?? state.key;
   const deleteAll = async () => {
-    const what = state.session ? `the session ${state.session}` : "all memories";
+    const { key, session: of } = state;
+    const what = of ? `the session ${of}` : "all memories";
     const done = await confirm(`Delete ${what}?`, `${name()}. They are gone from answers at once and from the files after compaction. This cannot be undone.`, {
       yes: "Delete",
       word: "delete",
       work: async () => {
-        const { deleted } = await remove(path(vault(), { session: state.session }));
+        const { deleted } = await remove(path(["keys", key, "memories"], { session: of }));
         toast(`${format.count(deleted, "memory", "memories")} deleted`);
       },
     });
@@ -88,9 +103,10 @@ function browser(keys, first, session, signal) {
     loadSessions();
   };
   const exportAll = async () => {
-    const answer = await ask("GET", path([...vault(), "export"]));
+    const { key } = state;
+    const answer = await ask("GET", path(["keys", key, "memories", "export"]));
     if (!answer.ok) throw await refusal(answer);
-    await save(answer, `memories-${state.key}.jsonl`);
+    await save(answer, `memories-${key}.jsonl`);
   };
   const importInto = async () => {
     if (!await importFile(state.key, name())) return;
@@ -103,7 +119,7 @@ function browser(keys, first, session, signal) {
     el(
       "div",
       { class: "row wide" },
-      el("span", { class: "inline-field grow" }, el("span", { class: "label", "aria-hidden": "true" }, "Key"), pick),
+      el("span", { class: "inline-field grow" }, el("span", { class: "label", "aria-hidden": "true" }, "Key"), pick, picker.finder),
       el(
         "span",
         { class: "row tail" },
@@ -154,7 +170,8 @@ function entry(memory, best, drop) {
       icon: "trash",
       kind: "small quiet",
       hideLabel: true,
-      onclick: start(() => confirm("Delete this memory?", "It is gone from answers at once. This cannot be undone.", { yes: "Delete", work: drop, extra: el("blockquote", { class: "quote", dir: "auto" }, memory.content.slice(0, 300)) })),
+      "data-stay": memory.id,
+      onclick: start(drop),
     }),
     el("p", { class: "text", dir: "auto" }, memory.content),
   );

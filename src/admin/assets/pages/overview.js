@@ -209,12 +209,17 @@ function workers({ workers_list: list }) {
   ));
 }
 
+function statusBadge({ status, side }) {
+  if (status === null) return badge("caller left");
+  return badge(String(status), side ? (side === "caller" ? "warn" : "bad") : "good");
+}
+
 function requestTable(requests, names) {
   if (!requests.length) return empty("overview", "No requests yet", "The newest requests appear here as they end.");
   return table("Last requests", [
     { name: "Route", head: true, cell: (row) => [el("span", { class: "mono" }, row.route), el("span", { class: "sub mono" }, row.id)] },
     { name: "Time", cell: (row) => el("span", { class: "nowrap" }, format.clock(row.at_ms)) },
-    { name: "Status", cell: (row) => badge(String(row.status), row.side ? (row.side === "caller" ? "warn" : "bad") : "good") },
+    { name: "Status", cell: statusBadge },
     { name: "Model", cell: (row) => [row.model ?? "–", row.provider && el("span", { class: "sub" }, row.provider)] },
     { name: "Key", cell: (row) => (row.key ? el("a", { class: names.has(row.key) ? undefined : "mono small", href: `#/usage?key=${encodeURIComponent(row.key)}` }, names.get(row.key) ?? row.key) : "–") },
     { name: "Tokens", number: true, cell: (row) => `${format.short(row.input_tokens)} / ${format.short(row.output_tokens)}` },

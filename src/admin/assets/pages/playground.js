@@ -5,6 +5,7 @@ import { DIALECTS, errorText } from "../dialects.js";
 import { share } from "../chart.js";
 import { add, el, icon, replace } from "../dom.js";
 import * as format from "../format.js";
+import { keyPicker } from "../key_picker.js";
 import { badge, button, choice, empty, facts, field, input, pageHead, select, setOptions, tick, toast } from "../parts.js";
 
 const MODES = [["on", "On"], ["read", "Read"], ["write", "Write"], ["off", "Off"]];
@@ -81,8 +82,11 @@ function build() {
     }
   });
 
+  const picker = keyPicker(controls.key);
   const loadModels = async () => {
-    const known = await get(path(["models"], { key: controls.key.value })).then((all) => all.data.map((model) => model.id), () => []);
+    const id = controls.key.value;
+    const known = id ? await get(path(["models"], { key: id })).then((all) => all.data.map((model) => model.id), () => []) : [];
+    if (id !== controls.key.value) return;
     setOptions(models, known);
     if (!controls.model.value && known.length) controls.model.value = known.find((id) => id.startsWith("demo/")) ?? known[0];
     tell();
@@ -97,13 +101,11 @@ function build() {
 
   const refresh = async (wanted, signal) => {
     try {
-      const { keys } = await get("/keys", signal);
-      const chosen = wanted ?? controls.key.value;
-      setOptions(controls.key, keys.map((key) => [key.id, `${key.name || "without a name"} · …${key.last4}${key.state === "active" ? "" : ` (${key.state})`}`]));
-      controls.key.value = keys.some((key) => key.id === chosen) ? chosen : (keys.find((key) => key.state === "active")?.id ?? keys[0]?.id ?? "");
+      await picker.load(wanted ?? controls.key.value, (keys) => (keys.find((key) => key.state === "active") ?? keys[0])?.id ?? "", signal);
       await loadModels();
     } catch (error) {
       if (error.name !== "AbortError") toast(error.message, { bad: true, more: error.hint });
+      tell();
     }
   };
 
@@ -119,7 +121,7 @@ function build() {
       el(
         "div",
         { class: "panel-body stack" },
-        field("Memory key", controls.key),
+        el("div", { class: "stack tight" }, field("Memory key", controls.key), picker.finder),
         el("div", {}, field("Model", controls.model), models),
         field("Dialect", controls.dialect),
         el("div", { class: "field" }, el("span", { class: "label", "aria-hidden": "true" }, "Memory"), choice("Memory", MODES, state.mode, (mode) => { state.mode = mode; })),
@@ -139,7 +141,7 @@ function request(state, controls, text) {
   const model = controls.model.value.trim();
   const session = controls.session.value.trim();
   const limit = controls.limit.value.trim();
-  const wrong = !controls.key.value ? "Create a memory key first."
+  const wrong = !controls.key.value ? "Choose a memory key first."
     : !model ? "Name a model first."
       : session && !SESSION.test(session) ? "A session is 1 to 128 of A-Z a-z 0-9 . _ : @ -"
         : limit && !/^\d{1,4}$/.test(limit) ? "Memories at most is a number from 0 to 1000." : "";

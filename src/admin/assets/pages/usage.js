@@ -4,6 +4,7 @@ import { ask, get, path, refusal, save } from "../api.js";
 import { bars } from "../chart.js";
 import { el, replace } from "../dom.js";
 import * as format from "../format.js";
+import { keyPicker } from "../key_picker.js";
 import { badge, button, choice, empty, input, pageHead, panel, select, show, table } from "../parts.js";
 
 const DAY_MS = 86_400_000;
@@ -20,20 +21,25 @@ const PATTERN = /^\d{4}-\d{2}-\d{2}$/;
 const isoDay = (time) => new Date(time).toISOString().slice(0, 10);
 
 export function page({ query, signal }) {
-  const state = { span: "30", since: isoDay(Date.now() - 29 * DAY_MS), until: isoDay(Date.now()), group: "provider", measure: "tokens", key: query.get("key") ?? "", names: new Map() };
+  const state = { span: "30", since: isoDay(Date.now() - 29 * DAY_MS), until: isoDay(Date.now()), group: "provider", measure: "tokens", key: query.get("key") ?? "", known: null };
   const place = el("div", { class: "stack" });
   const dates = el("span", { class: "row", hidden: true });
   const since = input({ type: "date", value: state.since, "aria-label": "From", max: state.until });
   const until = input({ type: "date", value: state.until, "aria-label": "Until", max: state.until });
   const keys = select([["", "All keys"]], "", { "aria-label": "Key" });
+  const picker = keyPicker(keys, { first: [["", "All keys"]] });
+  state.known = picker.known;
 
   const load = () => show(place, async () => {
-    const groups = state.group === "day" ? ["day"] : ["day", state.group];
+    const { group } = state;
+    const groups = group === "day" ? ["day"] : ["day", group];
     const wanted = { since: state.since, until: state.until, key: state.key };
     const [daily, grouped] = await Promise.all([
       get(path(["usage"], { ...wanted, by: groups.join(",") }), signal),
-      get(path(["usage"], { ...wanted, by: state.group }), signal),
+      get(path(["usage"], { ...wanted, by: group }), signal),
     ]);
+    // The list of what was grouped otherwise is not drawn: another one is on its way.
+    if (group !== state.group) return null;
     if (!daily.rows.length) return el("div", { class: "panel" }, empty("usage", "Nothing was used in this time", "Every request with a memory key counts here within a second."));
     return draw(state, daily, grouped);
   });
@@ -60,13 +66,11 @@ export function page({ query, signal }) {
     state.key = keys.value;
     load();
   });
-  const named = get("/keys", signal).then(({ keys: all }) => {
-    for (const key of all) state.names.set(key.id, key.name || `…${key.last4}`);
-    keys.append(...all.map((key) => el("option", { value: key.id }, `${key.name || "without a name"} · …${key.last4}`)));
+  const named = picker.load(state.key, () => "", signal).catch((error) => {
     // A key that is gone can still have used something.
-    if (state.key && !state.names.has(state.key)) keys.append(el("option", { value: state.key }, state.key));
+    if (error.status === 404) keys.append(el("option", { value: state.key }, state.key));
     keys.value = state.key;
-  }, () => {});
+  });
   named.then(load);
 
   const csv = async () => {
@@ -87,7 +91,7 @@ export function page({ query, signal }) {
         state.group = value;
         load();
       }),
-      el("span", { class: "inline-field" }, keys),
+      el("span", { class: "inline-field" }, keys, picker.finder),
     ),
     place,
   ];
@@ -123,7 +127,9 @@ function totals(total) {
 /** The name of a row's group, as people know it. */
 function nameOf(state, row) {
   const value = row[state.group];
-  return state.group === "key" ? (state.names.get(value) ?? value) : (value || "the router itself");
+  if (state.group !== "key") return value || "the router itself";
+  const key = state.known.get(value);
+  return key ? key.name || `…${key.last4}` : value;
 }
 
 function usageChart(state, { rows }) {
@@ -151,6 +157,13 @@ function usageChart(state, { rows }) {
   return bars({ label: `${title} by day${state.group === "day" ? "" : ` and ${state.group}`}, ${state.since} to ${state.until}. The table below has the numbers.`, groups, series, format: shown });
 }
 
+/** A sum that leaves requests out says so, as on the command line. */
+function cost({ cost: sum, unpriced_requests: unpriced }) {
+  if (!unpriced) return format.money(sum);
+  const title = `${format.count(unpriced, "request")} without a known price`;
+  return el("span", { title, class: sum === null ? "faint" : undefined }, sum === null ? "–" : `${format.money(sum)} +?`, el("span", { class: "unseen" }, ` (${title})`));
+}
+
 function usageTable(state, { rows, total }) {
   const sorted = state.group === "day"
     ? [...rows].sort((one, other) => other.day.localeCompare(one.day))
@@ -167,7 +180,7 @@ function usageTable(state, { rows, total }) {
     number("Recalled", (row) => row.memory_tokens_recalled),
     number("Provider p50", (row) => row.provider_ms?.p50, format.milliseconds),
     number("p95", (row) => row.provider_ms?.p95, format.milliseconds),
-    { name: "Cost", number: true, cell: (row) => (row.cost === null || row.cost === undefined ? el("span", { class: "faint", title: "No price is known" }, "–") : format.money(row.cost)) },
+    { name: "Cost", number: true, cell: cost },
   ];
   const foot = {
     [title]: "All",
@@ -177,7 +190,7 @@ function usageTable(state, { rows, total }) {
     Cached: format.whole(total.cached_tokens),
     "Tokens out": format.whole(total.output_tokens),
     Recalled: format.whole(total.memory_tokens_recalled),
-    Cost: total.cost === null ? "–" : format.money(total.cost),
+    Cost: cost(total),
   };
   return table(`Usage by ${state.group}`, columns, sorted, { foot: sorted.length > 1 ? foot : undefined });
 }
