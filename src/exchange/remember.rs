@@ -1,9 +1,9 @@
 //! After the last byte: what was said goes into the vault.
 //!
-//! The user's text and the answer's, of a good answer that the caller has whole. A caller that leaves in the middle
-//! has said something all the same, and keeps its own text; an answer in pieces, or one that calls tools, is not kept, and neither is anything
-//! once the provider failed, because then the caller asks again. What was deleted since the turn began is not stored
-//! either. The store takes it without a wait, so that nothing here delays the next request.
+//! The user's text and the answer's, of a good answer that the caller has whole. A caller that leaves in the middle has
+//! said something all the same, and keeps its own text; an answer in pieces, or one that calls tools, is not kept, and
+//! neither is anything once the provider failed, because then the caller asks again. What was deleted since the turn
+//! began is not stored either. The store takes it without a wait, so that nothing here delays the next request.
 
 use super::Exchange;
 use super::recall::Recall;
