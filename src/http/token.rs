@@ -7,9 +7,9 @@ use std::borrow::Cow;
 
 use super::field::Field;
 
-/// Whether a memory key can stand in these lines: the one look that most requests get.
-pub(super) fn can_carry(lines: &[u8]) -> bool {
-    memchr::memchr2_iter(b'k', b'%', lines).any(|at| lines[at] == b'%' || is_key_at(lines, at))
+/// Whether a memory key can stand in a text: the one look that most texts get.
+pub(super) fn can_carry(text: &[u8]) -> bool {
+    memchr::memchr2_iter(b'k', b'%', text).any(|at| text[at] == b'%' || is_key_at(text, at))
 }
 
 /// Whether a memory key stands in a field.
@@ -23,7 +23,7 @@ pub(super) fn field_carries(field: &Field, bytes: &[u8]) -> bool {
 /// Whether a memory key stands anywhere in `text`, as it is or percent-encoded.
 pub fn carries_memory_key(text: &[u8]) -> bool {
     let in_words = |text: &[u8]| memchr::memchr_iter(b'k', text).any(|at| is_key_at(text, at));
-    in_words(text) || matches!(percent_decoded(text), Cow::Owned(decoded) if in_words(&decoded))
+    can_carry(text) && (in_words(text) || in_words(&percent_decoded(text)))
 }
 
 /// Whether a key's `k` stands at a place, at the start of a word.
