@@ -75,7 +75,7 @@ impl Exchange<'_> {
 
     /// Takes what was seen of an answer to the request that ends `buffer`.
     pub(super) fn observed(&mut self, seen: &mut Observed, task: Task, buffer: &[u8]) {
-        let whole = self.record.ended == Ended::Relayed(End::Complete);
+        let whole = seen.ended || self.record.ended == Ended::Relayed(End::Complete);
         let body_bytes = self.record.request_bytes as usize;
         let body = &buffer[buffer.len().saturating_sub(body_bytes)..];
         seen.estimate(|| expected::tokens(task, body), whole);

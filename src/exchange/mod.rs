@@ -266,7 +266,11 @@ impl<'w> Exchange<'w> {
             return Err(Fault::Unreachable(provider.to_owned()).into());
         }
         self.record.response_bytes = outcome.body_bytes;
-        self.record.ended = Ended::Relayed(outcome.end);
+        self.record.ended = Ended::Relayed(match outcome.end {
+            // It has all of the answer, if not of its framing.
+            End::CallerLeft if outcome.said_all => End::Complete,
+            end => end,
+        });
         let now = self.record.ends();
         let mut seen = tap.finish();
         self.observed(&mut seen, operation.task, &outcome.request);

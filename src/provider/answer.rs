@@ -73,8 +73,8 @@ impl Observed {
         if let Some(at) = names.delta.or(names.text) {
             self.said_bytes += said_bytes(data, at) as u64;
         }
+        self.ended |= text::ends(dialect, name, data);
         if with_text {
-            self.ended |= text::ends(dialect, name, data);
             self.calls = self.calls || calls::any_in(dialect, data);
             text::gather(&mut self.text, dialect, name, data);
         }

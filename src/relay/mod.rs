@@ -53,6 +53,8 @@ pub struct Outcome {
     pub end: End,
     /// Whether the caller has been sent anything; if not, another answer can take this one's place.
     pub begun: bool,
+    /// Whether a stream's last word had been written before its caller left: many close right behind it, and have all.
+    pub said_all: bool,
     /// Body bytes that came from the provider, framing included.
     pub body_bytes: u64,
     /// The upstream connection, if it is clean.
@@ -103,6 +105,7 @@ pub async fn relay(
 ) -> Outcome {
     let mut body = Body::new(framing, downstream.version, downstream.cut);
     let mut end = End::Complete;
+    let mut said_all = false;
     let keeps_alive = framing::keeps_alive(&answer.head, &answer.bytes, answer.head.line.version);
     let received = std::mem::take(&mut answer.bytes);
     let mut outgoing = head;
@@ -146,8 +149,10 @@ pub async fn relay(
                 break;
             }
             if result.is_err() {
-                return Box::pin(Outcome::broken(End::CallerLeft, &body, answer)).await;
+                let left = Box::pin(Outcome::broken(End::CallerLeft, &body, answer)).await;
+                return Outcome { said_all, ..left };
             }
+            said_all = tap.said_all();
         }
         if body.done {
             break;
@@ -165,7 +170,8 @@ pub async fn relay(
         outgoing = match fill {
             // What a provider had sent before its connection was shut down is there to be read; nobody is to get it.
             _ if watch.left() => {
-                return Box::pin(Outcome::broken(End::CallerLeft, &body, answer)).await;
+                let left = Box::pin(Outcome::broken(End::CallerLeft, &body, answer)).await;
+                return Outcome { said_all, ..left };
             }
             Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
             Fill::End if body.track.ends_with_connection() => body.finish(),
@@ -201,6 +207,7 @@ pub async fn relay(
     Outcome {
         end,
         begun: true,
+        said_all,
         body_bytes: body.bytes,
         connection,
         request,
@@ -213,6 +220,7 @@ impl Outcome {
         Self {
             end,
             begun: true,
+            said_all: false,
             body_bytes: body.bytes,
             connection: None,
             request: outgoing.body,

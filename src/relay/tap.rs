@@ -126,6 +126,11 @@ impl Tap {
         &self.seen
     }
 
+    /// Whether a stream has said that it is over.
+    pub(super) fn said_all(&self) -> bool {
+        self.seen.ended
+    }
+
     /// Whether a stream has said something without a word of what was asked: that is to be estimated.
     pub(super) fn input_uncounted(&self) -> bool {
         matches!(self.form, Form::Events(_))

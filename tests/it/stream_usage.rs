@@ -259,3 +259,74 @@ fn a_stream_that_its_caller_leaves_is_counted_as_far_as_it_came() {
     assert_eq!(total.errors, 0);
     gate.open();
 }
+
+/// As OpenAI's SDKs and Codex do: the last chunk, which is framing alone, may come later.
+#[test]
+fn a_caller_that_leaves_behind_the_last_word_has_the_whole_answer() {
+    let event = |name: &str, data: &str| format!("event: {name}\ndata: {data}\n\n");
+    let text = "Rex is a good name for such a dog, as far as I can tell";
+    for (path, body, stream) in [
+        (
+            CHAT,
+            r#"{"model":"gpt-4o","messages":[{"role":"user","content":"my dog is Rex"}],"stream":true}"#,
+            format!(
+                "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}],\"usage\":null}}\n\n\
+                data: {{\"choices\":[],\"usage\":{{\"prompt_tokens\":11,\"completion_tokens\":7}}}}\n\ndata: [DONE]\n\n"
+            ),
+        ),
+        (
+            "/v1/responses",
+            r#"{"model":"gpt-4o","input":"my dog is Rex","stream":true}"#,
+            event(
+                "response.output_text.delta",
+                &format!("{{\"delta\":\"{text}\"}}"),
+            ) + &event(
+                "response.completed",
+                r#"{"response":{"usage":{"input_tokens":11,"output_tokens":7}}}"#,
+            ),
+        ),
+        (
+            "/v1/messages",
+            r#"{"model":"claude-sonnet-4-5","messages":[{"role":"user","content":"my dog is Rex"}],"stream":true}"#,
+            event(
+                "message_start",
+                r#"{"message":{"usage":{"input_tokens":11,"output_tokens":1}}}"#,
+            ) + &event(
+                "content_block_delta",
+                &format!("{{\"delta\":{{\"type\":\"text_delta\",\"text\":\"{text}\"}}}}"),
+            ) + &event("message_delta", r#"{"usage":{"output_tokens":7}}"#)
+                + &event("message_stop", r#"{"type":"message_stop"}"#),
+        ),
+    ] {
+        let gate = Gate::default();
+        let waits = gate.clone();
+        let length = stream.len();
+        let provider = Provider::start(move |_, wire| {
+            wire.send(HEAD);
+            wire.send(format!("{length:x}\r\n{stream}\r\n"));
+            waits.pass();
+            Then::Close
+        });
+        let router = Router::start(&provider);
+        let mut caller = router.connect();
+        caller.send(router.request(path, &[], body));
+        assert_eq!(caller.head().unwrap().status, 200);
+        let last: &[u8] = match path {
+            CHAT => b"[DONE]\n\n",
+            "/v1/responses" => b":7}}}\n\n",
+            _ => b"\"message_stop\"}\n\n",
+        };
+        let mut got = Vec::new();
+        while !got.ends_with(last) {
+            got.extend(caller.bytes(1));
+        }
+        drop(caller);
+        eventually("the count", || total(&router).requests == 1);
+        let total = total(&router);
+        assert_eq!((total.input_tokens, total.output_tokens), (11, 7), "{path}");
+        assert_eq!((total.estimated_requests, total.aborted), (0, 0), "{path}");
+        let export = || router.ask("GET", "/v1/memory/export", &[("x-api-key", &router.key)]);
+        eventually("the answer in the vault", || export().text().contains(text));
+        gate.open();
+    }
+}
