@@ -3,8 +3,9 @@
 //! `exchange` asks once per request, before its body is read. The permit that it gets is told what the request may cost
 //! once that is known, and settled with what it did cost. Estimates hold back what comes beside them and nothing else:
 //! what is left lets one request in, however large it seems. State is per key id, shared by all cores and exact: one
-//! lock per limited key, held for a few additions. It outlives a new snapshot; what was used before the process began
-//! comes in through `carry`. Keys without limits cost nothing here. Time comes in as arguments.
+//! lock per key, held for a few additions. It outlives a new snapshot; what was used before the process began comes in
+//! through `carry`. Of keys without limits only tokens are counted, for the day that they get some. Time comes in as
+//! arguments.
 
 mod brake;
 
@@ -23,7 +24,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// When to come again where nothing tells how long what is under way will take.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
-/// The state of every limited key.
+/// The state of every key that has a limit, or has used tokens.
 #[derive(Default)]
 pub struct KeyLimits(DashMap<String, Arc<Mutex<State>>>);
 
@@ -58,10 +59,7 @@ impl KeyLimits {
         if key.limits == Limits::default() {
             return Ok(None);
         }
-        let state = match self.0.get(&*key.id) {
-            Some(state) => state.clone(),
-            None => self.0.entry(key.id.to_string()).or_default().clone(),
-        };
+        let state = self.state(&key.id);
         let (now, today) = (Instant::now(), clock::unix_seconds());
         let window = lock(&state).admit(&key.limits, now, today)?;
         Ok(Some(Permit {
@@ -73,6 +71,21 @@ impl KeyLimits {
         }))
     }
 
+    /// Counts what a key without limits has used: a limit that it gets later is on this too.
+    pub fn used(&self, key_id: &str, tokens: u64) {
+        if tokens > 0 {
+            let (now, today) = (Instant::now(), clock::unix_seconds());
+            lock(&self.state(key_id)).count(tokens, now, today);
+        }
+    }
+
+    fn state(&self, key_id: &str) -> Arc<Mutex<State>> {
+        match self.0.get(key_id) {
+            Some(state) => state.clone(),
+            None => self.0.entry(key_id.to_owned()).or_default().clone(),
+        }
+    }
+
     /// Adds what a key has used elsewhere: before this process, or in the one before it. `minute` is when it began,
     /// requests and tokens; `day` and `month` are their first second, and tokens.
     pub fn carry(
@@ -82,7 +95,7 @@ impl KeyLimits {
         day: (UnixSeconds, u64),
         month: (UnixSeconds, u64),
     ) {
-        let state = self.0.entry(key_id.to_owned()).or_default().clone();
+        let state = self.state(key_id);
         let state = &mut *lock(&state);
         for (span, (start, tokens)) in [(&mut state.day, day), (&mut state.month, month)] {
             // Another span than the current one has nothing to do with it.

@@ -220,6 +220,7 @@ impl<'w> Exchange<'w> {
         let worker = self.worker;
         let _in_flight = worker.begin().ok_or(Fault::TooManyInFlight)?;
         let mut permit = worker.shared.key_limits.admit(&tenant.key)?;
+        let limited = permit.is_some();
 
         let request = body::receive(caller, head, framing, self).await?;
         self.record.request_bytes = request.body().len() as u64;
@@ -274,8 +275,11 @@ impl<'w> Exchange<'w> {
         let now = self.record.ends();
         let mut seen = tap.finish();
         self.observed(&mut seen, operation.task, &outcome.request);
-        if let Some(permit) = permit {
-            permit.settle(tokens_used(&self.record.usage));
+        let used = tokens_used(&self.record.usage);
+        match permit {
+            Some(permit) => permit.settle(used),
+            None if limited => {}
+            None => worker.shared.key_limits.used(&tenant.key.id, used),
         }
         if let Some(connection) = outcome.connection {
             self.worker.upstreams.give_back(connection, now);

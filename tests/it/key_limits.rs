@@ -4,8 +4,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use memoryrouter::keys::{Limits, NewKey, Period};
+use memoryrouter::usage::Query;
 
-use crate::support::{CHAT as BODY, Gate, Provider, Reply, Router, Setup, Then, json, request};
+use crate::support::{
+    CHAT as BODY, Gate, Provider, Reply, Router, Setup, Then, eventually, json, request,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const USED: &str = r#"{"usage":{"prompt_tokens":60,"completion_tokens":40}}"#;
@@ -144,6 +147,50 @@ fn a_budget_is_settled_with_what_the_provider_counted() {
     );
     for _ in 0..5 {
         assert_eq!(ask(&router, &key).status, 500);
+    }
+}
+
+#[test]
+fn a_limit_is_on_what_was_used_before_it_was_set() {
+    let provider = Provider::answering(json(200, USED));
+    let router = Router::start(&provider);
+    let new = NewKey {
+        account: "default".into(),
+        ..NewKey::default()
+    };
+    let (record, token) = router.edit(|editor| editor.add_key(new));
+    let key = String::from_utf8(token.expose().to_vec()).unwrap();
+    let budget = |tokens| Limits {
+        token_budget: Some((tokens, Period::Month)),
+        ..Limits::default()
+    };
+    let mut asked = 0;
+    for (limits, answers) in [
+        (Limits::default(), [200, 200, 200]),
+        // 300 are used.
+        (budget(300), [429, 429, 429]),
+        (budget(350), [200, 429, 429]),
+        (Limits::default(), [200, 200, 200]),
+        // 700 are.
+        (budget(750), [200, 429, 429]),
+    ] {
+        router.edit(|editor| {
+            editor.key(&record.id)?.limits = limits;
+            Ok(())
+        });
+        assert_eq!([(); 3].map(|()| ask(&router, &key).status), answers);
+        asked += 3;
+        // It is counted behind all that a limit is told.
+        let store = router.running().control().usage().clone();
+        let counted = || {
+            store.ask_blocking(&Query {
+                until: i64::MAX,
+                ..Query::default()
+            })
+        };
+        eventually("the counts", || {
+            counted().is_ok_and(|report| report.total.requests == asked)
+        });
     }
 }
 
