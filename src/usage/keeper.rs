@@ -4,12 +4,13 @@
 //! each round tries again. A batch whose commit failed is looked for in the file once that opens again, so it is
 //! counted once whether or not it had arrived. After a hand-over the file is the successor's, and rows go to spool files.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Pass};
+use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Pass, Reading, read_foreign};
 use super::place::Place;
 use super::recorder::{Tally, lock};
 use super::refinement::{MINUTE_SECONDS, Refinement};
@@ -62,6 +63,8 @@ pub(super) struct Keeper {
     shared: Arc<Shared>,
     /// What was used before this process began is told here, once it is known.
     carry: Box<dyn Fn(Carried) + Send>,
+    /// What was told so of each key, where the process before this one may write more.
+    told: HashMap<String, Carried>,
     refined: Refinement,
     pass: Option<Pass>,
     pass_ended: Option<Instant>,
@@ -74,6 +77,7 @@ impl Keeper {
         Self {
             shared,
             carry,
+            told: HashMap::new(),
             refined: Refinement::default(),
             pass: None,
             pass_ended: None,
@@ -82,10 +86,12 @@ impl Keeper {
         }
     }
 
-    /// The thread's whole life.
-    pub(super) fn run(mut self, orders: &Receiver<Order>) {
+    /// The thread's whole life. `looked` ends once it has told what was used before, as far as that can be known.
+    pub(super) fn run(mut self, orders: &Receiver<Order>, looked: SyncSender<()>) {
+        let mut looked = Some(looked);
         loop {
             self.round();
+            drop(looked.take());
             let done = match orders.recv_timeout(ROUND) {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => None,
@@ -159,6 +165,11 @@ impl Keeper {
             Err(error) if error.is_held() => {
                 if news(state, &error).is_some() {
                     tracing::info!("another process has the usage store; counts wait in memory");
+                    // Callers come here already. What is written until the file is free, is told then.
+                    let read = read_foreign(&self.shared.dir.join(FILE_NAME));
+                    if let Ok(Some(reading)) = read {
+                        let _ = self.remember(&reading, false);
+                    }
                 }
                 false
             }
@@ -177,18 +188,19 @@ impl Keeper {
             state.pending.merge(tally, PENDING_ROWS_MAX);
         }
         if !state.status.opened {
-            self.remember(&ledger)?;
+            self.remember(&ledger.read()?, true)?;
+            self.told = HashMap::new();
             state.status.opened = true;
         }
         Ok(ledger)
     }
 
-    /// What was used before this process began: for limits, and the models of today.
-    fn remember(&mut self, ledger: &Ledger) -> Result<(), LedgerError> {
+    /// What was used before this process began: for limits, and the models of today. Unless it is `all`, the process
+    /// before this one still writes.
+    fn remember(&mut self, reading: &Reading, all: bool) -> Result<(), LedgerError> {
         let now = clock::unix_seconds();
         let (day, month) = (clock::day_start(now), clock::month_start(now));
         let end = hour_of(now) + 1;
-        let reading = ledger.read()?;
         for key in reading.keys()? {
             let mut carried = Carried {
                 key,
@@ -207,14 +219,18 @@ impl Keeper {
             let minute = reading.minute(&carried.key)?;
             carried.minute =
                 minute.filter(|minute| (0..MINUTE_SECONDS).contains(&(now - minute.started)));
-            self.refined.remember(
-                &carried.key,
-                hour_of(now) / DAY_HOURS,
-                &models,
-                carried.minute,
-            );
-            if carried.month.1 > 0 || carried.minute.is_some() {
-                (self.carry)(carried);
+            if all {
+                let day = hour_of(now) / DAY_HOURS;
+                let minute = carried.minute;
+                self.refined.remember(&carried.key, day, &models, minute);
+            }
+            let told = match all {
+                true => self.told.remove(&carried.key),
+                false => self.told.insert(carried.key.clone(), carried.clone()),
+            };
+            let news = told.map_or(carried.clone(), |told| carried.beyond(&told));
+            if news.month.1 > 0 || news.minute.is_some() {
+                (self.carry)(news);
             }
         }
         Ok(())

@@ -38,7 +38,9 @@ pub type UnixSeconds = i64;
 
 /// Questions that wait for their turn; one takes a few milliseconds.
 const QUESTIONS_MAX: usize = 64;
-/// How long the end of the process waits for the last commit.
+/// How long the start of the process waits to hear what was used before: no caller is to have its limits anew.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long its end waits for the last commit.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long what is kept.
@@ -61,6 +63,27 @@ pub struct Carried {
     pub day: (UnixSeconds, u64),
     /// The same of the month.
     pub month: (UnixSeconds, u64),
+}
+
+impl Carried {
+    /// What has come since `earlier` was told of the same key.
+    fn beyond(mut self, earlier: &Self) -> Self {
+        for ((start, tokens), known) in [
+            (&mut self.day, earlier.day),
+            (&mut self.month, earlier.month),
+        ] {
+            if *start == known.0 {
+                *tokens = tokens.saturating_sub(known.1);
+            }
+        }
+        if let (Some(minute), Some(known)) = (&mut self.minute, earlier.minute)
+            && minute.started == known.started
+        {
+            minute.requests = minute.requests.saturating_sub(known.requests);
+            minute.tokens = minute.tokens.saturating_sub(known.tokens);
+        }
+        self
+    }
 }
 
 /// The state of the store, for people and metrics.
@@ -113,7 +136,7 @@ struct Handle {
 
 impl UsageStore {
     /// Starts the store in `dir`. A file that cannot be opened is tried again and again; only threads can be refused.
-    /// `carry` hears, on another thread and once the file is open, what keys have used before.
+    /// `carry` hears, on another thread, what keys have used before: of a file that can be read before this returns.
     pub fn open(
         settings: Settings,
         dir: &Path,
@@ -129,9 +152,12 @@ impl UsageStore {
         });
         let (orders, inbox) = channel();
         let keeper = Keeper::new(shared.clone(), Box::new(carry));
+        let (looks, looked) = sync_channel(0);
         let keeper = thread::Builder::new()
             .name("usage".into())
-            .spawn(move || keeper.run(&inbox))?;
+            .spawn(move || keeper.run(&inbox, looks))?;
+        // It ends without a word.
+        let _ = looked.recv_timeout(LOOK_TIMEOUT);
         let (questions, asked) = sync_channel::<Question>(QUESTIONS_MAX);
         let answering = shared.clone();
         thread::Builder::new()

@@ -2,6 +2,7 @@
 //! written, and remembered by limits.
 
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -227,17 +228,52 @@ fn a_restart_begins_no_budget_anew() {
         // 200 of 250 tokens are used: one more is let in by its estimate, if the limit is not on requests. Anew, it
         // would be three, and two.
         let more = if limit[0] == "--rpm" { 0 } else { 1 };
-        eventually("what was used before", || {
-            router.log().contains("listening")
-        });
-        thread::sleep(Duration::from_secs(1));
         let mut served = 0;
         for _ in 0..4 {
             served += usize::from(ask(&mut router.connect(), key) == 200);
-            // An answer is settled once it is out.
-            thread::sleep(Duration::from_millis(100));
         }
         assert_eq!(served, more, "{limit:?}");
+        router.stop();
+    }
+}
+
+#[test]
+fn a_hand_over_lets_nobody_in_who_has_used_all() {
+    let provider = Provider::answering(json(200, USED));
+    let (home, _) = home(&provider);
+    let mut sent = 0;
+    for limit in [["--budget-tokens", "200/month"], ["--rpm", "2"]] {
+        let made = home
+            .run(&[&["keys", "create", "--json"][..], &limit].concat())
+            .json();
+        let key = made["token"].as_str().unwrap();
+        let mut router: Served = home.serve();
+        for _ in 0..2 {
+            assert_eq!(ask(&mut router.connect(), key), 200, "{limit:?}");
+        }
+        sent += 2;
+        eventually("the counts in the file", || requests(&home) == sent);
+        let (addr, over) = (router.addr, AtomicBool::new(false));
+        let bytes = request("POST", CHAT, &[("x-api-key", key)], BODY);
+        thread::scope(|scope| {
+            let asks = scope.spawn(|| {
+                let mut statuses = Vec::new();
+                while !over.load(Ordering::Relaxed) {
+                    let mut caller = Caller::connect(addr);
+                    caller.send(&bytes);
+                    statuses.extend(caller.try_reply().map(|reply| reply.status));
+                }
+                statuses
+            });
+            router.hand_over();
+            over.store(true, Ordering::Relaxed);
+            let statuses = asks.join().unwrap();
+            sent += statuses.len() as u64;
+            assert!(
+                statuses.len() > 1 && statuses.iter().all(|it| *it == 429),
+                "{statuses:?}"
+            );
+        });
         router.stop();
     }
 }
