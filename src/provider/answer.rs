@@ -68,9 +68,10 @@ impl Observed {
         if names.counts {
             self.counts(dialect, data);
         }
-        // What an event adds to an answer stands in the first of these that there is. Ends of streams repeat it all,
-        // and hold no delta.
-        if let Some(at) = names.delta.or(names.text) {
+        // What an event adds to an answer stands in the first of these that there is. Where OpenAI's dialect has a text
+        // without a delta it repeats what was said, but in the choices of old completions.
+        let adds = |at: &usize| dialect != Dialect::OpenAi || CHOICES.find(&data[..*at]).is_some();
+        if let Some(at) = names.delta.or_else(|| names.text.filter(adds)) {
             self.said_bytes += said_bytes(data, at) as u64;
         }
         self.ended |= text::ends(dialect, name, data);
@@ -138,6 +139,7 @@ impl Observed {
 
 /// Prepared once.
 static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error\""));
+static CHOICES: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"choices\""));
 
 /// Whether counts may stand in a part of an answer of OpenAI's dialect.
 pub fn names_counts(bytes: &[u8]) -> bool {

@@ -246,6 +246,18 @@ fn what_events_say_is_measured_in_every_dialect() {
             2,
         ),
         (r#"{"type":"response.output_text.delta","delta":"four"}"#, 4),
+        // What repeats it adds nothing.
+        (r#"{"type":"response.output_text.done","text":"four"}"#, 0),
+        (
+            r#"{"type":"response.content_part.done","part":{"type":"output_text","text":"four"}}"#,
+            0,
+        ),
+        (
+            r#"{"type":"response.output_item.done","item":{"content":[{"type":"output_text","text":"four"}]}}"#,
+            0,
+        ),
+        (r#"{"type":"transcript.text.done","text":"four"}"#, 0),
+        (r#"{"choices":[{"index":0,"text":"four"}]}"#, 4),
         (
             r#"{"candidates":[{"content":{"parts":[{"text":"four"}],"role":"model"}}]}"#,
             4,
@@ -257,7 +269,11 @@ fn what_events_say_is_measured_in_every_dialect() {
         ("[DONE]", 0),
     ] {
         let mut seen = Observed::default();
-        seen.event(Dialect::OpenAi, b"", data.as_bytes(), false);
+        let dialect = match data.contains("candidates") {
+            true => Dialect::Gemini,
+            false => Dialect::OpenAi,
+        };
+        seen.event(dialect, b"", data.as_bytes(), false);
         assert_eq!(seen.said_bytes, expected, "{data}");
     }
 }
