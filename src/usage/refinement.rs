@@ -1,4 +1,4 @@
-//! What is done to rows before they are written: models bounded, tokens priced, each key's current minute followed.
+//! What is done to rows before they are written: tokens priced, models bounded, each key's current minute followed.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -28,8 +28,9 @@ pub(super) struct Refinement {
 impl Refinement {
     /// Refines what came in since the last time.
     pub(super) fn take(&mut self, tally: &mut Tally, prices: &Prices) {
-        self.bound_models(tally);
+        // In this order: the one that others become has no price.
         price(tally, prices);
+        self.bound_models(tally);
         self.follow_minutes(tally);
     }
 

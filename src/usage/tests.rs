@@ -240,6 +240,13 @@ fn models_beyond_the_bound_are_one() {
             .iter()
             .any(|line| line.model.as_deref() == Some(OTHER_MODEL))
     );
+    // What it cost is known all the same.
+    recorder.record(&event("key_a", "gpt-4o", 1_000_000), clock::unix_seconds());
+    eventually(|| total().total.requests == 401);
+    let report = total();
+    assert_eq!(report.lines.len(), lines.len());
+    assert_eq!(report.total.unpriced_requests, 400);
+    assert_eq!(report.total.cost_usd, 2.50001);
 }
 
 #[test]
