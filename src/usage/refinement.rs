@@ -107,7 +107,8 @@ impl Refinement {
         self.minutes
             .retain(|_, minute| now - minute.started < MINUTE_SECONDS);
         for (bytes, counts) in &tally.rows {
-            let Some(place) = Place::read(bytes) else {
+            // What was asked of no provider is none of a limit's requests.
+            let Some(place) = Place::read(bytes).filter(|place| !place.provider.is_empty()) else {
                 continue;
             };
             let minute = self.minutes.entry(place.key.to_owned()).or_insert(Minute {
