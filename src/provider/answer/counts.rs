@@ -124,7 +124,11 @@ impl Counts {
     /// What went in, where the cached part is not counted apart.
     fn input(&self) -> Option<u64> {
         let tool_prompt = self.tool_prompt.unwrap_or(0);
-        self.prompt.map(|tokens| tokens.saturating_add(tool_prompt))
+        // Of embeddings some (Voyage) tell nothing but the total.
+        let only = self.total.filter(|_| self.completion.is_none());
+        self.prompt
+            .or(only)
+            .map(|tokens| tokens.saturating_add(tool_prompt))
     }
 
     /// What came out.

@@ -168,6 +168,12 @@ fn counted() -> Vec<Counted> {
             r#"{"usage":{"prompt_tokens":7.0,"completion_tokens":3.00,"total_tokens":10.5}}"#.into(),
             [Some(7), Some(3), None, None, None],
         ),
+        (
+            Dialect::OpenAi,
+            json,
+            r#"{"object":"list","data":[],"model":"voyage-3","usage":{"total_tokens":10}}"#.into(),
+            [Some(10), None, None, None, None],
+        ),
         // What is no whole number is unknown; the rest counts.
         (
             Dialect::OpenAi,
