@@ -14,7 +14,7 @@ use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Pass, Reading, read_f
 use super::place::Place;
 use super::recorder::{Tally, lock};
 use super::refinement::{MINUTE_SECONDS, Refinement};
-use super::{Carried, Settings, Status, hour_of, spool};
+use super::{Carried, Settings, Status, UnixSeconds, hour_of, spool};
 use crate::clock;
 use crate::prices::Prices;
 
@@ -283,13 +283,8 @@ impl Keeper {
             return Ok(());
         };
         let now = clock::unix_seconds();
-        let before = |age: Duration| hour_of(now.saturating_sub(age.as_secs() as i64)) / DAY_HOURS;
-        let Settings {
-            compact_after,
-            retention,
-        } = self.shared.settings;
-        let hour = before(compact_after) * DAY_HOURS;
-        self.pass = ledger.compact(pass, hour, before(retention), COMPACTED_ROWS_MAX)?;
+        let (hour, day) = kept_from(&self.shared.settings, now);
+        self.pass = ledger.compact(pass, hour, day, COMPACTED_ROWS_MAX)?;
         if self.pass.is_none() {
             self.pass_ended = Some(Instant::now());
             ledger.tidy(&spool::list(&self.shared.dir), now - MINUTE_SECONDS)?;
@@ -349,6 +344,18 @@ impl Keeper {
             Err(error) => failed(state, &error),
         }
     }
+}
+
+/// The first hour that is kept as such, and the first day that is kept at all: a budget needs all of its month.
+pub(super) fn kept_from(settings: &Settings, now: UnixSeconds) -> (u32, u32) {
+    let day = |time| hour_of(time) / DAY_HOURS;
+    let before = |age: Duration| day(now.saturating_sub(age.as_secs() as i64));
+    let Settings {
+        compact_after,
+        retention,
+    } = *settings;
+    let hour = before(compact_after.min(retention)) * DAY_HOURS;
+    (hour, before(retention).min(day(clock::month_start(now))))
 }
 
 fn due(last: Option<Instant>, interval: Duration) -> bool {

@@ -250,6 +250,27 @@ fn models_beyond_the_bound_are_one() {
 }
 
 #[test]
+fn what_is_kept_is_as_old_as_the_settings_say_and_a_whole_month_for_its_budgets() {
+    // Noon of the 20th of January and of the 2nd of March 1970, by days since the first of January.
+    for (day, compact_after, retention, kept) in [
+        (19, 7, 400, (12, 0)),
+        (60, 7, 30, (53, 30)),
+        (60, 7, 1, (59, 59)),
+        (19, 7, 3, (16, 0)),
+        (19, 30, 10, (9, 0)),
+    ] {
+        let days = |count: u64| Duration::from_hours(24 * count);
+        let settings = Settings {
+            compact_after: days(compact_after),
+            retention: days(retention),
+        };
+        let now = day * clock::DAY_SECONDS + clock::DAY_SECONDS / 2;
+        let (hour, day) = keeper::kept_from(&settings, now);
+        assert_eq!((hour / 24, day), kept, "{now} {settings:?}");
+    }
+}
+
+#[test]
 fn hours_become_days_and_old_days_go() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = Ledger::open(&file(dir.path())).unwrap();
