@@ -190,6 +190,9 @@ fn detail(slot: &mut Option<u64>, wanted: &[u8], object: &[u8]) {
     }
 }
 
+/// No answer costs as much: a larger count is a broken provider's (-1 without its sign), and would spoil every sum.
+const COUNT_MAX: u64 = 1_000_000_000_000;
+
 /// Digits, behind which some write a point and zeros.
 fn whole_number(value: &[u8]) -> Option<u64> {
     let digits = value
@@ -199,13 +202,12 @@ fn whole_number(value: &[u8]) -> Option<u64> {
     let (number, rest) = value.split_at(digits);
     let zeros = rest.strip_prefix(b".").unwrap_or(rest);
     let whole = !number.is_empty() && zeros.iter().all(|byte| *byte == b'0');
-    whole.then(|| {
-        number.iter().fold(0_u64, |number, digit| {
-            number
-                .saturating_mul(10)
-                .saturating_add(u64::from(digit - b'0'))
-        })
-    })
+    let number = number.iter().fold(0_u64, |number, digit| {
+        number
+            .saturating_mul(10)
+            .saturating_add(u64::from(digit - b'0'))
+    });
+    (whole && number <= COUNT_MAX).then_some(number)
 }
 
 /// What is known stays known.

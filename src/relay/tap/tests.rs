@@ -174,6 +174,12 @@ fn counted() -> Vec<Counted> {
             r#"{"object":"list","data":[],"model":"voyage-3","usage":{"total_tokens":10}}"#.into(),
             [Some(10), None, None, None, None],
         ),
+        (
+            Dialect::OpenAi,
+            json,
+            r#"{"usage":{"prompt_tokens":18446744073709551615,"completion_tokens":5}}"#.into(),
+            [None, Some(5), None, None, None],
+        ),
         // What is no whole number is unknown; the rest counts.
         (
             Dialect::OpenAi,
