@@ -4,14 +4,13 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::recall::Recall;
-use super::{Caller, Exchange, Next, Unread};
+use super::{Caller, Exchange, Next, Tenant, Unread};
 use crate::config::ErrorFormat;
 use crate::error::Fault;
 use crate::http::{Method, Name, encode};
 use crate::limits::Permit;
 use crate::net;
-use crate::provider::answer::{Observed, Usage};
-use crate::provider::operation::Task;
+use crate::provider::answer::{Ending, Observed, Usage};
 use crate::provider::{Dialect, expected};
 use crate::record::{Ended, ForeignId};
 use crate::relay::{self, End, Tap};
@@ -73,14 +72,40 @@ impl Exchange<'_> {
         Tap::new(dialect, content_type.unwrap_or_default(), with_text)
     }
 
-    /// Takes what was seen of an answer to the request that ends `buffer`.
-    pub(super) fn observed(&mut self, seen: &mut Observed, task: Task, buffer: &[u8]) {
-        let whole = seen.ended || self.record.ended == Ended::Relayed(End::Complete);
+    /// What the request that ends `buffer` may have cost.
+    fn asked(&self, buffer: &[u8]) -> u64 {
         let body_bytes = self.record.request_bytes as usize;
         let body = &buffer[buffer.len().saturating_sub(body_bytes)..];
-        seen.estimate(|| expected::tokens(task, body), whole);
-        self.record.usage = seen.usage;
+        self.task.map_or(0, |task| expected::tokens(task, body))
+    }
+
+    /// The caller has left before an answer came to the request that ends `buffer`; its provider has it, and bills for it.
+    pub(super) fn sent_in_vain(&mut self, buffer: &[u8]) {
+        let mut nothing = Observed::default();
+        nothing.estimate(|| self.asked(buffer), Ending::CallerLeft);
+        self.record.usage = nothing.usage;
+    }
+
+    /// Counts toward the key's limits what the exchange has used.
+    pub(super) fn uses(&self, permit: Option<Permit>, tenant: &Tenant) {
+        let tokens = tokens_used(&self.record.usage);
+        match permit {
+            Some(permit) => permit.settle(tokens),
+            None => self.worker.shared.key_limits.used(&tenant.key.id, tokens),
+        }
+    }
+
+    /// Takes what was seen of an answer to the request that ends `buffer`.
+    pub(super) fn observed(&mut self, seen: &mut Observed, buffer: &[u8]) {
         let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
+        let ending = match self.record.ended {
+            Ended::Relayed(End::Complete) => Ending::Whole,
+            _ if seen.ended => Ending::Whole,
+            Ended::Relayed(End::CallerLeft) if !failed => Ending::CallerLeft,
+            _ => Ending::Broken,
+        };
+        seen.estimate(|| self.asked(buffer), ending);
+        self.record.usage = seen.usage;
         if failed && self.record.ended == Ended::Relayed(End::Complete) {
             self.record.ended = Ended::ProviderError;
         }
@@ -129,7 +154,7 @@ impl Exchange<'_> {
 }
 
 /// What an exchange counts toward its key's limits: what the usage store counts of it, so that a restart changes nothing.
-pub(super) fn tokens_used(usage: &Usage) -> u64 {
+fn tokens_used(usage: &Usage) -> u64 {
     let (input, output) = (usage.input.unwrap_or(0), usage.output.unwrap_or(0));
     input.saturating_add(output)
 }

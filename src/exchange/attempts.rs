@@ -267,6 +267,11 @@ async fn send(
         .await;
         let arrived = Instant::now();
         if watch.left() {
+            let outgoing = match sent {
+                Sent::Failed(_, outgoing) => outgoing,
+                Sent::Answered(answer) => Box::pin(answer.discard()).await,
+            };
+            exchange.sent_in_vain(&outgoing.body);
             return Err(Stop::CallerLeft);
         }
         let (failure, returned) = match sent {

@@ -27,6 +27,7 @@ use crate::http::{Framing, Method, Name, Version, framing};
 use crate::memory::VaultRef;
 use crate::metrics::Live;
 use crate::net::{Deadline, Reader, Writer};
+use crate::provider::operation::Task;
 use crate::provider::{Dialect, expected};
 use crate::record::{Ended, Record};
 use crate::relay::{self, End, Tap, UsageCut};
@@ -36,7 +37,7 @@ use crate::secret::Secret;
 use crate::upstream::Watch;
 use crate::worker::Worker;
 
-use answers::{dialect_of, fault_of, is_event_stream, settled, tokens_used};
+use answers::{dialect_of, fault_of, is_event_stream, settled};
 
 pub use refuse::{refuse_head, turn_away};
 pub use settings::is_session_id;
@@ -109,6 +110,8 @@ struct Exchange<'w> {
     worker: &'w Worker,
     record: Record,
     dialect: Option<Dialect>,
+    /// What a provider is asked for; none where nobody is.
+    task: Option<Task>,
     method: Method,
     version: Version,
     /// Whether the caller wants to keep the connection.
@@ -217,6 +220,7 @@ impl<'w> Exchange<'w> {
         let Some(tenant) = tenant else {
             return Err(Fault::NoMemoryKey.into());
         };
+        self.task = Some(operation.task);
         let worker = self.worker;
         let _in_flight = worker.begin().ok_or(Fault::TooManyInFlight)?;
         let mut permit = worker.shared.key_limits.admit(&tenant.key)?;
@@ -236,7 +240,14 @@ impl<'w> Exchange<'w> {
         self.record.memory = recall.took;
 
         let mut watch = Watch::new(&mut caller.reader);
-        let attempt = attempts::answer(&order, request, &tenant, &mut watch, self).await?;
+        let answered = attempts::answer(&order, request, &tenant, &mut watch, self).await;
+        let attempt = match answered {
+            Ok(attempt) => attempt,
+            Err(stop) => {
+                self.uses(permit, &tenant);
+                return Err(stop);
+            }
+        };
         let head = self.response_head(&attempt, &recall);
         let _live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
         let mut tap = self.tap(&attempt.answer, operation.dialect, recall.keeps_answer());
@@ -274,12 +285,9 @@ impl<'w> Exchange<'w> {
         });
         let now = self.record.ends();
         let mut seen = tap.finish();
-        self.observed(&mut seen, operation.task, &outcome.request);
-        let used = tokens_used(&self.record.usage);
-        match permit {
-            Some(permit) => permit.settle(used),
-            None if limited => {}
-            None => worker.shared.key_limits.used(&tenant.key.id, used),
+        self.observed(&mut seen, &outcome.request);
+        if permit.is_some() || !limited {
+            self.uses(permit, &tenant);
         }
         if let Some(connection) = outcome.connection {
             self.worker.upstreams.give_back(connection, now);
@@ -309,6 +317,7 @@ impl<'w> Exchange<'w> {
             worker,
             record: Record::new(worker.next_request_id(), head.line.method.as_str(), arrived),
             dialect: None,
+            task: None,
             method: head.line.method,
             version: head.line.version,
             // What comes behind a CONNECT is meant for a tunnel.

@@ -41,6 +41,17 @@ pub struct Usage {
     pub estimated: bool,
 }
 
+/// How far an answer came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// To its end.
+    Whole,
+    /// Its caller left before.
+    CallerLeft,
+    /// It broke off.
+    Broken,
+}
+
 /// What is known of an answer so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -114,19 +125,22 @@ impl Observed {
     }
 
     /// Puts estimates where the provider did not count: all of it in a stream whose end with the counts did not come
-    /// or was not asked for. `asked` tells what the request's texts may have cost; `whole` is a stream that came to its
-    /// end.
-    pub fn estimate(&mut self, asked: impl FnOnce() -> u64, whole: bool) {
-        let tokens = |bytes: u64| bytes.div_ceil(BYTES_PER_TOKEN);
-        let said = tokens(self.said_bytes);
+    /// or was not asked for, and what went in where the caller did not wait for an answer's first word. `asked` tells
+    /// what the request's texts may have cost.
+    pub fn estimate(&mut self, asked: impl FnOnce() -> u64, ending: Ending) {
+        let said = self.said_bytes.div_ceil(BYTES_PER_TOKEN);
         // What Anthropic counts at the start of a stream is not what it says until its caller leaves.
-        let counted = self.usage.output.filter(|output| whole || *output >= said);
-        if said == 0 || counted.is_some() {
+        let counts = |output: &u64| ending == Ending::Whole || *output >= said;
+        if self.usage.output.filter(counts).is_some() || (said == 0 && ending != Ending::CallerLeft)
+        {
             return;
         }
-        self.usage.output = Some(said);
-        self.usage.input = self.usage.input.or_else(|| Some(asked()));
-        self.usage.estimated = true;
+        let input = self.usage.input.unwrap_or_else(asked);
+        if said + input > 0 {
+            self.usage.output = Some(said);
+            self.usage.input = Some(input);
+            self.usage.estimated = true;
+        }
     }
 
     /// Takes the counts, and says where they end.

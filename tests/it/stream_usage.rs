@@ -3,6 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
+use memoryrouter::keys::{Limits, NewKey, Period};
 use memoryrouter::usage::{Figures, Query};
 
 use crate::support::{Gate, Provider, Router, Setup, Then, eventually, request};
@@ -328,5 +329,51 @@ fn a_caller_that_leaves_behind_the_last_word_has_the_whole_answer() {
         let export = || router.ask("GET", "/v1/memory/export", &[("x-api-key", &router.key)]);
         eventually("the answer in the vault", || export().text().contains(text));
         gate.open();
+    }
+}
+
+/// A provider bills for what it was sent, whoever waits for the answer.
+#[test]
+fn a_request_that_its_caller_leaves_is_counted_as_what_went_in() {
+    let opening = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+    let plain = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{\"choices\":";
+    for begun in [
+        String::new(),
+        HEAD.to_owned(),
+        format!("{HEAD}{:x}\r\n{opening}\r\n", opening.len()),
+        plain.to_owned(),
+    ] {
+        let begins = begun.clone();
+        let provider = Provider::start(move |_, wire| {
+            wire.send(&begins);
+            wire.closed_after();
+            Then::Close
+        });
+        let router = Router::start(&provider);
+        let key = router.mint(NewKey {
+            limits: Limits {
+                token_budget: Some((10, Period::Day)),
+                ..Limits::default()
+            },
+            ..NewKey::default()
+        });
+        let mut caller = router.connect();
+        caller.send(request("POST", CHAT, &[("x-api-key", &key)], BODY));
+        match begun.is_empty() {
+            true => eventually("the request", || provider.count() == 1),
+            false => assert_eq!(caller.head().unwrap().status, 200),
+        }
+        drop(caller);
+        eventually("the count", || total(&router).aborted == 1);
+        let total = total(&router);
+        let asked = (BODY.len() / 4) as u64;
+        assert_eq!(
+            (total.input_tokens, total.output_tokens),
+            (asked, 0),
+            "{begun}"
+        );
+        assert_eq!(total.estimated_requests, 1);
+        let again = request("POST", CHAT, &[("x-api-key", &key)], BODY);
+        assert_eq!(router.connect().exchange(again).status, 429);
     }
 }
