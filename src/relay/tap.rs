@@ -126,9 +126,10 @@ impl Tap {
         &self.seen
     }
 
-    /// Whether a stream has said that it is over.
+    /// Whether a stream has said its last word, behind which nothing comes but the body's end. Gemini's have none: some
+    /// say in every event why they would end.
     pub(super) fn said_all(&self) -> bool {
-        self.seen.ended
+        self.seen.ended && self.dialect != Dialect::Gemini
     }
 
     /// Whether a stream has said something without a word of what was asked: that is to be estimated.

@@ -12,6 +12,7 @@ mod support;
 mod account;
 mod admin;
 mod agents;
+mod answers;
 mod broken;
 mod bytes;
 mod commands;

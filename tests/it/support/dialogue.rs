@@ -26,7 +26,8 @@ impl Way {
         }
     }
 
-    fn of(target: &str) -> Self {
+    /// The way of a request's target.
+    pub fn of(target: &str) -> Self {
         match () {
             () if target.contains("/chat/completions") => Self::Chat,
             () if target.contains("/responses") => Self::Responses,
@@ -146,7 +147,8 @@ fn plain(way: Way, text: &str) -> Value {
     }
 }
 
-fn events(way: Way, text: &str) -> Vec<String> {
+/// The events of a stream that says it.
+pub fn events(way: Way, text: &str) -> Vec<String> {
     let named = |name: &str, value: Value| format!("event: {name}\ndata: {value}\n\n");
     let bare = |value: Value| format!("data: {value}\n\n");
     let pieces = text.split_inclusive(' ');
