@@ -127,7 +127,7 @@ async fn find(
             Some(Err(_)) | None => recall.failed = true,
         }
     }
-    turns.put(key, found, Instant::now())
+    turns.put(key, found, turn.loops, Instant::now())
 }
 
 /// Start and end of a long text.

@@ -2,11 +2,12 @@
 //!
 //! While an agent works on one user message it sends that message again and again with more behind it. What its own
 //! steps left in the vault must not change what was put into the message, or the provider's prompt cache would miss.
-//! Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets its turns.
+//! Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets what its turns got, and
+//! not whose words have been stored: a turn that goes on says them no second time.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,8 @@ const BYTES_PER_SHARD: usize = 1024 * 1024;
 const BYTES_PER_TURN: usize = 256;
 /// A tool may work for long before its result comes back.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
+/// Vaults share these, so that deletions in one hardly ever touch the turns of another.
+const COUNTERS: usize = 256;
 
 /// What was recalled for one turn.
 #[derive(Debug, Default)]
@@ -32,7 +35,7 @@ pub struct Recollection {
     pub memories: Vec<(MemoryId, Window, f32)>,
     /// Its tokens.
     pub tokens: u32,
-    remembered: AtomicBool,
+    remembered: Arc<AtomicBool>,
 }
 
 impl Recollection {
@@ -46,13 +49,21 @@ impl Recollection {
                 .iter()
                 .map(|memory| (memory.id, memory.window, memory.score))
                 .collect(),
-            remembered: AtomicBool::new(false),
+            remembered: Arc::default(),
         }
     }
 
     /// Whether the user's text is still to be stored; true once.
     pub fn first_time(&self) -> bool {
         !self.remembered.swap(true, Ordering::Relaxed)
+    }
+
+    /// Nothing of it but whether the user's text is still to be stored.
+    fn emptied(&self) -> Self {
+        Self {
+            remembered: self.remembered.clone(),
+            ..Self::default()
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -67,7 +78,7 @@ pub struct TurnKey {
     session: Option<String>,
     text: u64,
     index: u32,
-    /// Of the shard when the turn was named: what is recalled before something is forgotten is not kept after it.
+    /// How often something was forgotten when the turn was named: what is recalled before is not kept after.
     forgotten: u64,
 }
 
@@ -89,19 +100,21 @@ impl Hash for TurnKey {
 struct Entry {
     recollection: Arc<Recollection>,
     used: Instant,
+    /// It is to be recalled anew.
+    forgotten: bool,
 }
 
 #[derive(Default)]
 struct Shard {
     turns: HashMap<TurnKey, Entry>,
     bytes: usize,
-    /// How often something was forgotten.
-    forgotten: u64,
 }
 
 /// The turns.
 pub struct Turns {
     shards: [Mutex<Shard>; SHARDS],
+    /// How often something was forgotten.
+    forgotten: [AtomicU64; COUNTERS],
     hasher: RandomState,
 }
 
@@ -109,6 +122,7 @@ impl Default for Turns {
     fn default() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
+            forgotten: std::array::from_fn(|_| AtomicU64::default()),
             hasher: RandomState::new(),
         }
     }
@@ -122,32 +136,45 @@ impl Turns {
             session: session.map(str::to_owned),
             text: self.hasher.hash_one(text),
             index,
-            forgotten: self.shard(vault).forgotten,
+            forgotten: self.forgotten(vault).load(Ordering::Relaxed),
         }
     }
 
     /// What was recalled for it.
     pub fn get(&self, key: &TurnKey, now: Instant) -> Option<Arc<Recollection>> {
-        let mut shard = self.shard(&key.vault);
+        let mut shard = self.shard(key);
         let entry = shard.turns.get_mut(key)?;
-        if now.saturating_duration_since(entry.used) > AGE_MAX {
+        if entry.forgotten || now.saturating_duration_since(entry.used) > AGE_MAX {
             return None;
         }
         entry.used = now;
         Some(entry.recollection.clone())
     }
 
-    /// Keeps what was recalled for it, in the place of what was before.
-    pub fn put(&self, key: TurnKey, recollection: Recollection, now: Instant) -> Arc<Recollection> {
-        let recollection = Arc::new(recollection);
-        let mut shard = self.shard(&key.vault);
-        if shard.forgotten != key.forgotten {
-            return recollection;
+    /// Keeps what was recalled for it, in the place of what was before. A turn that `loops` has begun before.
+    pub fn put(
+        &self,
+        key: TurnKey,
+        mut recollection: Recollection,
+        loops: bool,
+        now: Instant,
+    ) -> Arc<Recollection> {
+        let mut shard = self.shard(&key);
+        if loops && let Some(before) = shard.turns.get(&key) {
+            recollection.remembered = before.recollection.remembered.clone();
         }
-        shard.bytes += recollection.bytes();
+        let recollection = Arc::new(recollection);
+        // Asked under the shard's lock, which `forget` takes once it has counted.
+        let forgotten = self.forgotten(&key.vault).load(Ordering::Relaxed) != key.forgotten;
+        let kept = match forgotten {
+            true => Arc::new(recollection.emptied()),
+            false => recollection.clone(),
+        };
+        shard.bytes += kept.bytes();
         let entry = Entry {
-            recollection: recollection.clone(),
+            recollection: kept,
             used: now,
+            forgotten,
         };
         if let Some(before) = shard.turns.insert(key, entry) {
             shard.bytes -= before.recollection.bytes();
@@ -160,19 +187,37 @@ impl Turns {
 
     /// Nothing of what was recalled from this vault is used again.
     pub fn forget(&self, vault: &str) {
-        let mut shard = self.shard(vault);
-        shard.forgotten += 1;
-        shard.retain(|key, _| key.vault != vault);
+        self.forgotten(vault).fetch_add(1, Ordering::Relaxed);
+        for shard in &self.shards {
+            lock(shard).forget(vault);
+        }
     }
 
-    fn shard(&self, vault: &str) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[self.hasher.hash_one(vault) as usize % SHARDS];
-        // Whatever happened to the one who held it: each change is whole.
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    fn forgotten(&self, vault: &str) -> &AtomicU64 {
+        &self.forgotten[self.hasher.hash_one(vault) as usize % COUNTERS]
+    }
+
+    /// By the turn and not by its vault: one that is busy has room for as many turns as all together.
+    fn shard(&self, key: &TurnKey) -> MutexGuard<'_, Shard> {
+        lock(&self.shards[self.hasher.hash_one(key) as usize % SHARDS])
     }
 }
 
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    // Whatever happened to the one who held it: each change is whole.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shard {
+    fn forget(&mut self, vault: &str) {
+        for (_, entry) in self.turns.iter_mut().filter(|(key, _)| key.vault == vault) {
+            let emptied = entry.recollection.emptied();
+            self.bytes -= entry.recollection.bytes() - emptied.bytes();
+            entry.recollection = Arc::new(emptied);
+            entry.forgotten = true;
+        }
+    }
+
     fn retain(&mut self, keep: impl Fn(&TurnKey, &Entry) -> bool) {
         self.turns.retain(|key, entry| keep(key, entry));
         self.bytes = self
@@ -214,7 +259,7 @@ mod tests {
         let turns = Turns::default();
         let now = Instant::now();
         let key = turns.key("v", Some("s"), "hello", 3);
-        turns.put(key.clone(), recollection("fact"), now);
+        turns.put(key.clone(), recollection("fact"), false, now);
         let found = turns.get(&key, now).unwrap();
         assert!(found.block.as_deref().unwrap().contains("fact"));
         let block = found.block.as_deref().unwrap();
@@ -236,18 +281,18 @@ mod tests {
         let now = Instant::now();
         let (mine, other) = (turns.key("v", None, "a", 0), turns.key("w", None, "a", 0));
         for key in [&mine, &other] {
-            turns.put(key.clone(), recollection("fact"), now);
+            turns.put(key.clone(), recollection("fact"), false, now);
         }
         assert!(turns.get(&mine, now + AGE_MAX).is_some());
         assert!(turns.get(&mine, now + 3 * AGE_MAX).is_none());
-        turns.put(mine.clone(), recollection("fact"), now);
+        turns.put(mine.clone(), recollection("fact"), false, now);
         turns.forget("v");
         assert!(turns.get(&mine, now).is_none());
         // What was asked for before that, and came back after it, is not kept.
-        turns.put(mine.clone(), recollection("fact"), now);
+        turns.put(mine.clone(), recollection("fact"), false, now);
         assert!(turns.get(&mine, now).is_none());
         let again = turns.key("v", None, "a", 0);
-        turns.put(again.clone(), recollection("fact"), now);
+        turns.put(again.clone(), recollection("fact"), false, now);
         assert!(turns.get(&mine, now).is_some());
         assert!(turns.get(&other, now).is_some());
     }
@@ -258,13 +303,57 @@ mod tests {
         let start = Instant::now();
         let text = "x".repeat(10_000);
         let key = |n: u32| turns.key("v", None, "a", n);
-        for n in 0..1000 {
+        for n in 0..4000 {
             let now = start + Duration::from_millis(u64::from(n));
-            turns.put(key(n), recollection(&text), now);
+            turns.put(key(n), recollection(&text), false, now);
             assert!(turns.get(&key(n), now).is_some());
         }
         assert!(turns.get(&key(0), start).is_none());
         let bytes: usize = turns.shards.iter().map(|s| s.lock().unwrap().bytes).sum();
-        assert!(bytes <= BYTES_PER_SHARD, "{bytes}");
+        assert!(bytes <= SHARDS * BYTES_PER_SHARD, "{bytes}");
+    }
+
+    #[test]
+    fn a_busy_vault_has_room_for_as_many_turns_as_all_together() {
+        let turns = Turns::default();
+        let start = Instant::now();
+        let text = "x".repeat(4_000);
+        let key = |n: u32| turns.key("v", None, &n.to_string(), 0);
+        for n in 0..2000 {
+            let now = start + Duration::from_millis(u64::from(n));
+            turns.put(key(n), recollection(&text), false, now);
+        }
+        assert!((0..2000).all(|n| turns.get(&key(n), start).is_some()));
+    }
+
+    #[test]
+    fn a_turn_that_goes_on_says_nothing_a_second_time() {
+        let turns = Turns::default();
+        let now = Instant::now();
+        let key = || turns.key("v", None, "a", 0);
+        let first = turns.put(key(), recollection("fact"), false, now);
+        turns.forget("v");
+        // The first step's answer is over behind the deletion.
+        assert!(first.first_time());
+        let next = turns.put(key(), recollection("other"), true, now);
+        assert!(next.block.is_some() && !next.first_time());
+        let known = turns.get(&key(), now).unwrap();
+        assert!(known.block.is_some() && !known.first_time());
+        // Also where the deletion came while it was recalled.
+        let before = key();
+        turns.forget("v");
+        let straddling = turns.put(before, recollection("fact"), true, now);
+        assert!(straddling.block.is_some() && turns.get(&key(), now).is_none());
+        assert!(
+            !turns
+                .put(key(), recollection("fact"), true, now)
+                .first_time()
+        );
+        // Somebody begins with these words anew.
+        assert!(
+            turns
+                .put(key(), recollection("fact"), false, now)
+                .first_time()
+        );
     }
 }

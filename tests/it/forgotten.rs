@@ -1,6 +1,6 @@
 //! What a caller has deleted, and what a deletion leaves alone.
 
-use crate::support::dialogue::{self, Way};
+use crate::support::dialogue::{self, WAYS, Way};
 use crate::support::{Gate, Provider, Reply, Router, eventually, request};
 
 fn ask(router: &Router, method: &str, path: &str, fields: &[(&str, &str)]) -> Reply {
@@ -72,6 +72,31 @@ fn what_was_said_before_a_deletion_is_not_stored_behind_it() {
             );
             assert_eq!(ask(&router, "DELETE", "", &[]).status, 200);
         }
+    }
+}
+
+#[test]
+fn a_loop_that_goes_on_says_nothing_a_second_time() {
+    let provider = Provider::start(|request, wire| dialogue::answer(request, wire, "It is."));
+    let router = Router::start(&provider);
+    for way in WAYS {
+        let mut messages = vec![way.user("Is the shed shut?", false)];
+        let post = |messages: &[serde_json::Value]| {
+            let reply = router.post(way.path(false), way.body(messages, false, ""));
+            assert_eq!((reply.status, reply.complete), (200, true));
+        };
+        post(&messages);
+        eventually("both", || texts(&router).len() == 2);
+        assert_eq!(ask(&router, "DELETE", "", &[]).status, 200);
+        messages.extend(way.step(1, "shut"));
+        post(&messages);
+        // What the answer says was said after the deletion.
+        eventually("the answer", || !texts(&router).is_empty());
+        assert_eq!(texts(&router), ["It is."], "{way:?}");
+        // Who begins anew with the same words has said them now.
+        post(&messages[..1]);
+        eventually("the question", || texts(&router).len() == 2);
+        assert_eq!(ask(&router, "DELETE", "", &[]).status, 200);
     }
 }
 
