@@ -2,7 +2,7 @@
 //!
 //! A turn is stored once its answer is over, a long one by a thread of the store's own, and one of a process that is on
 //! its way out by its successor: a deletion can come in between. Deletions are counted, and a turn notes the count as
-//! it begins; what was deleted since then is not stored. A deletion is noted before its memories are removed, and
+//! it begins; what was deleted since then is not stored. Another process goes by the clock instead. A deletion is noted before its memories are removed, and
 //! asked for under their vault's lock, so that none can slip through. Explicit writes are not held to it: whoever
 //! writes and deletes at once gets either order.
 
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::seal::Tag;
+use crate::clock;
 
 /// Vaults with a deletion that is remembered. The one whose last is the oldest makes place, and from then on whatever
 /// was said before that deletion, in any vault, is not stored: rather too little than what somebody deleted.
@@ -18,9 +19,13 @@ const VAULTS_MAX: usize = 4096;
 /// Sessions and single texts of one vault. The oldest makes place, and counts as a deletion of all.
 const SOME_MAX: usize = 64;
 
-/// How many deletions there had been when a turn began.
+/// When a turn began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Moment(u64);
+pub struct Moment {
+    /// How many deletions there had been.
+    count: u64,
+    pub(super) at_ms: i64,
+}
 
 /// When something was said that is about to be stored.
 #[derive(Clone, Copy, Debug)]
@@ -49,7 +54,7 @@ struct Mark {
 impl Mark {
     fn is_behind(self, said: Said) -> bool {
         match said {
-            Said::Since(Moment(count)) => self.number > count,
+            Said::Since(moment) => self.number > moment.count,
             Said::At(at_ms) => self.number > 0 && self.at_ms >= at_ms,
         }
     }
@@ -88,7 +93,10 @@ pub(super) struct Deletions {
 impl Deletions {
     /// Now, for a turn that begins.
     pub(super) fn moment(&self) -> Moment {
-        Moment(self.count.load(Ordering::Acquire))
+        Moment {
+            count: self.count.load(Ordering::Acquire),
+            at_ms: clock::unix_millis(),
+        }
     }
 
     /// Notes a deletion, before its memories are removed.
@@ -121,10 +129,11 @@ impl Deletions {
 
     /// Whether something may have been deleted since; mostly nothing was.
     pub(super) fn any_since(&self, said: Said) -> bool {
-        match said {
-            Said::Since(moment) => self.moment() != moment,
-            Said::At(_) => self.moment() != Moment::default(),
-        }
+        let before = match said {
+            Said::Since(moment) => moment.count,
+            Said::At(_) => 0,
+        };
+        self.count.load(Ordering::Acquire) != before
     }
 
     /// Whether a text of a session was deleted after it was said.

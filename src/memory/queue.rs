@@ -4,7 +4,7 @@
 //! a lock and no system call. Whoever waits for durability wakes it at once. Each push gets a ticket, and the writer
 //! tells up to which ticket all is durable.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,7 @@ pub(super) struct Queue {
     count: AtomicUsize,
     bytes: AtomicUsize,
     durable: AtomicU64,
+    closed: AtomicBool,
 }
 
 impl Queue {
@@ -97,8 +98,14 @@ impl Queue {
 
     /// Makes the writer write what there is and end; what comes afterwards is for the spool.
     pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
         self.lock().closing = true;
         self.wake.notify_one();
+    }
+
+    /// Whether what comes now is for the spool.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// Wakes the writer to look around.

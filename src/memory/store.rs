@@ -144,7 +144,7 @@ impl MemoryStore {
 
     /// Remembers, without waiting: what is hot knows it at once, and it is durable within a second. What there is no
     /// room for is dropped and counted; what was deleted since the turn had `begun` is not stored.
-    pub fn capture(&self, vault: &VaultRef, memories: Vec<NewMemory>, begun: Moment) {
+    pub fn capture(&self, vault: &VaultRef, mut memories: Vec<NewMemory>, begun: Moment) {
         let core = self.core();
         let bytes: usize = memories.iter().map(|memory| memory.text.len()).sum();
         if memories.is_empty() {
@@ -153,13 +153,19 @@ impl MemoryStore {
         if !core.queue.has_room(bytes) {
             return raise_by(&core.counters.dropped, memories.len());
         }
+        if core.queue.is_closed() {
+            // By its clock the next process tells what was said before a deletion: all of a turn as soon as it began.
+            for memory in &mut memories {
+                memory.at_ms = memory.at_ms.min(begun.at_ms);
+            }
+        }
         let (hot, memories) = match core.find(vault) {
             Ok(Found::Hot(hot)) => (hot, memories),
             Ok(Found::Coming(_)) => match core.keep_for(vault, memories, begun) {
                 Some(found) => found,
                 None => return,
             },
-            Err(MemoryError::Closed) => return self.leave(vault, memories),
+            Err(MemoryError::Closed) => return self.leave(vault, memories, begun),
             Err(_) => return raise_by(&core.counters.dropped, memories.len()),
         };
         let new = core.without_twins(&hot, memories);
@@ -174,13 +180,14 @@ impl MemoryStore {
     }
 
     /// For the process that has the log now.
-    fn leave(&self, vault: &VaultRef, memories: Vec<NewMemory>) {
+    fn leave(&self, vault: &VaultRef, memories: Vec<NewMemory>, begun: Moment) {
         let core = self.core();
         let hot = Hot::new(
             Arc::new(seal::Sealer::new(vault)),
             super::vault::Vault::default(),
         );
-        core.add(&hot, memories, Vec::new(), None);
+        let new = core.without_twins(&hot, memories);
+        core.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
     }
 
     /// Remembers, and returns once it is durable: all of it or nothing.

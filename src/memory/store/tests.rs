@@ -519,15 +519,39 @@ fn what_another_process_left_from_before_a_deletion_is_not_taken_in() {
     let old = open(dir.path());
     add(&old, &vault(1), &["before"]);
     old.close();
+    let begun = old.moment();
     let new = open(dir.path());
     assert_eq!(wait(new.delete(&vault(1), Delete::All)), Ok(1));
+    // An answer begins later than its turn does, which is what counts.
     let now_ms = crate::clock::unix_millis();
-    let later = NewMemory {
+    let answer = |text: &str| NewMemory {
         at_ms: now_ms + 60_000,
-        ..said("later")
+        ..said(text)
     };
-    old.capture(&vault(1), vec![said("late"), later], old.moment());
+    let late = vec![said("late"), answer("late answer")];
+    old.capture(&vault(1), late, begun);
+    let mut later = old.moment();
+    later.at_ms = now_ms + 50_000;
+    old.capture(&vault(1), vec![answer("later")], later);
     old.close();
+    eventually("the spool", || !texts(&new, &vault(1)).is_empty());
+    assert_eq!(texts(&new, &vault(1)), ["later"]);
+}
+
+#[test]
+fn what_was_deleted_before_a_handover_does_not_come_back_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = open(dir.path());
+    add(&old, &vault(1), &["before"]);
+    let begun = old.moment();
+    assert_eq!(wait(old.delete(&vault(1), Delete::All)), Ok(1));
+    // Its vault may have left RAM by the time when a turn ends.
+    old.core().let_go("vault-1", true);
+    old.close();
+    old.capture(&vault(1), vec![said("late")], begun);
+    old.capture(&vault(1), vec![said("later")], old.moment());
+    old.close();
+    let new = open(dir.path());
     eventually("the spool", || !texts(&new, &vault(1)).is_empty());
     assert_eq!(texts(&new, &vault(1)), ["later"]);
 }
