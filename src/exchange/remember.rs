@@ -8,16 +8,21 @@
 use super::Exchange;
 use super::recall::Recall;
 use crate::memory::{NewMemory, Role, analyse, block};
+use crate::provider::answer;
 use crate::record::Ended;
 use crate::relay::End;
 
-/// What somebody said, as it is remembered; none if that is nothing but a block of ours.
+/// What somebody said, as it is remembered; none if that is nothing but a block of ours, or reasoning.
 pub(super) fn said(
-    text: String,
+    mut text: String,
     role: Role,
     at_ms: i64,
     session: Option<String>,
 ) -> Option<NewMemory> {
+    if role == Role::Assistant {
+        let kept = answer::without_reasoning(&text).len();
+        text.drain(..text.len() - kept);
+    }
     let text = block::own_words(text);
     (!text.is_empty()).then_some(NewMemory {
         text,

@@ -1,6 +1,6 @@
 //! What of a provider's answers is remembered, whatever form they have and however they end.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::dialogue::{self, WAYS, Way};
 use crate::support::{Gate, Provider, Router, Then, eventually};
@@ -53,4 +53,52 @@ fn a_caller_that_leaves_behind_the_last_word_has_the_answer() {
         assert_eq!((kept.len(), said), (1 + answers, answers), "{way:?}");
         gate.open();
     }
+}
+
+#[test]
+fn answers_in_parts_and_behind_reasoning_are_remembered() {
+    let parts = json!([{"type": "thinking", "thinking": [{"type": "text", "text": "SECRET-THOUGHT"}]},
+        {"type": "text", "text": "Your boat "}, {"type": "text", "text": "is blue."}]);
+    let tagged = json!("<think>\nSECRET-THOUGHT\n</think>\n\nYour boat is blue.");
+    for content in [parts, tagged] {
+        let said = content.clone();
+        let provider = Provider::start(move |request, wire| {
+            let choice = |name: &str| json!({"choices": [{"index": 0, name: {"content": said}}]});
+            match request.text().contains("\"stream\":true") {
+                true => {
+                    let events = format!("data: {}\n\ndata: [DONE]\n\n", choice("delta"));
+                    let length = events.len();
+                    wire.send(format!(
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {length}\r\n\r\n{events}"
+                    ))
+                }
+                false => wire.send(json_answer(&choice("message"))),
+            };
+            Then::Keep
+        });
+        for stream in [false, true] {
+            let router = Router::start(&provider);
+            let way = Way::Chat;
+            let asked = way.user("Which colour has my boat?", false);
+            router.post(
+                way.path(stream),
+                way.body(std::slice::from_ref(&asked), stream, ""),
+            );
+            let kept = holds(&router, 2);
+            let answer = ("assistant".to_owned(), "Your boat is blue.".to_owned());
+            assert_eq!(kept[1], answer, "{content} {stream}");
+            // It stands in the next request as the caller got it, and needs no recalling.
+            let messages = [
+                asked,
+                json!({"role": "assistant", "content": content}),
+                way.user("So my boat is blue?", false),
+            ];
+            let reply = router.post(way.path(stream), way.body(&messages, stream, ""));
+            assert_eq!(reply.field("x-memory-chunks-retrieved"), Some("0"));
+        }
+    }
+}
+
+fn json_answer(body: &Value) -> Vec<u8> {
+    crate::support::json(200, &body.to_string())
 }

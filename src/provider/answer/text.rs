@@ -30,7 +30,7 @@ pub(super) fn gather(text: &mut String, dialect: Dialect, name: &[u8], data: &[u
                 return;
             };
             let choice = choice.as_raw_str().as_bytes();
-            let said = string_at(choice, &pointer!["delta", "content"]);
+            let said = content_at(choice, &pointer!["delta", "content"]);
             push(text, said.or_else(|| string_at(choice, &pointer!["text"])));
         }
         Dialect::Anthropic => {
@@ -88,16 +88,41 @@ fn string_at<'d>(data: &'d [u8], path: &[PointerNode]) -> Option<Cow<'d, str>> {
     Some(Cow::Owned(text))
 }
 
+/// A text, or the texts of parts: so Mistral tells reasoning apart.
+fn content_at<'d>(data: &'d [u8], path: &[PointerNode]) -> Option<Cow<'d, str>> {
+    string_at(data, path).or_else(|| {
+        let parts = sonic_rs::get(data, path).ok()?;
+        let parts: sonic_rs::Value = sonic_rs::from_str(parts.as_raw_str()).ok()?;
+        Some(Cow::Owned(joined(parts.as_array()?.iter(), "text")))
+    })
+}
+
+/// What stands around the reasoning that some servers leave in front of an answer.
+const REASONING: [&str; 2] = ["<think>", "</think>"];
+
+/// An answer without the reasoning in front of it; nothing where that has no end.
+pub fn without_reasoning(text: &str) -> &str {
+    let [open, close] = REASONING;
+    match text.trim_start().strip_prefix(open) {
+        Some(behind) => behind.split_once(close).map_or("", |(_, answer)| answer),
+        None => text,
+    }
+}
+
 /// The text of a plain answer.
 pub(super) fn of_whole(dialect: Dialect, body: &[u8]) -> Option<String> {
     let value: sonic_rs::Value = sonic_rs::from_slice(body).ok()?;
     let mut text = match dialect {
         Dialect::OpenAi => {
             let choice = &value["choices"][0];
-            let said = choice["message"]["content"].as_str();
-            match said.or(choice["text"].as_str()) {
-                Some(said) => said.to_owned(),
-                None => {
+            let content = &choice["message"]["content"];
+            match (
+                content.as_str().or(choice["text"].as_str()),
+                content.as_array(),
+            ) {
+                (Some(said), _) => said.to_owned(),
+                (None, Some(parts)) => joined(parts.iter(), "text"),
+                (None, None) => {
                     let items = value["output"].as_array()?.iter();
                     let messages = items.filter_map(|item| item["content"].as_array());
                     joined(messages.flat_map(|parts| parts.iter()), "output_text")

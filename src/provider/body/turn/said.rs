@@ -10,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 use ahash::RandomState;
 
 use super::{Message, RequestBody, each_text};
+use crate::provider::answer::without_reasoning;
 use crate::provider::json;
 use crate::provider::operation::Operation;
 
@@ -70,7 +71,8 @@ impl Said<'_> {
             let bytes = message.content().len();
             if let Some(left) = self.left.get().checked_sub(bytes) {
                 self.left.set(left);
-                alike.texts.insert(self.hash(&message.text(self.body)));
+                let text = message.text(self.body);
+                alike.texts.insert(self.hash(without_reasoning(&text)));
             }
         }
         alike.texts.contains(&self.hash(text))
@@ -103,7 +105,11 @@ impl Message {
             }
             missing > 0
         });
-        start
+        // An answer is remembered without it, and comes back with it.
+        match without_reasoning(&start) {
+            answer if answer.len() == start.len() => start,
+            _ => start_of(without_reasoning(&self.text(body))),
+        }
     }
 }
 
@@ -135,11 +141,19 @@ mod tests {
     }
 
     #[test]
-    fn white_space_does_not_count() {
+    fn white_space_does_not_count_and_neither_does_reasoning() {
         let gap = " \\n\\t".repeat(60);
         let parts =
             r#"[{"type":"text","text":"Let me see."},{"type":"text","text":"Rex is six."}]"#;
-        let body = body_of(&[parts.into(), format!("\"{gap}far{gap}{gap}apart\"")]);
+        let reasoned = format!(
+            "\"<think>{}</think>\\n\\nSix, I think.\"",
+            "How old? ".repeat(9)
+        );
+        let body = body_of(&[
+            parts.into(),
+            format!("\"{gap}far{gap}{gap}apart\""),
+            reasoned,
+        ]);
         let found = scan_for(body.as_bytes(), CHAT.dialect, true).unwrap();
         let said = found.said(body.as_bytes(), &CHAT);
         for (text, holds) in [
@@ -148,6 +162,7 @@ mod tests {
             ("Let me see. Rex is", false),
             ("far apart", true),
             ("far", false),
+            ("Six, I think.", true),
             ("", false),
             (" ", false),
         ] {
