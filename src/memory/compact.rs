@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _};
 
@@ -17,6 +18,21 @@ use super::log::{self, Key, Log, LogError, ROWS, SPOOLED, VAULTS, VECTORS};
 const PIECE_ROWS: usize = 2_000;
 /// Bytes copied in one piece.
 const PIECE_BYTES: usize = 4 << 20;
+
+/// The log is rewritten once this much of it was removed, and at least a tenth of its size,
+const REMOVED_BYTES: u64 = 1 << 20;
+/// or when anything at all was removed and it was not rewritten for so long, by its size.
+const AFTER: Duration = Duration::from_mins(1);
+const LARGE_AFTER: Duration = Duration::from_hours(1);
+const LARGE: u64 = 64 << 20;
+
+/// Whether a file of `size` is to be rewritten, of which so much was removed, so long after the last attempt. If that
+/// was given up, the next one is not made at once.
+pub(super) fn is_due(removed: u64, size: u64, since: Duration, gave_up: bool) -> bool {
+    let much = removed >= REMOVED_BYTES.max(size / 10);
+    let after = if size > LARGE { LARGE_AFTER } else { AFTER };
+    much && (!gave_up || since >= AFTER) || removed > 0 && since >= after
+}
 
 /// A new file on its way.
 pub(super) struct Compaction {
@@ -142,5 +158,34 @@ impl Compaction {
             .filter(|dir| !dir.as_os_str().is_empty());
         let synced = File::open(directory.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all());
         synced.map_err(|error| failed(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_due_by_what_was_removed_and_by_time() {
+        const MIB: u64 = 1 << 20;
+        let soon = Duration::from_secs(1);
+        for (removed, size, since, gave_up, due) in [
+            (0, 100 * MIB, LARGE_AFTER, false, false),
+            (0, 100 * MIB, LARGE_AFTER, true, false),
+            (1, MIB, soon, false, false),
+            (1, MIB, AFTER, false, true),
+            (1, MIB, soon, true, false),
+            (1, MIB, AFTER, true, true),
+            (1, 100 * MIB, AFTER, false, false),
+            (1, 100 * MIB, LARGE_AFTER, true, true),
+            (MIB, 5 * MIB, soon, false, true),
+            (MIB, 5 * MIB, soon, true, false),
+            (20 * MIB, 100 * MIB, soon, false, true),
+            (20 * MIB, 100 * MIB, soon, true, false),
+            (20 * MIB, 100 * MIB, AFTER, true, true),
+        ] {
+            let found = is_due(removed, size, since, gave_up);
+            assert_eq!(found, due, "{removed} {size} {since:?} {gave_up}");
+        }
     }
 }

@@ -31,12 +31,6 @@ const LOOK_AROUND: Duration = Duration::from_secs(1);
 const RETAIN_EVERY: Duration = Duration::from_hours(1);
 /// How long a compaction may go on without a look at the queue.
 const COMPACT_AT_ONCE: Duration = Duration::from_millis(50);
-/// The log is rewritten once this much of it was removed, and at least a tenth of its size,
-const REMOVED_BYTES: u64 = 1 << 20;
-/// or when anything at all was removed and it was not rewritten for so long, by its size.
-const COMPACT_AFTER: Duration = Duration::from_mins(1);
-const COMPACT_LARGE_AFTER: Duration = Duration::from_hours(1);
-const LARGE: u64 = 64 << 20;
 
 /// Device, inode, and when it was made.
 type FileId = (u64, u64, Option<SystemTime>);
@@ -53,6 +47,8 @@ struct Writer<'c> {
     file: Option<FileId>,
     compaction: Option<Compaction>,
     compacted_at: Instant,
+    /// The last compaction failed.
+    gave_up: bool,
     removed_bytes: u64,
     /// Who waits for a compaction that begins from now on.
     asked: Vec<Done>,
@@ -62,21 +58,7 @@ struct Writer<'c> {
 
 /// The thread's whole life.
 pub(super) fn run(core: &Core) {
-    let now = Instant::now();
-    let mut writer = Writer {
-        core,
-        held: Batch::default(),
-        started: now,
-        tried_at: None,
-        looked_at: now,
-        retained_at: None,
-        file: None,
-        compaction: None,
-        compacted_at: now,
-        removed_bytes: 0,
-        asked: Vec::new(),
-        awaited: Vec::new(),
-    };
+    let mut writer = Writer::new(core);
     writer.open();
     loop {
         // Asked before the batch is taken: what was removed before somebody asked is in it, and gone before the copying.
@@ -102,6 +84,25 @@ pub(super) fn run(core: &Core) {
 }
 
 impl<'c> Writer<'c> {
+    fn new(core: &'c Core) -> Self {
+        let now = Instant::now();
+        Self {
+            core,
+            held: Batch::default(),
+            started: now,
+            tried_at: None,
+            looked_at: now,
+            retained_at: None,
+            file: None,
+            compaction: None,
+            compacted_at: now,
+            gave_up: false,
+            removed_bytes: 0,
+            asked: Vec::new(),
+            awaited: Vec::new(),
+        }
+    }
+
     fn patience(&self) -> Option<Duration> {
         match self.core.counters.state() {
             StoreState::Opening => Some(LOCKED_RETRY),
@@ -329,16 +330,9 @@ impl<'c> Writer<'c> {
     }
 
     fn compaction_due(&self) -> bool {
-        let asked = !self.asked.is_empty();
         let size = fs::metadata(self.core.log.path()).map_or(0, |metadata| metadata.len());
-        let much = self.removed_bytes >= REMOVED_BYTES.max(size / 10);
-        let after = if size > LARGE {
-            COMPACT_LARGE_AFTER
-        } else {
-            COMPACT_AFTER
-        };
-        let long_ago = self.removed_bytes > 0 && self.compacted_at.elapsed() >= after;
-        asked || much || long_ago
+        let since = self.compacted_at.elapsed();
+        !self.asked.is_empty() || compact::is_due(self.removed_bytes, size, since, self.gave_up)
     }
 
     fn waiting_for_compaction(&self) -> MutexGuard<'c, Vec<Done>> {
@@ -348,7 +342,7 @@ impl<'c> Writer<'c> {
 
     fn compacted(&mut self) {
         self.file = self.file_now();
-        self.compacted_at = Instant::now();
+        (self.compacted_at, self.gave_up) = (Instant::now(), false);
         self.removed_bytes = self.core.log.removed_bytes().unwrap_or_default();
         raise(&self.core.counters.compactions);
         for done in self.awaited.drain(..) {
@@ -361,8 +355,7 @@ impl<'c> Writer<'c> {
         self.compaction = None;
         compact::clear(self.core.log.path());
         // Not at once again: a full disk stays full for a while.
-        self.compacted_at = Instant::now();
-        self.removed_bytes = 0;
+        (self.compacted_at, self.gave_up) = (Instant::now(), true);
         for done in self.awaited.drain(..) {
             let _ = done.send(Err(MemoryError::Unavailable(error.reason.clone())));
         }
@@ -409,3 +402,6 @@ impl<'c> Writer<'c> {
         self.release(|| Err(MemoryError::Closed));
     }
 }
+
+#[cfg(test)]
+mod tests;
