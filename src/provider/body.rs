@@ -40,6 +40,8 @@ pub(super) struct Places {
     pub(super) roleless_is_user: bool,
     /// Parts that hold what a tool gave back: their `type`, or the name of the member that makes them one.
     pub(super) tool_results: &'static [&'static str],
+    /// One message, or one part, may stand without the brackets of its list.
+    pub(super) bare_ones: bool,
     /// Arrays of objects that each repeat the model.
     pub(super) model_lists: &'static [&'static str],
     /// Objects that repeat the model.
@@ -177,7 +179,8 @@ pub struct Message {
     start: u32,
     /// Behind its closing quote or bracket.
     end: u32,
-    /// Where another part would be put in: behind the last one. Its bracket's offset if there is none.
+    /// Where another part would be put in: behind the last one. Its bracket's offset if there is none; where there is
+    /// no bracket, behind the part's text.
     parts_end: u32,
 }
 

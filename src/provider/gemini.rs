@@ -6,12 +6,14 @@
 
 use super::body::Places;
 
-/// Messages stand in `contents`, at the top or in `generateContentRequest`.
+/// Messages stand in `contents`, at the top or in `generateContentRequest`. Google's own examples leave out the
+/// brackets around one message and around one part.
 pub(super) const PLACES: Places = Places {
     message_lists: &["contents"],
     content: "parts",
     roleless_is_user: true,
     tool_results: &["functionResponse", "function_response"],
+    bare_ones: true,
     model_lists: &["requests"],
     model_objects: &["generateContentRequest"],
 };

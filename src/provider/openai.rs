@@ -9,6 +9,7 @@ pub(super) const PLACES: Places = Places {
     content: "content",
     roleless_is_user: false,
     tool_results: &[],
+    bare_ones: false,
     model_lists: &[],
     model_objects: &[],
 };

@@ -76,10 +76,10 @@ impl RequestBody {
             .iter()
             .rfind(|message| message.speaker == Speaker::User)?;
         let content = newest.content();
-        let in_string = body.get(content.start) == Some(&b'"');
-        let place = match in_string {
-            true => Place::String(content.end - 1),
-            false => Place::Parts {
+        let place = match body.get(content.start) {
+            Some(b'"') => Place::String(content.end - 1),
+            Some(b'{') => Place::String(newest.parts_end as usize - 1),
+            _ => Place::Parts {
                 at: newest.parts_end as usize,
                 first: json::skip_space(body, content.start + 1) == content.end - 1,
                 form,
@@ -154,7 +154,10 @@ fn each_text(body: &[u8], content: Range<usize>, mut on_text: impl FnMut(&[u8], 
         on_text(raw, escaped);
         return;
     }
-    let mut at = json::skip_space(body, content.start + 1);
+    let mut at = match body.get(content.start) {
+        Some(b'{') => content.start,
+        _ => json::skip_space(body, content.start + 1),
+    };
     while at + 1 < content.end {
         let mut text = None;
         let mut spoken = true;

@@ -150,6 +150,11 @@ impl Walk<'_> {
         self.messages = Messages::default();
         let end = match (place, body.get(at)) {
             (Some(Place::Messages), Some(b'[')) => self.elements(at + 1, Place::Message, 2)?,
+            (Some(Place::Messages), Some(b'{')) if self.places.bare_ones => {
+                let end = self.members(at + 1, Place::Message, 2)?;
+                self.messages.elements = 1;
+                end
+            }
             (Some(Place::ModelList), Some(b'[')) => self.elements(at + 1, Place::ModelObject, 2)?,
             (Some(Place::ModelObject), Some(b'{')) => {
                 self.members(at + 1, Place::ModelObject, 2)?

@@ -67,6 +67,9 @@ fn the_newest_user_message_of_every_dialect_and_shape() {
         (GENERATE, r#"{"contents":[{"parts":[{"text":"a"}]}]}"#, "a", 0, false),
         (GENERATE, r#"{"contents":[{"role":"user","parts":[{"text":"a"},{"inlineData":{"data":"x"}}]},{"role":"model","parts":[{"functionCall":{}}]},{"role":"user","parts":[{"functionResponse":{"name":"f"}}]}]}"#, "a", 0, true),
         (GENERATE, r#"{"contents":[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[{"functionCall":{}}]},{"role":"function","parts":[{"function_response":{}}]}]}"#, "a", 0, true),
+        (GENERATE, r#"{"contents":{"parts":{"text":"a"}}}"#, "a", 0, false),
+        (GENERATE, r#"{"contents":{"role":"user","parts":[{"text":"a"},{"text":"b"}]}}"#, "a\nb", 0, false),
+        (GENERATE, r#"{"contents":[{"parts":{"text":"a"}},{"role":"model","parts":{"functionCall":{}}},{"parts":{"functionResponse":{}}}]}"#, "a", 0, true),
     ];
     for (task, body, text, index, loops) in rows {
         let found = turn(body, task).unwrap_or_else(|| panic!("{body}"));
@@ -86,6 +89,15 @@ fn the_newest_user_message_of_every_dialect_and_shape() {
         (
             RESPONSES,
             r#"{"input":[{"type":"function_call_output","output":"o"}]}"#,
+        ),
+        (
+            GENERATE,
+            r#"{"contents":{"role":"model","parts":{"text":"a"}}}"#,
+        ),
+        (GENERATE, r#"{"contents":{"parts":{"inlineData":{}}}}"#),
+        (
+            MESSAGES,
+            r#"{"messages":{"role":"user","content":{"text":"a"}}}"#,
         ),
         (Task::Embeddings, r#"{"input":"a"}"#),
         (
@@ -134,6 +146,8 @@ fn a_text_goes_in_at_the_end_and_nothing_else_changes() {
             r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a","cache_control":{"type":"ephemeral"}},{"type":"text","text":"\"B\"\n\\"}]}]}"#),
         (GENERATE, r#"{"contents":[{"parts":[{"text":"a"},{"inlineData":{}}],"role":"user"}]}"#,
             r#"{"contents":[{"parts":[{"text":"a"},{"inlineData":{}},{"text":"\"B\"\n\\"}],"role":"user"}]}"#),
+        (GENERATE, r#"{"contents":{"memory":1,"parts":{ "text":"a" , "x":{} } , "role":"user"},"y":0}"#,
+            r#"{"contents":{"parts":{ "text":"a\n\n\"B\"\n\\" , "x":{} } , "role":"user"},"y":0}"#),
     ];
     for (task, body, expected) in rows {
         assert_eq!(with(body, task, "\"B\"\n\\"), expected);

@@ -32,6 +32,9 @@ impl Walk<'_> {
             draft.results_only = results_only;
             return Ok(end);
         }
+        if self.is(name, self.places.content) && first == Some(b'{') && self.places.bare_ones {
+            return self.bare_part(draft, at, depth + 1);
+        }
         let end = json::skip_value(self.body, at, depth)?;
         if self.is(name, self.places.content) {
             draft.content = (first == Some(b'"')).then_some((at..end, end));
@@ -47,6 +50,22 @@ impl Walk<'_> {
             let said = self.body.get(at..end).unwrap_or_default();
             draft.forgotten = matches!(said, b"false" | b"\"false\"");
         }
+        Ok(end)
+    }
+
+    /// Walks the one part of a message that stands without brackets; returns where it ends. A further text can only go
+    /// into its own.
+    fn bare_part(&self, draft: &mut Draft, at: usize, depth: u32) -> Result<usize, Broken> {
+        let mut text_end = None;
+        draft.results_only = false;
+        let end = json::each_member(self.body, at + 1, depth, |name, escaped, value| {
+            let said = self.body.get(value.clone()).unwrap_or_default();
+            draft.results_only |= self.is_of_agent(name, escaped, said);
+            if *json::text_bytes(name, escaped) == *b"text" {
+                text_end = said.starts_with(b"\"").then_some(value.end);
+            }
+        })?;
+        draft.content = text_end.map(|text_end| (at..end, text_end));
         Ok(end)
     }
 
