@@ -40,7 +40,7 @@ struct Candidate<'a> {
 /// What the last try came to.
 enum Tried {
     Answered(Attempt),
-    /// Nothing was sent; another address or provider may do.
+    /// Nobody has it, at most a connection that died without a word; another address or provider may do.
     NotReached(Fault),
     /// It was sent, and no answer came; the same provider is not asked again.
     Unanswered(Fault),
@@ -181,16 +181,8 @@ async fn try_candidate(
         let checkout = upstreams.checkout(base.origin, started);
         let connection = match connected(pin!(checkout), watch, exchange).await? {
             Ok(connection) => connection,
-            Err(DialError::Unreachable) => {
-                fault = Some(Fault::Unreachable(provider.clone()));
-                continue;
-            }
-            Err(DialError::NoDescriptor) => {
-                fault = Some(Fault::TooManyConnections);
-                continue;
-            }
-            Err(DialError::TimedOut) => {
-                fault = Some(Fault::TimedOut(provider.clone(), Wait::Connect));
+            Err(error) => {
+                fault = Some(not_reached(error, provider));
                 continue;
             }
         };
@@ -202,19 +194,31 @@ async fn try_candidate(
             exchange.record.trace,
             worker,
         )?;
-        let mut tried = send(
+        let tried = send(
             connection, outgoing, base, request, provider, watch, exchange,
         )
         .await?;
-        if let Tried::Answered(attempt) = &mut tried {
-            attempt.cut = order.asks_for_usage(candidate.route, worker)
-                && is_event_stream(&attempt.answer)
-                && is_uncoded(&attempt.answer);
+        match tried {
+            Tried::NotReached(why) => fault = Some(why),
+            Tried::Unanswered(why) => return Ok(Tried::Unanswered(why)),
+            Tried::Answered(mut attempt) => {
+                attempt.cut = order.asks_for_usage(candidate.route, worker)
+                    && is_event_stream(&attempt.answer)
+                    && is_uncoded(&attempt.answer);
+                return Ok(Tried::Answered(attempt));
+            }
         }
-        return Ok(tried);
     }
     let none = || Fault::ProviderNotConfigured(provider.clone());
     Ok(Tried::NotReached(fault.unwrap_or_else(none)))
+}
+
+fn not_reached(error: DialError, provider: &str) -> Fault {
+    match error {
+        DialError::Unreachable => Fault::Unreachable(provider.to_owned()),
+        DialError::NoDescriptor => Fault::TooManyConnections,
+        DialError::TimedOut => Fault::TimedOut(provider.to_owned(), Wait::Connect),
+    }
 }
 
 /// Waits for a connection, and counts where it came from.
@@ -304,9 +308,9 @@ async fn send(
             let fresh = worker.upstreams.fresh(base.origin);
             connection = match connected(pin!(fresh), watch, exchange).await? {
                 Ok(connection) => connection,
-                Err(_) => {
+                Err(error) => {
                     request.restore_body(outgoing.body);
-                    return Ok(Tried::NotReached(Fault::Unreachable(provider.to_owned())));
+                    return Ok(Tried::NotReached(not_reached(error, provider)));
                 }
             };
             continue;

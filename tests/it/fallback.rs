@@ -218,6 +218,32 @@ fn several_addresses_share_the_work_and_stand_in_for_each_other() {
 }
 
 #[test]
+fn another_address_stands_in_for_one_that_ends_its_kept_connections() {
+    let one = Provider::start(|request, wire| {
+        if request.fields.get("x-die").is_some() {
+            return Then::Close;
+        }
+        wire.send(json(200, "{}"));
+        Then::Keep
+    });
+    let two = Provider::plain();
+    let urls = format!(
+        "providers.openai.base_url = [\"{}\", \"{}\"]",
+        one.url("/v1"),
+        two.url("/v1")
+    );
+    let router = Setup::new().toml(&urls).start();
+    for _ in 0..2 {
+        assert_eq!(router.post(CHAT, BODY).status, 200);
+    }
+    one.refuse_new();
+    let reply = router.post_with(CHAT, &[("X-Die", "1")], BODY);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!((one.count(), two.count()), (2, 2));
+    assert_eq!(one.last().body, two.last().body);
+}
+
+#[test]
 fn keys_of_a_provider_that_does_not_answer_are_no_tries() {
     // A provider that is away, and one that closes without a word.
     let closing = Provider::start(|_, _| Then::Close);

@@ -295,6 +295,14 @@ impl Provider {
         }
     }
 
+    /// Takes no new connections from now on; those that there are stay.
+    pub fn refuse_new(&self) {
+        self.shared.stopping.store(true, Ordering::SeqCst);
+        eventually("new connections are refused", || {
+            TcpStream::connect(self.addr).is_err()
+        });
+    }
+
     /// Closes every connection, by FIN or by RST.
     pub fn close_all(&self, reset: bool) {
         for (_, socket) in self.shared.sockets.lock().unwrap().drain() {
