@@ -8,6 +8,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, RawFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -20,7 +21,8 @@ use nix::sys::resource::{Resource, getrlimit};
 use crate::config::Listen;
 use crate::net::{BoundAddr, BoundListener};
 
-/// Set for a process whose standard input leads to its predecessor.
+/// Set for a process whose standard input leads to its predecessor: the files of the Unix sockets that go with the
+/// last of them, as in PATH.
 const PREDECESSOR_VARIABLE: &str = "MEMORYROUTER_PREDECESSOR";
 const READY: &[u8] = b"ready";
 /// A start takes a tenth of a second; a large snapshot under a passphrase a few.
@@ -149,8 +151,13 @@ impl Attempt {
     }
 }
 
-/// Starts this program once more, with the same arguments and `listeners`, and waits until it accepts.
-pub(super) fn start_successor(listeners: &[BoundListener], attempt: &Attempt) -> io::Result<Child> {
+/// Starts this program once more, with the same arguments and `listeners`, and waits until it accepts. `own_files` are
+/// its to remove from then on.
+pub(super) fn start_successor(
+    listeners: &[BoundListener],
+    own_files: &[PathBuf],
+    attempt: &Attempt,
+) -> io::Result<Child> {
     let (mut ours, theirs) = UnixStream::pair()?;
     attempt.begin(&ours)?;
     let lent = Lent::new(listeners)?;
@@ -161,7 +168,11 @@ pub(super) fn start_successor(listeners: &[BoundListener], attempt: &Attempt) ->
         .env("LISTEN_FDS", lent.count.to_string())
         .env("LISTEN_FDS_FIRST_FD", lent.first.to_string())
         .env_remove("LISTEN_PID")
-        .env(PREDECESSOR_VARIABLE, "1")
+        // One with a colon in its name stays behind, and is replaced by who binds it next.
+        .env(
+            PREDECESSOR_VARIABLE,
+            env::join_paths(own_files).unwrap_or_default(),
+        )
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
     let spawned = command.spawn();
     let mut child = spawned
@@ -191,6 +202,12 @@ pub(super) fn start_successor(listeners: &[BoundListener], attempt: &Attempt) ->
 /// Whether a router started this process to hand over to it.
 pub(super) fn has_predecessor() -> bool {
     env::var_os(PREDECESSOR_VARIABLE).is_some()
+}
+
+/// The files of Unix sockets that became this process's to remove.
+pub(super) fn files_of_predecessor() -> Vec<PathBuf> {
+    let files = env::var_os(PREDECESSOR_VARIABLE).unwrap_or_default();
+    env::split_paths(&files).collect()
 }
 
 /// Tells the predecessor, if there is one, that this process accepts.

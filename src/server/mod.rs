@@ -10,6 +10,7 @@ mod worker;
 
 use std::fmt;
 use std::io;
+use std::path::PathBuf;
 use std::process::Child;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,7 +28,7 @@ use crate::usage::UsageStore;
 use crate::worker::{Shared, Ties, connections_max};
 pub use guest::Guest;
 pub use handover::close_strays;
-use parts::{bind, open_memory, open_usage, tls_of, tracer};
+use parts::{Bound, bind, open_memory, open_usage, tls_of, tracer};
 use worker::{Order, Seat};
 
 /// Why the router did not start.
@@ -72,6 +73,8 @@ pub struct Control {
     /// The listening sockets once more, for a successor; none once the router drains.
     listeners: Arc<Mutex<Vec<BoundListener>>>,
     addrs: Arc<[BoundAddr]>,
+    /// Files of Unix sockets, which go when nobody new is accepted.
+    own_files: Arc<[PathBuf]>,
     resolver: Resolver,
     current: Arc<Mutex<Current>>,
     memory: MemoryStore,
@@ -95,7 +98,11 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
     let tls = tls_of("server.tls", &config.server.tls)?;
     let admin_tls = tls_of("admin.tls", &config.admin.tls)?;
     let connectors = Connectors::new(&config).map_err(StartError::Plan)?;
-    let (addrs, mut listeners) = bind(&config, workers)?;
+    let Bound {
+        addrs,
+        seats: mut listeners,
+        own_files,
+    } = bind(&config, workers)?;
     let copies = listeners
         .iter()
         .flatten()
@@ -130,6 +137,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
             usage: usage.clone(),
             listeners: Arc::new(Mutex::new(copies)),
             addrs: addrs.clone().into(),
+            own_files: own_files.into(),
             resolver: resolver.clone(),
             current: Arc::new(Mutex::new(Current {
                 config: config.clone(),
@@ -176,8 +184,8 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
     drop(ready);
     let accepting = all_ready.iter().take(workers).count();
     if accepting < workers {
-        // A worker that could not start has said why; its thread holds the reason.
-        running.control.drain();
+        // A worker that could not start has said why; its thread holds the reason. Files stay: a predecessor goes on.
+        running.control.end(|| Order::Drain);
         let failed = running.wait().err();
         return Err(StartError::Worker(
             failed.unwrap_or_else(|| io::Error::other("a worker ended")),
@@ -229,12 +237,6 @@ impl Running {
         }
         // Nobody counts any more.
         self.control.usage.close();
-        let handed_over = self.control.shared.handed_over.load(Ordering::Relaxed);
-        for addr in self.addrs.iter().filter(|_| !handed_over) {
-            if let BoundAddr::Unix(path) = addr {
-                let _ = std::fs::remove_file(path);
-            }
-        }
         // Nobody remembers anything more.
         self.control.memory.close();
         // Last, because a collector that is away may take the time that this is given.
@@ -248,6 +250,12 @@ impl Running {
 impl Control {
     /// Stops accepting and lets what runs finish, for at most the configured time. Returns at once.
     pub fn drain(&self) {
+        if !self.draining() {
+            // While the sockets still listen: behind that, a file of this name may be the next router's.
+            for path in self.own_files.iter() {
+                let _ = std::fs::remove_file(path);
+            }
+        }
         self.end(|| Order::Drain);
     }
 
@@ -265,7 +273,7 @@ impl Control {
             copies.collect::<io::Result<Vec<_>>>()?
         };
         // Not under the lock: an end is not to wait for a successor that does not come.
-        let successor = handover::start_successor(&listeners, &self.attempt)?;
+        let successor = handover::start_successor(&listeners, &self.own_files, &self.attempt)?;
         self.shared.handed_over.store(true, Ordering::Relaxed);
         // The successor waits for both; what is counted and remembered here from now on, it takes in. Before the end is
         // ordered, because the process may be gone right after it, and somebody has yet to hear of the successor.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::StartError;
@@ -60,16 +61,24 @@ pub(super) fn tracer(config: &Config) -> Result<Option<Tracer>, StartError> {
     Ok(Some(tracer))
 }
 
-/// For each address the sockets of each worker, handed in or bound here.
-pub(super) type Seats = Vec<Vec<Vec<BoundListener>>>;
+/// What is listened on.
+#[derive(Default)]
+pub(super) struct Bound {
+    pub(super) addrs: Vec<BoundAddr>,
+    /// For each address the sockets of each worker, handed in or bound here.
+    pub(super) seats: Vec<Vec<Vec<BoundListener>>>,
+    /// The files of Unix sockets that a router bound, this one or one before it: a service manager's are not ours.
+    pub(super) own_files: Vec<PathBuf>,
+}
 
-pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<BoundAddr>, Seats), StartError> {
+pub(super) fn bind(config: &Config, workers: usize) -> Result<Bound, StartError> {
     let mut inherited = Inherited::take();
-    let mut addrs = Vec::new();
-    let mut seats = Vec::new();
+    let files_before = handover::files_of_predecessor();
+    let mut bound = Bound::default();
     for listen in &config.server.listen {
         let failed = |error| StartError::Listen(listen.to_string(), error);
         let claimed = inherited.claim(listen);
+        let handed_in = !claimed.is_empty();
         let (addr, listeners) = match (claimed.first().and_then(BoundListener::addr), listen) {
             (Some(addr), _) => (addr, claimed),
             (None, Listen::Tcp(address)) => {
@@ -77,11 +86,17 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<(Vec<BoundAddr>, S
             }
             (None, Listen::Unix(path)) => BoundListener::unix(path, workers).map_err(failed)?,
         };
-        addrs.push(addr);
-        seats.push(handover::spread(listeners, workers).map_err(failed)?);
+        if let BoundAddr::Unix(path) = &addr
+            && (!handed_in || files_before.contains(path))
+        {
+            bound.own_files.push(path.clone());
+        }
+        bound.addrs.push(addr);
+        let spread = handover::spread(listeners, workers).map_err(failed)?;
+        bound.seats.push(spread);
     }
     inherited.finish();
-    Ok((addrs, seats))
+    Ok(bound)
 }
 
 pub(super) fn open_memory(config: &Config) -> io::Result<MemoryStore> {

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,7 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::support::program::{Home, Served, command};
-use crate::support::{CHAT as BODY, Caller, Gate, Provider, Then, eventually, json, request};
+use crate::support::{
+    CHAT as BODY, Caller, Gate, Provider, Setup, Then, eventually, json, request,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const RESTARTS: usize = 20;
@@ -216,7 +220,7 @@ fn a_successor_that_does_not_start_changes_nothing() {
 }
 
 /// A router that gets `listener` as a service manager hands sockets in: descriptor 3, LISTEN_FDS and LISTEN_PID.
-fn activated(home: &Home, listener: &TcpListener) -> Served {
+fn activated(home: &Home, listener: &impl AsFd) -> Served {
     let lent = fcntl(listener, FcntlArg::F_DUPFD(100)).unwrap();
     let line = format!("LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\" 3<&{lent} {lent}<&-");
     let mut shell = std::process::Command::new("/bin/bash");
@@ -262,6 +266,54 @@ fn twenty_restarts_on_a_service_managers_socket_lose_no_connection() {
         "{} connections over {RESTARTS} restarts, none lost",
         served.load(Ordering::Relaxed)
     );
+}
+
+#[test]
+fn files_of_unix_sockets_go_with_the_last_router_that_bound_them_and_a_service_managers_stay() {
+    let provider = Provider::plain();
+    let (home, _) = home(&provider, "");
+    let (theirs, ours) = (home.file("theirs.sock"), home.file("ours.sock"));
+    let toml = format!(
+        "server.listen = [\"127.0.0.1:0\", \"unix:{}\", \"unix:{}\"]\nadmin.listen = \"off\"",
+        theirs.display(),
+        ours.display()
+    );
+    fs::write(home.file("memoryrouter.toml"), toml).unwrap();
+    let listener = UnixListener::bind(&theirs).unwrap();
+    let mut router = activated(&home, &listener);
+    router.hand_over();
+    assert!(UnixStream::connect(&ours).is_ok());
+    assert_eq!(router.stop().0, 0);
+    assert!(!ours.exists());
+    assert!(UnixStream::connect(&theirs).is_ok());
+}
+
+#[test]
+fn a_router_that_goes_down_leaves_the_next_ones_unix_socket_alone() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+        waits.pass();
+        wire.send("cd");
+        Then::Keep
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("router.sock");
+    let listen = format!("[\"127.0.0.1:0\", \"unix:{}\"]", path.display());
+    let first = Setup::all(&provider).listen(&listen).start();
+    let mut caller = first.connect();
+    caller.send(first.request(CHAT, &[], BODY));
+    let mut head = caller.head().unwrap();
+    first.running().drain();
+    eventually("nobody listens", || UnixStream::connect(&path).is_err());
+    let _second = Setup::all(&provider).listen(&listen).start();
+    gate.open();
+    caller.finish(&mut head);
+    assert_eq!((head.text(), head.complete), ("abcd", true));
+    drop(caller);
+    first.stop();
+    assert!(UnixStream::connect(&path).is_ok());
 }
 
 #[test]
