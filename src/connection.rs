@@ -52,6 +52,7 @@ pub fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) -> impl F
         let end = loop {
             let came = match next_head(&mut caller, &worker, wait, since).await {
                 Came::End => break Next::Close,
+                Came::Drain => break Next::Linger,
                 came => came,
             };
             match Box::pin(exchanges(&mut caller, &worker, came, since)).await {
@@ -87,6 +88,7 @@ async fn exchanges(
                 return Err(Next::Linger);
             }
             Came::End => return Err(Next::Close),
+            Came::Drain => return Err(Next::Linger),
             Came::Pause => return Ok(since),
         }
         // One request alone says nothing of a next one: thousands of such callers would hold a box each for a while.
@@ -116,6 +118,8 @@ enum Came {
     Refused(HeadError),
     /// The connection's end, or silence for too long.
     End,
+    /// Nothing, and the router goes down.
+    Drain,
     /// Nothing yet.
     Pause,
 }
@@ -151,10 +155,14 @@ async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Inst
             }
         }
         let idle = wait != Wait::First && !begun;
-        caller.deadline.set_idle(idle);
         if worker.draining() && idle {
-            return Came::End;
+            // Who sent it was not told that the answer before it would be the last.
+            if let Some(Fill::Bytes(_)) = caller.reader.try_fill() {
+                continue;
+            }
+            return Came::Drain;
         }
+        caller.deadline.set_idle(idle);
         if !begun {
             caller.reader.arm_next();
         }

@@ -140,16 +140,14 @@ impl Exchange<'_> {
             self.record.ended = Ended::Answered;
             self.record.status = respond::status_of(&answer);
         }
+        // As the answer says it.
+        let next = self.next();
         caller
             .deadline
             .arm(Instant::now(), self.worker.config.timeouts.body_idle);
         let (result, _) = caller.writer.write_all(answer).await;
         caller.deadline.disarm();
-        if result.is_ok() {
-            self.next()
-        } else {
-            Next::Close
-        }
+        if result.is_ok() { next } else { Next::Close }
     }
 }
 

@@ -249,6 +249,8 @@ impl<'w> Exchange<'w> {
             }
         };
         let head = self.response_head(&attempt, &recall);
+        // What the head says of the connection holds, whatever is ordered before the body is over.
+        let next = self.next();
         let _live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
         let mut tap = self.tap(&attempt.answer, operation.dialect, recall.keeps_answer());
         let ends_with_connection = attempt.framing == Framing::UntilClose;
@@ -294,10 +296,9 @@ impl<'w> Exchange<'w> {
         }
         let whole = seen.ended || !ends_with_connection;
         remember::remember(recall, seen.text, whole && !seen.calls, self);
-        Ok(if outcome.end == End::Complete {
-            self.next()
-        } else {
-            Next::Close
+        Ok(match outcome.end {
+            End::Complete => next,
+            _ => Next::Close,
         })
     }
 

@@ -254,6 +254,54 @@ fn draining_lets_streams_finish_and_takes_nothing_new() {
 }
 
 #[test]
+fn a_request_behind_an_answer_that_did_not_say_it_was_the_last_is_served() {
+    for drains in [false, true] {
+        let gate = Gate::default();
+        let waits = gate.clone();
+        let provider = Provider::start(move |request, wire| {
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+            if request.fields.get("x-wait").is_some() {
+                waits.pass();
+            }
+            wire.send("cd");
+            Then::Keep
+        });
+        let router = Router::start(&provider);
+        let mut caller = router.connect();
+        caller.send(router.request(CHAT, &[("X-Wait", "1")], BODY));
+        let mut first = caller.head().unwrap();
+        assert_eq!(first.field("connection"), None);
+        caller.send(router.request(CHAT, &[], BODY));
+        if drains {
+            router.running().drain();
+            eventually("nobody listens", || {
+                std::net::TcpStream::connect(router.addr()).is_err()
+            });
+        } else {
+            let file = router.dir.path().join("memoryrouter.toml");
+            let toml = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, toml + "limits.body_bytes = \"1KiB\"\n").unwrap();
+            router.reload().unwrap();
+            eventually("the new limit", || {
+                router.post(CHAT, "x".repeat(2000)).status == 413
+            });
+        }
+        gate.open();
+        caller.finish(&mut first);
+        assert_eq!((first.text(), first.complete), ("abcd", true));
+        let second = caller.reply();
+        assert_eq!(
+            (second.text(), second.field("connection")),
+            ("abcd", Some("close")),
+            "drains: {drains}"
+        );
+        assert_eq!(caller.rest(), b"");
+        drop(caller);
+        router.stop();
+    }
+}
+
+#[test]
 fn what_does_not_finish_in_time_is_cut() {
     let provider = Provider::start(|_, wire| {
         wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nfirst\r\n");

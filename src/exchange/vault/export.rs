@@ -24,6 +24,7 @@ pub(super) async fn serve(
     let mut export = store.export(vault).await.map_err(fault_of)?;
     let mut page = export.page().await.map_err(fault_of)?;
     let mut out = respond::stream("application/x-ndjson", chunked, &exchange.context());
+    let next = exchange.next();
     (exchange.record.status, exchange.record.ended) = (Some(200), Ended::Answered);
     let body = !exchange.context().head_only;
     loop {
@@ -50,7 +51,7 @@ pub(super) async fn serve(
             return Ok(Next::Close);
         }
         if is_last {
-            return Ok(exchange.next());
+            return Ok(next);
         }
         out = written;
         out.clear();
