@@ -92,8 +92,14 @@ pub(super) async fn answer(
                         request.restore_body(outgoing.body);
                         held = Some((attempt, provider));
                     }
-                    // Answered before it had read everything: nothing to hold on to.
-                    None => request.restore_body(Box::pin(attempt.answer.discard()).await.body),
+                    // Answered before it had read everything; what has not come of the answer by now will not come.
+                    None => {
+                        let outgoing = Box::pin(attempt.answer.stop_sending()).await;
+                        request.restore_body(outgoing.body);
+                        if attempt.answer.is_here(attempt.framing) {
+                            held = Some((attempt, provider));
+                        }
+                    }
                 }
             }
             Tried::NotReached(why) | Tried::Unanswered(why) => {

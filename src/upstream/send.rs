@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::{Connection, Line, Watch};
+use crate::http::Framing;
 use crate::http::head::{self, Head, HeadLimits, StatusLine};
 use crate::net::{self, Deadline, Fill, Reader, Writer};
 
@@ -192,6 +193,26 @@ impl Answer {
         match &mut self.sending {
             Sending::Running(_) => None,
             Sending::Ended { outgoing, .. } => Some(std::mem::take(outgoing)),
+        }
+    }
+
+    /// Gives the connection up while the message is still being sent, and takes that back for another attempt.
+    pub async fn stop_sending(&mut self) -> Outgoing {
+        self.line.deadline.hang_up();
+        poll_fn(|cx| {
+            self.sending.poll(cx);
+            self.reclaim_outgoing().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Whether all of a body so framed has come with its head.
+    pub fn is_here(&self, framing: Framing) -> bool {
+        let begin = (self.bytes.len() - self.head.end) as u64;
+        match framing {
+            Framing::None => true,
+            Framing::Length(length) => length <= begin,
+            Framing::Chunked | Framing::UntilClose => false,
         }
     }
 

@@ -1,6 +1,10 @@
 //! Several keys, several addresses, several providers: what is tried, in which order, and what the caller gets.
 
-use crate::support::{Provider, Router, Setup, Then, contains, json};
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use crate::support::{Gate, Provider, Router, Setup, Then, contains, json};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
@@ -123,6 +127,39 @@ fn a_large_refusal_that_is_held_can_still_be_given() {
             reply.status
         );
     }
+}
+
+#[test]
+fn a_refusal_that_came_before_the_body_was_read_is_an_answer_too() {
+    let gate = Gate::default();
+    let hold = gate.clone();
+    // A plain listener: reads the head only, and refuses.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let serve = thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.read_exact(&mut [0; 2000]).unwrap();
+        let answer = json(429, r#"{"error":"slow down"}"#);
+        socket.write_all(&answer).unwrap();
+        // Nothing is read on: all of it cannot have been sent.
+        hold.pass();
+    });
+    let router = Setup::new()
+        .without_stored()
+        .provider("openai", &format!("http://{addr}/v1"))
+        .provider("groq", "http://127.0.0.1:9/v1")
+        .stored("openai", "sk-one")
+        .stored("groq", "sk-two")
+        .toml("routing.fallback = [\"groq\"]")
+        .start();
+    let large = BODY.replace("[]", &format!("[\"{}\"]", "x".repeat(8 << 20)));
+    let reply = router.post(CHAT, large);
+    assert_eq!(
+        (reply.status, reply.text()),
+        (429, r#"{"error":"slow down"}"#)
+    );
+    gate.open();
+    serve.join().unwrap();
 }
 
 #[test]
