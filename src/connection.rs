@@ -142,6 +142,8 @@ async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Inst
             match head::request(caller.reader.bytes(), &mut scanned, &limits) {
                 Ok(Some(head)) => {
                     let now = Instant::now();
+                    // It came in time, and what is done for it now has deadlines of its own.
+                    caller.deadline.disarm();
                     let brisk = wait != Wait::First && now < since + BRISK_PAUSE;
                     caller.reader.set_brisk(brisk);
                     return Came::Head(head, now);

@@ -89,6 +89,9 @@ pub(super) async fn receive(
         && has_body
         && caller.reader.bytes().len() == head.end
     {
+        caller
+            .deadline
+            .arm(Instant::now(), worker.config.timeouts.body_idle);
         let (result, _) = caller
             .writer
             .write_all(b"HTTP/1.1 100 Continue\r\n\r\n".to_vec())

@@ -1,10 +1,15 @@
 //! What a key can ask about itself and, if it may, about its account: usage, standing, other keys.
 
-use memoryrouter::keys::{KeyState, Limits, NewKey, Period};
+use std::thread;
+use std::time::Duration;
+
+use memoryrouter::keys::{self, KeyState, Limits, NewKey, Period};
 use serde_json::Value;
 
 use crate::support::operator::{ask, good};
-use crate::support::{CHAT as BODY, Provider, Reply, Router, eventually, json, request};
+use crate::support::{
+    CHAT as BODY, Gate, Provider, Reply, Router, Setup, eventually, json, request,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 const USED: &str = r#"{"usage":{"prompt_tokens":60,"completion_tokens":40,"prompt_tokens_details":{"cached_tokens":10}}}"#;
@@ -213,4 +218,37 @@ fn a_mints_body_is_counted() {
     };
     eventually("the request is listed", || row().is_some());
     assert_eq!(row().unwrap()["request_bytes"], body.len());
+}
+
+#[test]
+fn a_request_that_came_in_time_may_take_longer_than_a_head() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider)
+        .toml("timeouts.head = \"500ms\"")
+        .start();
+    let manager = router.mint(NewKey {
+        manage_keys: true,
+        ..NewKey::default()
+    });
+    let minted = send(&router, &manager, "POST", "/v1/keys", "").json();
+    let id = minted["id"].as_str().unwrap();
+    let (locked, release) = (Gate::default(), Gate::default());
+    thread::scope(|scope| {
+        // Somebody else is changing the sealed file.
+        scope.spawn(|| {
+            keys::edit(&router.files, |_| {
+                locked.open();
+                release.pass();
+                Ok(())
+            })
+        });
+        locked.pass();
+        let mut caller = router.connect();
+        let revoke = format!("/v1/keys/{id}");
+        caller.send(request("DELETE", &revoke, &[("x-api-key", &manager)], ""));
+        // Until a head would have been too late.
+        thread::sleep(Duration::from_secs(1));
+        release.open();
+        assert_eq!(caller.reply().json()["state"], "revoked");
+    });
 }
