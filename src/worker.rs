@@ -238,12 +238,15 @@ impl Worker {
 
     /// Closes old idle upstream connections for as long as this state is in use.
     pub async fn keep_upstreams(self: Rc<Self>) {
-        while !self.retired.get() {
+        // A retired one is in use by the connections that began with it.
+        while !self.retired.get() || Rc::strong_count(&self) > 1 {
             crate::net::sleep(SWEEP_INTERVAL).await;
             self.upstreams.sweep(std::time::Instant::now());
-            crate::net::trim();
-            let idle = self.upstreams.idle_count();
-            self.metrics.idle_upstream.store(idle, Ordering::Relaxed);
+            if !self.retired.get() {
+                crate::net::trim();
+                let idle = self.upstreams.idle_count();
+                self.metrics.idle_upstream.store(idle, Ordering::Relaxed);
+            }
         }
     }
 }

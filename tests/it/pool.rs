@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{Provider, Router, Setup, Then, eventually, json};
+use crate::support::{Gate, Provider, Router, Setup, Then, eventually, json};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
@@ -136,6 +136,31 @@ fn idle_connections_end_after_their_time_and_beyond_their_number() {
     eventually("the surplus closed", || provider.open() == 3);
     eventually("the idle closed", || provider.open() == 0);
     assert_eq!(router.post(CHAT, BODY).status, 200);
+}
+
+#[test]
+fn idle_connections_of_before_a_reload_end_after_their_time_too() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |request, wire| {
+        if request.fields.get("x-wait").is_some() {
+            waits.pass();
+        }
+        wire.send(json(200, "{}"));
+        Then::Keep
+    });
+    let router = Setup::all(&provider)
+        .toml("timeouts.upstream_idle = \"1s\"")
+        .start();
+    let mut waiting = router.connect();
+    waiting.send(router.request(CHAT, &[("X-Wait", "1")], BODY));
+    provider.wait_for(1);
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+    assert_eq!(provider.open(), 2);
+    router.reload().unwrap();
+    eventually("the idle one ends", || provider.open() == 1);
+    gate.open();
+    assert_eq!(waiting.reply().status, 200);
 }
 
 #[test]
