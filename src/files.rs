@@ -172,7 +172,10 @@ pub fn clear_leftovers(path: &Path) {
     {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if name.starts_with(&start) && name.ends_with(TEMPORARY) {
+        let rest = name.strip_prefix(&start);
+        let process = rest.and_then(|rest| rest.strip_suffix(TEMPORARY));
+        // One of a longer name, `NAME.seen`, is another file's, which a router may be writing.
+        if process.is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -306,6 +309,26 @@ mod tests {
             read_private(&pipe, 10),
             Err(FileError::NotRegular)
         ));
+    }
+
+    #[test]
+    fn leftovers_are_the_files_own_and_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("keys.snapshot");
+        let names = [
+            ".keys.snapshot.1.tmp",
+            ".keys.snapshot.4194304.tmp",
+            ".keys.snapshot.seen.1.tmp",
+            ".keys.snapshot.x.tmp",
+            ".master.key.1.tmp",
+            "keys.snapshot",
+        ];
+        for name in names {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        clear_leftovers(&path);
+        let left = names.map(|name| dir.path().join(name).exists());
+        assert_eq!(left, [false, false, true, true, true, true]);
     }
 
     #[test]
