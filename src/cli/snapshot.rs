@@ -28,6 +28,8 @@ const IMPORT_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub(crate) enum SnapshotCommand {
     /// Check a sealed file and tell what it is
     Verify(Verify),
+    /// Put a file in the place of the configured one, if a router takes it there; the old one stays as FILE.before
+    Replace(Replace),
     /// Seal everything under a new master key, or under a new passphrase from stdin where one is in use
     Rekey,
     /// Print everything, provider keys included
@@ -43,6 +45,12 @@ pub(crate) struct Verify {
     /// Also whether a router here would take it in the place of the configured one
     #[arg(long)]
     for_use: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Replace {
+    /// The new file
+    file: PathBuf,
 }
 
 #[derive(Args)]
@@ -72,6 +80,11 @@ pub(crate) fn run(command: SnapshotCommand, global: &Global) -> Result<(), Failu
             if for_use {
                 keys::inspect_for_use(&files, &configured).map_err(Failure::failed)?;
             }
+            verify(&files, global)
+        }
+        SnapshotCommand::Replace(Replace { file }) => {
+            keys::put(&files, &file)?;
+            written("snapshot replaced");
             verify(&files, global)
         }
         SnapshotCommand::Rekey => {

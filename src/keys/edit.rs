@@ -128,10 +128,53 @@ pub fn inspect(files: &KeyFiles) -> Result<(Header, Contents), Refusal> {
 /// `used` is the one that it would take the place of.
 pub fn inspect_for_use(files: &KeyFiles, used: &KeyFiles) -> Result<(Header, Contents), Refusal> {
     let opened = store::open_file(files)?;
-    if let Some(seen) = Seen::read(&used.seen()) {
-        seen.admits(&opened.header, &opened.file_hash)?;
+    if files.snapshot == used.snapshot {
+        admitted(&opened, used)?;
+    } else {
+        fits(&opened, used)?;
     }
     Ok((opened.header, opened.contents))
+}
+
+/// Puts the file `new` in the place of the one in use, if a router takes it there. The old one stays beside it.
+pub fn put(files: &KeyFiles, new: &Path) -> Result<(), EditError> {
+    let _lock = locked(&files.snapshot)?;
+    let bytes = files::read_private(new, seal::FILE_BYTES_MAX).map_err(at(new))?;
+    let opened = store::open_bytes(&bytes, &files.master).map_err(EditError::Refused)?;
+    fits(&opened, files).map_err(EditError::Refused)?;
+    if let Ok(old) = files::read_private(&files.snapshot, seal::FILE_BYTES_MAX) {
+        let mut before = files.snapshot.clone().into_os_string();
+        before.push(".before");
+        let before = PathBuf::from(before);
+        files::replace_private(&before, &old).map_err(at(&before))?;
+    }
+    files::replace_private(&files.snapshot, &bytes).map_err(at(&files.snapshot))
+}
+
+fn admitted(opened: &Opened, used: &KeyFiles) -> Result<(), Refusal> {
+    let seen = Seen::read(&used.seen());
+    seen.map_or(Ok(()), |seen| {
+        seen.admits(&opened.header, &opened.file_hash)
+    })
+}
+
+/// Whether a file may take the place of the one in `used`: that may hold changes which no router has met yet, and tells
+/// how many keys there were.
+fn fits(opened: &Opened, used: &KeyFiles) -> Result<(), Refusal> {
+    admitted(opened, used)?;
+    // One that is of no use itself is nothing to be held against.
+    let Ok(current) = store::open_file(used) else {
+        return Ok(());
+    };
+    if admitted(&current, used).is_err() || current.file_hash == opened.file_hash {
+        return Ok(());
+    }
+    let there = Seen {
+        generation: current.header.generation,
+        file_hash: current.file_hash,
+    };
+    there.admits(&opened.header, &opened.file_hash)?;
+    store::check_loss(current.contents.keys.len(), opened)
 }
 
 /// Changes the contents. The file is written only if `change` succeeds.
@@ -218,11 +261,8 @@ fn locked(snapshot: &Path) -> Result<Lock, EditError> {
 /// are missing in it, on purpose, that are still in use: a router sees only the last of several changes.
 fn open_current(files: &KeyFiles) -> Result<(Opened, bool), EditError> {
     let opened = store::open_file(files).map_err(EditError::Refused)?;
+    admitted(&opened, files).map_err(EditError::Refused)?;
     let seen = Seen::read(&files.seen());
-    if let Some(seen) = &seen {
-        seen.admits(&opened.header, &opened.file_hash)
-            .map_err(EditError::Refused)?;
-    }
     let taken = seen.is_some_and(|seen| seen.generation >= opened.header.generation);
     let shrinking = opened.header.shrinks && !taken;
     Ok((opened, shrinking))

@@ -344,10 +344,7 @@ impl KeyStore {
         }
         let opened = open_bytes(&bytes, &self.0.files.master)?;
         seen.admits(&opened.header, &opened.file_hash)?;
-        let (before, after) = (self.0.published.load().keys, opened.contents.keys.len());
-        if has_shrunk(before, after) && !opened.header.shrinks {
-            return Err(Refusal::Shrunk { before, after });
-        }
+        check_loss(self.0.published.load().keys, &opened)?;
         let (taken, snapshot) = accept(opened)?;
         *seen = taken;
         Ok(Some(snapshot))
@@ -376,6 +373,15 @@ impl KeyStore {
 /// Whether so many keys are gone that somebody must have said so.
 pub fn has_shrunk(before: usize, after: usize) -> bool {
     after * 2 < before
+}
+
+/// Refuses a file that lacks so many of the keys there were `before`, and does not say that it should.
+pub(super) fn check_loss(before: usize, opened: &Opened) -> Result<(), Refusal> {
+    let after = opened.contents.keys.len();
+    if has_shrunk(before, after) && !opened.header.shrinks {
+        return Err(Refusal::Shrunk { before, after });
+    }
+    Ok(())
 }
 
 fn accept(opened: Opened) -> Result<(Seen, Snapshot), Refusal> {

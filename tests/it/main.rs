@@ -17,6 +17,7 @@ mod broken;
 mod bytes;
 mod commands;
 mod credentials;
+mod deployed;
 mod durable;
 mod errors;
 mod fallback;

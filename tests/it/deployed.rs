@@ -1,0 +1,113 @@
+//! Files that are exchanged from outside: what the router would refuse is not put in the place of what it has.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::program::{Done, Home, finish};
+
+/// What the page tells operators to run.
+fn replaced(new: &Path, home: &Home) -> Done {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/replace-snapshot");
+    let program = Path::new(env!("CARGO_BIN_EXE_memoryrouter"));
+    let path = format!("{}:/usr/bin:/bin", program.parent().unwrap().display());
+    let mut command = Command::new(script);
+    command.arg(new).arg(home.path()).env_clear();
+    command.env("PATH", path);
+    command.stdin(std::process::Stdio::piped());
+    command.stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::piped());
+    finish(&mut command, "")
+}
+
+/// Another directory with the same master key and so many keys.
+fn beside(home: &Home, keys: usize) -> Home {
+    let other = Home::new();
+    fs::remove_file(other.file("keys.snapshot")).unwrap();
+    fs::copy(home.file("master.key"), other.file("master.key")).unwrap();
+    assert_eq!(other.run(&["init"]).code, 0);
+    for _ in 0..keys {
+        other.mint();
+    }
+    other
+}
+
+fn generation(home: &Home) -> u64 {
+    let report = home.run(&["snapshot", "verify", "--json"]).json();
+    report["generation"].as_u64().unwrap()
+}
+
+#[test]
+fn what_a_router_would_refuse_takes_no_files_place() {
+    let home = Home::new();
+    for _ in 0..6 {
+        home.mint();
+    }
+    let file = home.file("keys.snapshot");
+    let there = fs::read(&file).unwrap();
+    // Most keys are missing, and nobody said that they should.
+    let small = beside(&home, 2);
+    for _ in 0..6 {
+        let provider = small.run_with(&["providers", "set", "openai"], "sk-0123456789");
+        assert_eq!(provider.code, 0, "{provider:?}");
+    }
+    // Older and as old as what lies there, which no router has met yet.
+    let (older, same) = (beside(&home, 5), beside(&home, 6));
+    assert_eq!(generation(&same), generation(&home));
+    for (other, why) in [
+        (&small, "where 6 were in use"),
+        (&older, "is older"),
+        (&same, "another file"),
+    ] {
+        let new = other.file("keys.snapshot");
+        let done = replaced(&new, &home);
+        assert_eq!(done.code, 1, "{done:?}");
+        assert!(done.stderr.contains(why), "{done:?}");
+        let looked = home.run(&["snapshot", "verify", new.to_str().unwrap(), "--for-use"]);
+        assert!(looked.stderr.contains(why), "{looked:?}");
+        assert_eq!(fs::read(&file).unwrap(), there);
+    }
+    assert!(!home.file("keys.snapshot.before").exists());
+    // Deleted on purpose, in a copy.
+    let copy = home.file("copy");
+    fs::create_dir(&copy).unwrap();
+    for name in ["keys.snapshot", "master.key"] {
+        fs::copy(home.file(name), copy.join(name)).unwrap();
+    }
+    let at = ["--dir", copy.to_str().unwrap()];
+    let run = |args: &[&str]| {
+        finish(
+            &mut crate::support::program::command(&[args, &at].concat()),
+            "",
+        )
+    };
+    for row in run(&["keys", "list", "--json"]).json().as_array().unwrap() {
+        let id = row["id"].as_str().unwrap();
+        assert_eq!(run(&["keys", "delete", id]).code, 0);
+    }
+    let done = replaced(&copy.join("keys.snapshot"), &home);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(fs::read(home.file("keys.snapshot.before")).unwrap(), there);
+    assert_eq!(home.run(&["keys", "list", "--json"]).stdout.trim(), "[]");
+    let audit = fs::read_to_string(home.file("audit.log")).unwrap();
+    assert!(audit.contains("snapshot replaced"), "{audit}");
+}
+
+#[test]
+fn a_file_is_put_where_the_configuration_has_it_and_for_one_that_is_broken() {
+    let home = Home::new();
+    home.configure("keys.snapshot = \"elsewhere/keys\"");
+    fs::create_dir(home.file("elsewhere")).unwrap();
+    fs::rename(home.file("keys.snapshot"), home.file("elsewhere/keys")).unwrap();
+    let other = beside(&home, 3);
+    let new = other.file("keys.snapshot");
+    let bytes = fs::read(&new).unwrap();
+    let kept = home.file("new");
+    fs::copy(&new, &kept).unwrap();
+    assert_eq!(replaced(&kept, &home).code, 0);
+    assert_eq!(fs::read(home.file("elsewhere/keys")).unwrap(), bytes);
+    assert!(home.file("elsewhere/keys.before").exists());
+    fs::write(home.file("elsewhere/keys"), "broken").unwrap();
+    assert_eq!(replaced(&kept, &home).code, 0);
+    assert_eq!(fs::read(home.file("elsewhere/keys")).unwrap(), bytes);
+}
