@@ -272,7 +272,7 @@ fn open_current(files: &KeyFiles) -> Result<(Opened, bool), EditError> {
 /// in the key file. While both files change, the key file holds old and new, so a router that loads at any moment
 /// finds what it needs.
 pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditError> {
-    let (MasterSource::File(path) | MasterSource::Passphrase(path)) = &files.master;
+    let path = files.master.path();
     let _lock = locked(&files.snapshot)?;
     files::clear_leftovers(path);
     let (new, kdf, line) = match (&files.master, passphrase) {

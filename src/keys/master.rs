@@ -139,10 +139,15 @@ impl MasterSource {
         )
     }
 
+    /// Its file.
+    pub(super) fn path(&self) -> &Path {
+        let (Self::File(path) | Self::Passphrase(path)) = self;
+        path
+    }
+
     /// Whether a service manager's copy is in use.
     pub(super) fn is_credential(&self) -> bool {
-        let (Self::File(path) | Self::Passphrase(path)) = self;
-        is_credential(path)
+        is_credential(self.path())
     }
 
     /// The line of its file that is, or is stretched to, `master`.

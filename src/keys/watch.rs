@@ -3,7 +3,8 @@
 //! A look is one `stat`, which sees a rename, an in-place write and a swapped symbolic link alike, on every file system;
 //! notifications would miss the last two in some set-ups and need a fallback like this one anyway. The file is read
 //! when it has changed and then held still for one look, so that a slow in-place write is not met half-way; and after a
-//! few looks in any case, so that no stream of changes keeps a revoked key in use.
+//! few looks in any case, so that no stream of changes keeps a revoked key in use. The master key's file is looked at
+//! too: where both are exchanged, either may come last.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -77,21 +78,25 @@ impl Stamp {
     }
 }
 
+/// The snapshot's and the master key's.
+type Stamps = (Option<Stamp>, Option<Stamp>);
+
 #[derive(Default)]
 struct Looked {
-    last: Option<Stamp>,
+    last: Stamps,
     /// What was read last; a look at the same again brings nothing new.
-    read: Option<Stamp>,
+    read: Option<Stamps>,
     /// Looks since then at which the file had changed once more.
     restless: u32,
 }
 
 impl Looked {
     fn look(&mut self, store: &KeyStore) {
-        let stamp = Stamp::of(&store.files().snapshot);
-        let still = stamp == self.last;
-        self.last = stamp;
-        if stamp.is_some() && stamp == self.read {
+        let files = store.files();
+        let stamps = (Stamp::of(&files.snapshot), Stamp::of(files.master.path()));
+        let still = stamps == self.last;
+        self.last = stamps;
+        if stamps.0.is_some() && Some(stamps) == self.read {
             return;
         }
         if !still {
@@ -104,7 +109,7 @@ impl Looked {
         self.read = match store.reload() {
             // A fault outside the file may heal while the file stays as it is.
             Reload::Refused(Refusal::File(_) | Refusal::Master(_)) => None,
-            _ => stamp,
+            _ => Some(stamps),
         };
     }
 }
@@ -113,6 +118,37 @@ impl Looked {
 mod tests {
     use super::*;
     use crate::keys::{self, KeyFiles, KeyState, MasterSource, NewKey};
+
+    #[test]
+    fn a_master_key_that_comes_behind_its_snapshot_is_met() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = |dir: &Path| KeyFiles {
+            snapshot: dir.join("keys.snapshot"),
+            master: MasterSource::File(dir.join("master.key")),
+        };
+        let (own, copy) = (files(here.path()), files(there.path()));
+        keys::init(&own).unwrap();
+        let store = KeyStore::open(own.clone()).unwrap();
+        let bring = |name: &str, from: &Path, to: &Path| {
+            fs::copy(from.join(name), to.join(name)).unwrap();
+        };
+        for name in ["keys.snapshot", "master.key"] {
+            bring(name, here.path(), there.path());
+        }
+        keys::rekey(&copy, None).unwrap();
+        let mut looked = Looked::default();
+        let mut look = || (0..3).for_each(|_| looked.look(&store));
+        look();
+        bring("keys.snapshot", there.path(), here.path());
+        look();
+        look();
+        let status = store.status();
+        assert_eq!((status.generation, status.refusals), (1, 1), "{status:?}");
+        bring("master.key", there.path(), here.path());
+        look();
+        let status = store.status();
+        assert_eq!((status.generation, status.last_refusal), (2, None));
+    }
 
     #[test]
     fn a_file_that_changes_at_each_look_is_taken_all_the_same() {
