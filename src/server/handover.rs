@@ -4,13 +4,15 @@
 //! in the same way. Both accept from the same queues until the old one stops, so no caller in them is lost. The
 //! successor says that it accepts over its standard input, which is a socket to its predecessor.
 
+use std::ffi::OsStr;
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use std::{env, fs};
 
@@ -162,7 +164,7 @@ pub(super) fn start_successor(
     attempt.begin(&ours)?;
     let lent = Lent::new(listeners)?;
     let program = program()?;
-    let mut command = Command::new(&program);
+    let mut command = Command::new(program);
     command
         .args(env::args_os().skip(1))
         .env("LISTEN_FDS", lent.count.to_string())
@@ -224,14 +226,41 @@ pub(super) fn tell_predecessor() {
     }
 }
 
-/// The file that this process runs from; what stands there now is what the successor runs.
-fn program() -> io::Result<std::path::PathBuf> {
-    let link = fs::read_link("/proc/self/exe")?;
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Keeps the place that this program was started from. To be called early: once the file has been moved away for a newer
+/// one, the system names only where it went.
+pub(super) fn keep_program() {
+    let _ = program();
+}
+
+/// What a successor runs: whatever stands now where this program was started from.
+fn program() -> io::Result<&'static Path> {
+    if let Some(path) = PROGRAM.get() {
+        return Ok(path);
+    }
+    let runs = fs::read_link("/proc/self/exe")?;
     // The kernel says so of a file that was replaced since.
-    let name = link.to_string_lossy();
-    Ok(name
-        .strip_suffix(" (deleted)")
-        .map_or_else(|| link.clone(), Into::into))
+    let runs = match runs.to_string_lossy().strip_suffix(" (deleted)") {
+        Some(file) => file.into(),
+        None => runs,
+    };
+    let path = env::var_os("PATH").unwrap_or_default();
+    let name = env::args_os().next().unwrap_or_default();
+    Ok(PROGRAM.get_or_init(|| called_by(Path::new(&name), &path, &runs)))
+}
+
+/// The name that the program `runs` was called by, which may be a link that leads to another release tomorrow.
+fn called_by(name: &Path, path: &OsStr, runs: &Path) -> PathBuf {
+    let named = |file: &PathBuf| fs::canonicalize(file).is_ok_and(|leads_to| leads_to == runs);
+    let found = if name.as_os_str().as_bytes().contains(&b'/') {
+        Some(name.to_owned()).filter(named)
+    } else {
+        env::split_paths(path).map(|dir| dir.join(name)).find(named)
+    };
+    found
+        .and_then(|file| std::path::absolute(file).ok())
+        .unwrap_or_else(|| runs.to_owned())
 }
 
 /// Duplicates in a row, high up where nothing else is, that a child inherits; closed here when dropped.
@@ -274,6 +303,35 @@ impl Drop for Lent {
     fn drop(&mut self) {
         for offset in 0..self.count {
             let _ = nix::unistd::close(self.first + offset as RawFd);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_known_by_the_name_that_it_was_called_by() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = fs::canonicalize(dir.path()).unwrap();
+        for release in ["1", "2"] {
+            fs::create_dir(dir.join(release)).unwrap();
+            fs::write(dir.join(release).join("router"), release).unwrap();
+        }
+        let current = dir.join("current");
+        std::os::unix::fs::symlink("1", &current).unwrap();
+        let runs = dir.join("1/router");
+        let path = env::join_paths([&dir.join("2"), &current]).unwrap();
+        for (name, expected) in [
+            (current.join("router"), current.join("router")),
+            ("router".into(), current.join("router")),
+            (runs.clone(), runs.clone()),
+            // Called by a name that leads elsewhere, or nowhere.
+            (dir.join("2/router"), runs.clone()),
+            ("shown-in-lists".into(), runs.clone()),
+        ] {
+            assert_eq!(called_by(&name, &path, &runs), expected, "{name:?}");
         }
     }
 }

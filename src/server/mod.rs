@@ -94,6 +94,7 @@ pub struct Current {
 
 /// Starts the router; returns when every worker accepts.
 pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError> {
+    handover::keep_program();
     let workers = config.server.workers_count();
     let tls = tls_of("server.tls", &config.server.tls)?;
     let admin_tls = tls_of("admin.tls", &config.admin.tls)?;

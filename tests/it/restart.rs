@@ -219,6 +219,42 @@ fn a_successor_that_does_not_start_changes_nothing() {
     assert_eq!(router.stop().0, 0);
 }
 
+#[test]
+fn a_successor_runs_what_stands_where_the_program_was_called() {
+    let provider = Provider::plain();
+    let (home, token) = home(&provider, "");
+    let [first, second] = ["releases-1", "releases-2"].map(|name| home.file(name));
+    for release in [&first, &second] {
+        fs::create_dir(release).unwrap();
+        fs::copy(command(&[]).get_program(), release.join("router")).unwrap();
+    }
+    let current = home.file("current");
+    std::os::unix::fs::symlink(&first, &current).unwrap();
+    let mut called = std::process::Command::new(current.join("router"));
+    called.args(["serve", "--dir"]).arg(home.path()).env_clear();
+    called
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped());
+    let mut router = Served::start(&mut called);
+    // The link leads to the next release, and the first one is gone.
+    fs::remove_file(&current).unwrap();
+    std::os::unix::fs::symlink(&second, &current).unwrap();
+    fs::remove_dir_all(&first).unwrap();
+    router.hand_over();
+    // The file is moved away for a newer one.
+    let (file, old) = (second.join("router"), second.join("router.old"));
+    fs::rename(&file, &old).unwrap();
+    fs::copy(&old, &file).unwrap();
+    fs::set_permissions(&old, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    router.hand_over();
+    let reply = router
+        .connect()
+        .exchange(request("POST", CHAT, &[("x-api-key", &token)], BODY));
+    assert_eq!(reply.status, 200);
+    router.stop();
+}
+
 /// A router that gets `listener` as a service manager hands sockets in: descriptor 3, LISTEN_FDS and LISTEN_PID.
 fn activated(home: &Home, listener: &impl AsFd) -> Served {
     let lent = fcntl(listener, FcntlArg::F_DUPFD(100)).unwrap();
