@@ -6,13 +6,16 @@
 
 mod owner;
 
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use serde::Deserialize;
 
 use super::Failure;
@@ -162,10 +165,15 @@ impl AdminClient {
                 Ok(Box::new(stream))
             }
             (Dialled::Tcp(stream), None) => {
-                belongs_to(self.user, stream.peer_addr().map_err(broken)?)?;
+                let address = stream.peer_addr().map_err(broken)?;
+                refuse_stranger(self.user, &owner::listeners(address), &address)?;
                 Ok(Box::new(stream))
             }
-            (Dialled::Unix(stream), _) => Ok(Box::new(stream)),
+            (Dialled::Unix(stream), _) => {
+                let listener = getsockopt(&stream, PeerCredentials).map_err(Failure::failed)?;
+                refuse_stranger(self.user, &[listener.uid()], &self.listen)?;
+                Ok(Box::new(stream))
+            }
         }
     }
 }
@@ -187,19 +195,26 @@ fn reason(status: u16, body: &[u8]) -> String {
 }
 
 /// Refuses a port that a stranger has taken, who would be handed the token.
-fn belongs_to(user: u32, address: SocketAddr) -> Result<(), Failure> {
-    match stranger(&owner::listeners(address), user) {
+fn refuse_stranger(user: u32, listeners: &[u32], place: &dyn fmt::Display) -> Result<(), Failure> {
+    match stranger(listeners, user) {
         Some(stranger) => Err(Failure::failed(format!(
-            "the router's admin port {address} is held by user {stranger}, not by the router's user {user}: \
+            "the router's admin port {place} is held by user {stranger}, not by the router's user {user}: \
              the admin token is not sent there"
         ))),
         None => Ok(()),
     }
 }
 
+/// Nobody's files are those of a service with a dynamic user, whose directory systemd maps for it (since version 257).
+const NOBODY: u32 = 65_534;
+/// The users that systemd gives out for the life of a service.
+const DYNAMIC_USERS: RangeInclusive<u32> = 61_184..=65_519;
+
 fn stranger(listeners: &[u32], user: u32) -> Option<u32> {
     // Root's: a socket that systemd has opened for the router.
-    let trusted = |listener: &u32| *listener == user || *listener == 0;
+    let trusted = |listener: &u32| {
+        *listener == user || *listener == 0 || user == NOBODY && DYNAMIC_USERS.contains(listener)
+    };
     listeners
         .iter()
         .copied()
@@ -357,6 +372,9 @@ mod tests {
             (&[998, 1000], 998, Some(1000)),
             (&[1000], 0, Some(1000)),
             (&[], 998, None),
+            (&[62_345], 65_534, None),
+            (&[1000], 65_534, Some(1000)),
+            (&[62_345], 998, Some(62_345)),
         ] {
             assert_eq!(stranger(listeners, user), expected, "{listeners:?}");
         }
