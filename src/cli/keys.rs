@@ -3,12 +3,12 @@
 //! Every change goes through the sealed file, under its lock; a running router takes it within two seconds. A token
 //! is printed once, by the command that makes it, and can never be shown again.
 
-use std::io::Read as _;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::secret_input::read_secret;
 use super::table::table;
 use super::{Failure, Global};
 use crate::audit::{self, Who};
@@ -17,9 +17,6 @@ use crate::keys::{
     self, EditError, KeyFiles, KeyForm, KeyRecord, KeyState, Limits, NewKey, Period,
 };
 use crate::secret::Secret;
-
-/// The largest token that is read from stdin, and then some.
-const STDIN_BYTES_MAX: u64 = 64 * 1024;
 
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
@@ -185,25 +182,6 @@ impl Create {
             token,
         })
     }
-}
-
-/// Reads one secret from stdin, without the line break behind it.
-pub(super) fn read_secret(what: &str) -> Result<Secret, Failure> {
-    let mut bytes = Vec::new();
-    std::io::stdin()
-        .lock()
-        .take(STDIN_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .map_err(|error| Failure::failed(format!("cannot read the {what} from stdin: {error}")))?;
-    while bytes.last().is_some_and(u8::is_ascii_whitespace) {
-        bytes.pop();
-    }
-    if bytes.is_empty() {
-        return Err(Failure::Usage(format!(
-            "the {what} is read from stdin, and nothing came"
-        )));
-    }
-    Ok(Secret::new(bytes))
 }
 
 /// A key that was just made: the one time that its token is shown.

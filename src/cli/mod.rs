@@ -10,6 +10,7 @@ mod init;
 mod keys;
 mod memory;
 mod providers;
+mod secret_input;
 mod serve;
 mod snapshot;
 mod table;

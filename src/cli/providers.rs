@@ -6,7 +6,7 @@
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use super::keys::read_secret;
+use super::secret_input::read_secret;
 use super::table::table;
 use super::{Failure, Global};
 use crate::audit::{self, Who};

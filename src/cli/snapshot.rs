@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::keys::read_secret;
+use super::secret_input::read_secret;
 use super::{Failure, Global, print};
 use crate::audit::{self, Who};
 use crate::clock::rfc3339;

@@ -206,6 +206,33 @@ fn provider_keys_come_on_stdin_and_are_shown_by_their_end() {
 }
 
 #[test]
+fn a_person_is_asked_for_a_secret_and_what_is_typed_is_not_shown() {
+    let home = Home::new();
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut terminal = std::fs::File::from(pty.master);
+    let mut set = command(&["providers", "set", "openai", "--dir"]);
+    set.arg(home.path())
+        .stdin(std::process::Stdio::from(pty.slave));
+    let mut child = set.spawn().unwrap();
+    drop(set);
+    let mut asked = vec![0; "provider key: ".len()];
+    let stderr = child.stderr.as_mut().unwrap();
+    std::io::Read::read_exact(stderr, &mut asked).unwrap();
+    assert_eq!(asked, b"provider key: ");
+    std::io::Write::write_all(&mut terminal, b"sk-typed-0123456789\n").unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success(), "{done:?}");
+    assert!(String::from_utf8_lossy(&done.stdout).contains("6789"));
+    let mut shown = Vec::new();
+    // The terminal's end is an error, once nobody has it open any more.
+    let _ = std::io::Read::read_to_end(&mut terminal, &mut shown);
+    assert!(
+        !String::from_utf8_lossy(&shown).contains("typed"),
+        "{shown:?}"
+    );
+}
+
+#[test]
 fn a_snapshot_moves_whole() {
     let home = Home::new();
     let token = home.mint();
