@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::{process, thread};
+use std::{io, process, thread};
 
 use sd_notify::NotifyState;
 use serde::Serialize;
@@ -125,6 +125,10 @@ impl Steering {
         for key in config.keep_what_needs_a_restart(&self.config) {
             tracing::warn!(key, "changed, but a change of this key needs a restart");
         }
+        warn_of(&config);
+        if let Err(error) = start_demo(&mut config) {
+            return tracing::error!(%error, "not reloaded; what was before stays in use");
+        }
         log::change(&config.log);
         match self.control.reload(Arc::new(config)) {
             Ok(()) => tracing::info!("configuration and certificates read anew"),
@@ -165,16 +169,11 @@ struct Router {
 
 fn start(mut config: Config) -> Result<Router, Failure> {
     let log = log::init(&config.log);
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
+    warn_of(&config);
     let keys = KeyStore::open(Global::key_files(&config))
         .map_err(|refusal| Failure::refused(&refusal, &config))?;
     let watch = keys.watch().map_err(Failure::failed)?;
-    if config.demo.enabled {
-        let address = demo::start().map_err(Failure::failed)?;
-        config.providers.set_demo_address(address);
-    }
+    start_demo(&mut config).map_err(Failure::failed)?;
     let config = Arc::new(config);
     let running = server::start(config.clone(), keys.clone()).map_err(|error| match error {
         // What the configuration names: starting again would not help.
@@ -205,6 +204,19 @@ fn start(mut config: Config) -> Result<Router, Failure> {
         _watch: watch,
         _log: log,
     })
+}
+
+fn warn_of(config: &Config) {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+}
+
+fn start_demo(config: &mut Config) -> io::Result<()> {
+    if config.demo.enabled {
+        config.providers.set_demo_address(demo::address()?);
+    }
+    Ok(())
 }
 
 fn mint(config: &Config) -> Result<Secret, Failure> {

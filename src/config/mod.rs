@@ -330,10 +330,6 @@ impl Config {
         let (log, was) = (&mut self.log, &running.log);
         keep("log.format", &mut log.format, &was.format, &mut changed);
         keep("otlp", &mut self.otlp, &running.otlp, &mut changed);
-        keep("demo", &mut self.demo, &running.demo, &mut changed);
-        if let Some(address) = running.providers.demo_address() {
-            self.providers.set_demo_address(address);
-        }
         changed
     }
 

@@ -147,13 +147,6 @@ impl Providers {
         }
     }
 
-    /// Where the demo provider listens, if it does.
-    pub(super) fn demo_address(&self) -> Option<SocketAddr> {
-        let demo = self.get(self.find(DEMO)?);
-        let url = demo.base_urls.first()?;
-        Some(SocketAddr::new(url.host.parse().ok()?, url.port))
-    }
-
     pub(super) fn built_in() -> Self {
         let hosted = BUILT_IN.iter().map(|&(name, kind, host, path)| {
             let url = BaseUrl::new(true, host.into(), 443, path.into());

@@ -13,7 +13,7 @@ mod openai;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,8 +36,19 @@ const READ_BYTES: usize = 64 * 1024;
 /// Longer than the router keeps idle connections, so that the router closes first.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Starts the provider and returns its address. Its thread lives as long as the process.
-pub fn start() -> io::Result<SocketAddr> {
+/// Where the provider of this process listens.
+static ADDRESS: Mutex<Option<SocketAddr>> = Mutex::new(None);
+
+/// The provider's address. It starts when it is asked for first, and its thread lives as long as the process.
+pub fn address() -> io::Result<SocketAddr> {
+    let mut address = ADDRESS.lock().unwrap_or_else(PoisonError::into_inner);
+    match *address {
+        Some(address) => Ok(address),
+        None => Ok(*address.insert(start()?)),
+    }
+}
+
+fn start() -> io::Result<SocketAddr> {
     let (bound, mut listeners) = BoundListener::tcp((Ipv4Addr::LOCALHOST, 0).into(), 1)?;
     let (BoundAddr::Tcp(address), Some(listener)) = (bound, listeners.pop()) else {
         return Err(io::Error::other("no TCP listener"));

@@ -409,6 +409,37 @@ fn sighup_takes_configuration_over_without_dropping_anyone() {
 }
 
 #[test]
+fn sighup_turns_the_demo_on_and_off_and_warns_of_what_is_new() {
+    let provider = Provider::plain();
+    let (home, token) = home(&provider, "");
+    let router = home.serve();
+    let say = r#"{"model":"demo/echo","messages":[{"role":"user","content":"hi"}]}"#;
+    let bytes = request("POST", CHAT, &[("x-api-key", &token)], say);
+    let reload = |toml: &str| {
+        home.configure(toml);
+        let count = || router.log().matches("read anew").count();
+        let before = count();
+        router.signal(Signal::SIGHUP);
+        eventually("the reload", || count() > before);
+    };
+    let on = "demo.enabled = true\nproviders.far.base_url = \"http://198.51.100.1/v1\"";
+    for _ in 0..2 {
+        reload(on);
+        let reply = router.connect().exchange(&bytes);
+        assert_eq!(reply.status, 200, "{reply:?}");
+        reload("");
+        assert_eq!(router.connect().exchange(&bytes).status, 400);
+    }
+    let (code, log) = router.stop();
+    assert_eq!(code, 0);
+    assert!(
+        log.contains("providers.far.base_url") && log.contains("unencrypted"),
+        "{log}"
+    );
+    assert!(!log.contains("needs a restart"), "{log}");
+}
+
+#[test]
 fn the_service_manager_hears_what_goes_on() {
     let provider = Provider::plain();
     let (home, _) = home(&provider, "");
