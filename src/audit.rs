@@ -3,7 +3,9 @@
 //! The admin port, the command line and the endpoints with which a key mints others write here, after the change is
 //! made. No secrets: ids, names of actions, and who asked. Blocks: never called on a worker.
 
+use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use crate::clock;
@@ -48,8 +50,21 @@ pub fn append(dir: &Path, who: &Who, what: &str, about: &[(&str, &str)]) {
 fn write(dir: &Path, line: &str) -> io::Result<()> {
     let mut file = open_shared(&dir.join(FILE_NAME), true)?;
     // One call, so that lines of two processes do not mix.
-    file.write_all(line.as_bytes())?;
+    match is_torn(&file)? {
+        true => file.write_all(format!("\n{line}").as_bytes())?,
+        false => file.write_all(line.as_bytes())?,
+    }
     file.sync_data()
+}
+
+/// Whether the last line was cut, by a full disk or a crash: it is to spoil no other.
+fn is_torn(file: &File) -> io::Result<bool> {
+    let Some(last) = file.metadata()?.len().checked_sub(1) else {
+        return Ok(false);
+    };
+    let mut end = [b'\n'];
+    file.read_at(&mut end, last)?;
+    Ok(end != *b"\n")
 }
 
 fn line(who: &Who, what: &str, about: &[(&str, &str)], now: i64) -> String {
@@ -95,6 +110,23 @@ mod tests {
         assert_eq!(lines[0]["key"], "key_b");
         assert_eq!(lines[1]["who"], "key key_a");
         assert_eq!(lines[1]["what"], "key \"x\"\nmade");
+    }
+
+    #[test]
+    fn a_line_that_was_cut_spoils_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(FILE_NAME);
+        append(dir.path(), &Who::Cli, "one", &[]);
+        let whole = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, format!("{whole}{}", &whole[..20])).unwrap();
+        append(dir.path(), &Who::Cli, "two", &[]);
+        append(dir.path(), &Who::Cli, "three", &[]);
+        let text = std::fs::read_to_string(&file).unwrap();
+        let good: Vec<bool> = text
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+            .collect();
+        assert_eq!(good, [true, false, true, true], "{text}");
     }
 
     #[test]

@@ -226,7 +226,7 @@ fn give(file: &File, owner: Option<(u32, u32)>) -> io::Result<()> {
 pub fn open_shared(path: &Path, append: bool) -> io::Result<File> {
     let owner = owner_beside(path);
     let mut options = OpenOptions::new();
-    options.write(true).append(append).mode(PRIVATE);
+    options.read(true).write(true).append(append).mode(PRIVATE);
     if owner.is_some_and(|(user, _)| user != 0) {
         options.custom_flags(nix::libc::O_NOFOLLOW);
     }

@@ -80,6 +80,8 @@ pub(crate) fn run(command: MemoryCommand, global: &Global) -> Result<(), Failure
             let lines = Lines::read(import.file.as_deref())?;
             let vault = Vault::find(&config, import.of.key)?;
             let added = lines.add_to(&vault)?;
+            let lines = [("lines", added.total.to_string())];
+            vault.write_down(&config.dir, "memories imported", &lines);
             global.show(
                 || &added,
                 || {
@@ -96,7 +98,15 @@ pub(crate) fn run(command: MemoryCommand, global: &Global) -> Result<(), Failure
                 (None, Some(id)) => Delete::One(id),
                 (None, None) => Delete::All,
             };
-            let deleted = Vault::find(&config, gone.of.key)?.delete(&which)?;
+            let vault = Vault::find(&config, gone.of.key)?;
+            let deleted = vault.delete(&which)?;
+            let mut about = vec![("deleted", deleted.deleted.to_string())];
+            match &which {
+                Delete::All => {}
+                Delete::One(id) => about.push(("memory", id.to_string())),
+                Delete::Session(session) => about.push(("session", session.clone())),
+            }
+            vault.write_down(&config.dir, "memories deleted", &about);
             if deleted.deleted == 0 && matches!(which, Delete::One(_)) {
                 return Err(Failure::failed("no such memory"));
             }

@@ -180,6 +180,40 @@ fn a_change_that_cannot_be_audited_is_told() {
 }
 
 #[test]
+fn what_the_shell_changes_in_a_vault_is_audited_once() {
+    let home = Home::new();
+    operated(&home, free_port());
+    let key = home.run(&["keys", "create", "--json"]).json();
+    let key = key["id"].as_str().unwrap();
+    let lines = |what: &str| {
+        let audit = fs::read_to_string(home.file("audit.log")).unwrap();
+        let lines = audit
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        let about: Vec<Value> = lines.filter(|line: &Value| line["what"] == what).collect();
+        assert!(about.iter().all(|line| line["key"] == key), "{audit}");
+        about
+    };
+    for (round, who) in [(1, "cli"), (2, "admin token")] {
+        let served = (round == 2).then(|| home.serve());
+        let add = ["memory", "import", "--key", key];
+        let text = "{\"content\":\"the cat is called Tom\"}\n";
+        assert_eq!(home.run_with(&add, text).code, 0);
+        assert_eq!(home.run(&["memory", "delete", "--key", key]).code, 0);
+        for (what, name, count) in [
+            ("memories imported", "lines", "1"),
+            ("memories deleted", "deleted", "1"),
+        ] {
+            let lines = lines(what);
+            assert_eq!(lines.len(), round, "{what}");
+            let last = lines.last().unwrap();
+            assert_eq!((&last["who"], &last[name]), (&json!(who), &json!(count)));
+        }
+        drop(served.map(Served::stop));
+    }
+}
+
+#[test]
 fn whoever_listens_on_the_admin_port_while_no_router_runs_is_told_nothing() {
     let home = Home::new();
     let key = home.run(&["keys", "create", "--json"]).json();

@@ -1,9 +1,11 @@
 //! A key's vault, through a running router or from the log itself.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::audit::{self, Who};
 use crate::cli::admin_client::AdminClient;
 use crate::cli::{Failure, Global};
 use crate::clock::rfc3339;
@@ -160,6 +162,19 @@ impl Vault {
                 }
                 Ok(Deleted { deleted })
             }
+        }
+    }
+}
+
+impl Vault {
+    /// Writes down what was changed here. A running router has done so itself.
+    pub(super) fn write_down(&self, dir: &Path, what: &str, about: &[(&str, String)]) {
+        if let Self::Here { key, .. } = self {
+            let about = about.iter().map(|(name, value)| (*name, value.as_str()));
+            let all: Vec<_> = std::iter::once(("key", key.as_str()))
+                .chain(about)
+                .collect();
+            audit::append(dir, &Who::Cli, what, &all);
         }
     }
 }
