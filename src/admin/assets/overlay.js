@@ -4,13 +4,15 @@ import { add, el, newId } from "./dom.js";
 import { busy, button } from "./parts.js";
 
 /**
- * Opens a dialog. `form(close)` returns `{ body, actions }`. Resolves with what `close` was given; undefined when it
- * was dismissed. With `firm` it closes only by its own buttons.
+ * Opens a dialog. `form(close)` returns `{ body, actions, onsubmit }`. Resolves with what `close` was given; undefined
+ * when it was dismissed. What was under way then still comes to its end first: a token that it makes must be shown. With
+ * `firm` it closes only by its own buttons.
  */
 export function dialog(title, form, { kind = "", firm = false } = {}) {
   return new Promise((resolve) => {
     const id = newId("dialog");
     let given;
+    let running;
     const close = (value) => {
       given = value;
       box.close();
@@ -30,15 +32,16 @@ export function dialog(title, form, { kind = "", firm = false } = {}) {
     box.querySelector("form").addEventListener("submit", (event) => {
       event.preventDefault();
       const control = box.querySelector("button[type=submit]");
-      if (onsubmit && control) busy(control, onsubmit);
+      if (onsubmit && control) running = Promise.all([running, busy(control, onsubmit)]);
     });
     box.addEventListener("cancel", (event) => firm && event.preventDefault());
     // A browser asks with `cancel` only once; a second press would close it.
     box.addEventListener("keydown", (event) => firm && event.key === "Escape" && event.preventDefault());
     // A press on the backdrop is a press on the dialog itself.
     box.addEventListener("mousedown", (event) => event.target === box && !firm && close());
-    box.addEventListener("close", () => {
+    box.addEventListener("close", async () => {
       box.remove();
+      await running;
       resolve(given);
     });
     document.body.append(box);

@@ -4,7 +4,7 @@ import { get, patch, path, post } from "../api.js";
 import { el } from "../dom.js";
 import * as format from "../format.js";
 import { dialog, tabs } from "../overlay.js";
-import { button, codeBox, complain, field, input, notice, select, setOptions, tick, toast } from "../parts.js";
+import { button, codeBox, complain, field, input, notice, select, setOptions, show, tick, toast } from "../parts.js";
 import { snippets } from "../snippets.js";
 
 const DAY = 86_400;
@@ -67,32 +67,35 @@ export async function rotateKey(key) {
   return made;
 }
 
-/** The only time that a token is seen. */
-async function showToken(key, title) {
-  const [address, models] = await Promise.all([routerAddress(), modelsOf(key)]);
+/** The only time that a token is seen: it waits for nothing. */
+function showToken(key, title) {
   return dialog(title, (close) => ({
     body: [
       notice("warn", "alert", "Copy it now. It is shown this once: the router keeps only a keyed hash of it."),
       codeBox(key.token, "token"),
-      el("div", { class: "stack tight" }, el("h3", {}, "Use it"), codeTabs(address, key.token, models)),
+      el("div", { class: "stack tight" }, el("h3", {}, "Use it"), codeTabs(key, key.token)),
     ],
     actions: [button("I have copied it", { kind: "primary", onclick: () => close(true) })],
   }), { kind: "wide", firm: true });
 }
 
-export async function showSnippets(key) {
-  const [address, models] = await Promise.all([routerAddress(), modelsOf(key)]);
+export function showSnippets(key) {
   return dialog(`Use ${key.name || key.id}`, (close) => ({
     body: [
       el("p", { class: "soft" }, "Put the token of this key (ends in ", el("code", {}, key.last4), ") where the snippets say ", el("code", {}, "mk_your_memory_key"), "."),
-      codeTabs(address, "mk_your_memory_key", models),
+      codeTabs(key, "mk_your_memory_key"),
     ],
     actions: [button("Done", { kind: "primary", onclick: () => close() })],
   }), { kind: "wide" });
 }
 
-function codeTabs(address, token, models) {
-  return tabs("Code for", snippets(address, token, models).map(([name, text]) => [name, () => codeBox(text)]));
+function codeTabs(key, token) {
+  const place = el("div");
+  show(place, async () => {
+    const [address, models] = await Promise.all([routerAddress(), modelsOf(key)]);
+    return tabs("Code for", snippets(address, token, models).map(([name, text]) => [name, () => codeBox(text)]));
+  });
+  return place;
 }
 
 /** What the key can use now; nothing where that cannot be said. */

@@ -109,7 +109,7 @@ function browser(picker, pick, session, signal) {
     await save(answer, `memories-${key}.jsonl`);
   };
   const importInto = async () => {
-    if (!await importFile(state.key, name())) return;
+    await importFile(state.key, name());
     load();
     loadSessions();
   };

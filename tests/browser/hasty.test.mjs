@@ -1,0 +1,83 @@
+// Impatient people and sessions that end: double clicks, dialogs left too early, two tabs, a router that starts anew.
+import assert from "node:assert/strict";
+import { after, afterEach, before, test } from "node:test";
+import { eventually, launch, logIn, openPage, visit } from "./browser.mjs";
+import { startRouter } from "./router.mjs";
+
+let router;
+let browser;
+let page;
+let close;
+let key;
+
+const api = async (method, path, body) => {
+  const answer = await fetch(`${router.admin}/admin/v1${path}`, {
+    method,
+    headers: { authorization: `Bearer ${router.adminToken}` },
+    body: body && (typeof body === "string" ? body : JSON.stringify(body)),
+  });
+  assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${await answer.clone().text()}`);
+  return JSON.parse((await answer.text()).trim().split("\n").at(-1));
+};
+/** Answers to what `matches` come only when the function that this returns is called. */
+const hold = async (matches, method) => {
+  let release;
+  const released = new Promise((resolve) => { release = resolve; });
+  await page.route(matches, async (route) => {
+    if (route.request().method() === method) await released;
+    await route.continue().catch(() => {});
+  });
+  return release;
+};
+
+before(async () => {
+  [router, browser] = await Promise.all([startRouter(), launch()]);
+  key = await api("POST", "/keys", { name: "app" });
+  ({ page, close } = await openPage(browser, router, { expected: [/40[13] \(/] }));
+  await logIn(page, router);
+});
+
+after(async () => {
+  await close?.();
+  await browser?.close();
+  await router?.stop();
+});
+
+afterEach(() => page?.unrouteAll());
+
+test("a token whose dialog was left before it came is shown all the same", async () => {
+  await visit(page, "API Keys");
+  const leave = {
+    Escape: () => page.keyboard.press("Escape"),
+    Cancel: () => page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click(),
+    "another page": () => page.goBack(),
+  };
+  for (const [how, left] of Object.entries(leave)) {
+    await visit(page, "API Keys");
+    const release = await hold(/\/admin\/v1\/keys$/, "POST");
+    await page.getByRole("button", { name: "Create key" }).first().click();
+    await page.getByRole("dialog").getByLabel("Name").fill(`left by ${how}`);
+    await page.getByRole("dialog").getByRole("button", { name: "Create key" }).click();
+    await left();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    release();
+    await page.getByText("Copy it now").waitFor();
+    assert.match(await page.locator(".token code").textContent(), /^mk_/, how);
+    await page.getByRole("button", { name: "I have copied it" }).click();
+    await page.getByRole("dialog").waitFor({ state: "detached" });
+    await page.unrouteAll();
+  }
+});
+
+test("a token is shown although nothing else answers", async () => {
+  await visit(page, "API Keys");
+  const release = await hold(/\/admin\/v1\/(models|overview)/, "GET");
+  await page.getByRole("button", { name: "Actions for app" }).click();
+  await page.getByRole("menuitem", { name: "Rotate token" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Rotate" }).click();
+  await page.locator(".token code").waitFor();
+  assert.equal(await page.getByRole("tab").count(), 0);
+  release();
+  await page.getByRole("tab").first().waitFor();
+  await page.getByRole("button", { name: "I have copied it" }).click();
+});
