@@ -81,3 +81,31 @@ test("a token is shown although nothing else answers", async () => {
   await page.getByRole("tab").first().waitFor();
   await page.getByRole("button", { name: "I have copied it" }).click();
 });
+
+test("the second click of a double one does nothing in the dialog that the first one opened", async () => {
+  await page.setViewportSize({ width: 390, height: 844 });
+  const lines = Array.from({ length: 30 }, (_, at) => JSON.stringify({ content: `memory ${at}` })).join("\n");
+  await api("POST", `/keys/${key.id}/memories/import`, lines);
+  await page.goto(`${router.admin}/#/memory?key=${key.id}`);
+  const trash = page.getByRole("button", { name: "Delete this memory" }).nth(15);
+  await trash.click();
+  const middle = ({ x, y, width, height }) => [x + width / 2, y + height / 2];
+  const [, wanted] = middle(await page.getByRole("dialog").getByRole("button", { name: "Delete" }).boundingBox());
+  await page.keyboard.press("Escape");
+  // Both buttons at one place of the screen.
+  await page.evaluate((by) => window.scrollBy(0, by), middle(await trash.boundingBox())[1] - wanted);
+  await page.mouse.dblclick(...middle(await trash.boundingBox()));
+  await page.getByText("Delete this memory?").waitFor();
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+  assert.equal((await api("GET", `/keys/${key.id}/memories`)).stats.memories, 30);
+  await page.setViewportSize({ width: 1440, height: 900 });
+
+  await visit(page, "API Keys");
+  await page.getByRole("button", { name: "Create key" }).first().dblclick();
+  await page.getByRole("dialog").getByRole("button", { name: "Create key" }).dblclick();
+  await page.getByText("Copy it now").waitFor();
+  await page.mouse.click(5, 5);
+  await page.getByRole("button", { name: "I have copied it" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+});

@@ -3,6 +3,9 @@
 import { add, el, newId } from "./dom.js";
 import { busy, button } from "./parts.js";
 
+/** For so long the second click of a double one may come. */
+const DOUBLE_MS = 600;
+
 /**
  * Opens a dialog. `form(close)` returns `{ body, actions, onsubmit }`. Resolves with what `close` was given; undefined
  * when it was dismissed. What was under way then still comes to its end first: a token that it makes must be shown. With
@@ -34,6 +37,14 @@ export function dialog(title, form, { kind = "", firm = false } = {}) {
       const control = box.querySelector("button[type=submit]");
       if (onsubmit && control) running = Promise.all([running, busy(control, onsubmit)]);
     });
+    // The second click of a double one was meant for what lay here before.
+    const opened = performance.now();
+    const early = (event) => {
+      if (event.detail < 2 || performance.now() - opened > DOUBLE_MS) return;
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    };
+    for (const press of ["mousedown", "click"]) box.addEventListener(press, early, { capture: true });
     box.addEventListener("cancel", (event) => firm && event.preventDefault());
     // A browser asks with `cancel` only once; a second press would close it.
     box.addEventListener("keydown", (event) => firm && event.key === "Escape" && event.preventDefault());
