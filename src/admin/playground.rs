@@ -95,7 +95,7 @@ pub(super) async fn models(desk: &Rc<Desk>, request: &Request) -> Result<Reply, 
 }
 
 /// Tells an answer of the playground itself from one of the request that it was to make.
-fn refused(denial: Denial) -> Denial {
+pub(super) fn refused(denial: Denial) -> Denial {
     denial.with("x-mr-playground", "refused")
 }
 

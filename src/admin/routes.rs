@@ -22,6 +22,7 @@ const ROOT: &str = "/admin/v1";
 const SESSION: &str = "/admin/v1/session";
 const LOG_IN: &str = "/admin/v1/login";
 const LOG_OUT: &str = "/admin/v1/logout";
+const PLAYGROUND: &str = "/admin/v1/playground";
 const METRICS: &str = "/metrics";
 
 /// Lets a request in by its head alone; tells as whom, where that takes a credential.
@@ -36,7 +37,11 @@ pub(super) fn admit(desk: &Desk, request: &Request) -> Result<Option<Who>, Denia
     if open {
         return Ok(None);
     }
-    desk.access.judge(request).map(Some)
+    let judged = desk.access.judge(request).map(Some);
+    match path {
+        PLAYGROUND => judged.map_err(playground::refused),
+        _ => judged,
+    }
 }
 
 /// Does what a request asks for.

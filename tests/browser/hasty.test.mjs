@@ -109,3 +109,25 @@ test("the second click of a double one does nothing in the dialog that the first
   await page.getByRole("button", { name: "I have copied it" }).click();
   await page.getByRole("dialog").waitFor({ state: "detached" });
 });
+
+test("a tab goes on with the session that another tab began", async () => {
+  await visit(page, "Settings");
+  const other = await page.context().newPage();
+  await other.goto(router.admin);
+  await other.getByRole("button", { name: "Log out" }).click();
+  await other.getByLabel("Admin token").waitFor();
+  await logIn(other, router);
+  await other.close();
+  await page.getByRole("button", { name: "Apply" }).click();
+  await page.getByText("The log follows at once").waitFor();
+});
+
+test("who is logged out is told so in the playground too", async () => {
+  await visit(page, "Playground");
+  await page.getByLabel("Model").fill("demo/echo");
+  await page.context().clearCookies();
+  await page.getByLabel("Message").fill("hello");
+  await page.keyboard.press("Enter");
+  await page.getByText("Your session has ended").waitFor();
+  await logIn(page, router);
+});

@@ -125,6 +125,10 @@ fn a_provider_has_no_say_about_the_dashboard() {
     assert_eq!(reply.field("cache-control"), Some("no-store"));
     assert_eq!(reply.field("x-request-id"), Some("req_7"));
     assert!(reply.field("x-mr-request-id").is_some());
+    // Whoever is not let in is told so by the router, not by a provider.
+    let stranger = ask_as(&router, "POST", "/admin/v1/playground", &[], "{}");
+    assert_eq!(stranger.status, 401);
+    assert_eq!(stranger.field("x-mr-playground"), Some("refused"));
 }
 
 #[test]

@@ -23,7 +23,21 @@ function headers(method, body) {
 }
 
 /** The bare answer; throws where the router cannot be reached or the session is over. */
-export async function ask(method, path, { body, signal } = {}) {
+export async function ask(method, path, options = {}) {
+  const sent = csrf;
+  const answer = await send(method, path, options);
+  // Another tab may have logged in anew: its session is this one's too, and has a word of its own.
+  if (answer.status !== 403 || method === "GET" || !own(path, answer)) return answer;
+  await currentSession();
+  return csrf === sent ? answer : send(method, path, options);
+}
+
+/** Whether an answer is the router's own, and not one that the playground passes on. */
+function own(path, answer) {
+  return path !== "/playground" || answer.headers.get("x-mr-playground") === "refused";
+}
+
+async function send(method, path, { body, signal }) {
   const plain = body === undefined || typeof body === "string" || body instanceof Blob;
   let answer;
   try {
@@ -38,8 +52,7 @@ export async function ask(method, path, { body, signal } = {}) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "The router does not answer", "It may be restarting.");
   }
-  const own = path !== "/playground" || answer.headers.get("x-mr-playground") === "refused";
-  if (answer.status === 401 && own && path !== "/login") {
+  if (answer.status === 401 && own(path, answer) && path !== "/login") {
     csrf = null;
     session.onEnd();
     throw new ApiError(401, "You are logged out", "");
