@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, afterEach, before, test } from "node:test";
 import { eventually, launch, logIn, openPage, visit } from "./browser.mjs";
-import { startRouter } from "./router.mjs";
+import { GOOD_PROVIDER_KEY, NEVER_ENDS, startRouter } from "./router.mjs";
 
 let router;
 let browser;
@@ -130,4 +130,25 @@ test("who is logged out is told so in the playground too", async () => {
   await page.keyboard.press("Enter");
   await page.getByText("Your session has ended").waitFor();
   await logIn(page, router);
+});
+
+test("an answer that is left for a new conversation is no part of it", async () => {
+  await api("POST", "/accounts/default/providers/openai", { key: GOOD_PROVIDER_KEY });
+  await visit(page, "Playground");
+  await page.getByLabel("Model").fill(`openai/${NEVER_ENDS}`);
+  await page.getByLabel("Message").fill("first");
+  await page.keyboard.press("Enter");
+  await page.getByRole("article", { name: "Answer" }).getByText("Noted:").waitFor();
+  await page.getByRole("button", { name: "New conversation" }).click();
+  await page.getByLabel("Model").fill("demo/echo");
+  const asked = page.waitForRequest("**/admin/v1/playground");
+  await page.getByLabel("Message").fill("second");
+  await page.keyboard.press("Enter");
+  assert.deepEqual((await asked).postDataJSON().body.messages, [{ role: "user", content: "second" }]);
+  await page.getByText("You said: second").waitFor();
+  await page.getByLabel("Message").fill("third");
+  const next = page.waitForRequest("**/admin/v1/playground");
+  await page.locator(".turn:not([aria-busy]) .folds").waitFor();
+  await page.keyboard.press("Enter");
+  assert.deepEqual((await next).postDataJSON().body.messages.map(({ content }) => content).filter((text) => text !== "You said: second"), ["second", "third"]);
 });

@@ -9,6 +9,8 @@ import { createInterface } from "node:readline";
 
 const PROGRAM = process.env.MEMORYROUTER ?? join(import.meta.dirname, "../../target/release/memoryrouter");
 export const GOOD_PROVIDER_KEY = "sk-scripted-good-1234";
+/** A model whose answers begin. */
+export const NEVER_ENDS = "gpt-never-ends";
 
 /** Answers as OpenAI does, and keeps what it was asked. */
 async function scriptedProvider() {
@@ -45,6 +47,7 @@ function answer(asked, response, send) {
   response.writeHead(200, { "content-type": "text/event-stream" });
   const event = (value) => response.write(`data: ${JSON.stringify({ ...base, object: "chat.completion.chunk", ...value })}\n\n`);
   for (const content of words) event({ choices: [{ index: 0, delta: { content } }] });
+  if (asked.model === NEVER_ENDS) return;
   event({ choices: [{ index: 0, delta: {}, finish_reason: "stop" }] });
   if (asked.stream_options?.include_usage) event({ choices: [], usage });
   response.end("data: [DONE]\n\n");

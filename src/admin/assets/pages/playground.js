@@ -47,8 +47,15 @@ function build() {
   const gist = el("span", { class: "faint small" });
   const tell = () => replace(gist, [controls.key.selectedOptions[0]?.textContent.split(" · ")[0], controls.model.value].filter(Boolean).join(", "));
 
+  /** From one answer on its way to another, or to none. */
+  const run = (next) => {
+    state.running = next;
+    send.hidden = Boolean(next);
+    stop.hidden = !next;
+  };
   const clear = () => {
     state.running?.abort();
+    run(null);
     state.turns = [];
     replace(log, empty("playground", "Try a key", "Your message goes the whole way an application's would: limits, memory, provider, usage."));
   };
@@ -59,16 +66,16 @@ function build() {
     if (!wanted) return;
     if (!state.turns.length) replace(log);
     controls.message.value = "";
-    state.running = new AbortController();
-    send.hidden = true;
-    stop.hidden = false;
+    const running = new AbortController();
+    run(running);
     try {
-      await exchange(state, wanted, text, log);
+      await exchange(state.turns, wanted, text, log, running.signal);
     } finally {
-      state.running = null;
-      send.hidden = false;
-      stop.hidden = true;
-      controls.message.focus();
+      // Another conversation may have begun meanwhile.
+      if (state.running === running) {
+        run(null);
+        controls.message.focus();
+      }
     }
   };
   form.addEventListener("submit", (event) => {
@@ -162,7 +169,8 @@ function request(state, controls, text) {
   return { dialect, stream: asked.stream, mode: state.mode, call: { key_id: controls.key.value, path: dialect.path(asked), body: dialect.body(asked), headers } };
 }
 
-async function exchange(state, wanted, text, log) {
+/** Asks, shows what comes, and adds both to `turns`. */
+async function exchange(turns, wanted, text, log, signal) {
   const answer = el("p", { class: "text", dir: "auto" });
   const about = el("div", { class: "about" }, el("span", { class: "faint small" }, "Waiting for the first byte…"));
   const turn = el("article", { class: "turn", "aria-label": "Answer", "aria-busy": "true" }, answer, about);
@@ -172,7 +180,7 @@ async function exchange(state, wanted, text, log) {
   const started = performance.now();
   const seen = { text: "", error: "", first: null, response: null };
   try {
-    seen.response = await ask("POST", "/playground", { body: wanted.call, signal: state.running.signal });
+    seen.response = await ask("POST", "/playground", { body: wanted.call, signal });
     if (seen.response.headers.get("x-mr-playground") === "refused") throw await refusal(seen.response);
     await read(seen, wanted, started, (part) => {
       const below = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
@@ -188,7 +196,7 @@ async function exchange(state, wanted, text, log) {
   if (!seen.text && !seen.error) answer.append(el("span", { class: "faint" }, "An answer without text"));
   replace(about, summary(seen, total), details(seen, wanted, await recalled(wanted, seen, text)));
   turn.append(about);
-  if (seen.text) state.turns.push({ role: "user", text }, { role: "assistant", text: seen.text });
+  if (seen.text) turns.push({ role: "user", text }, { role: "assistant", text: seen.text });
   log.scrollTop = log.scrollHeight;
 }
 
