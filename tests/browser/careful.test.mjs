@@ -160,6 +160,31 @@ test("keys of a state are asked of the router", async () => {
   await page.getByRole("rowheader", { name: /third/ }).waitFor();
 });
 
+test("a long list of keys grows under the reader's hand, and makes a menu when it is opened", async () => {
+  const made = await Promise.all([1, 2].map((at) => api("POST", "/keys", { name: `last ${at}`, account: at === 1 ? "acme" : "default" })));
+  await page.route(/\/admin\/v1\/keys\?/, (route) => {
+    const url = new URL(route.request().url());
+    url.searchParams.set("limit", "1");
+    return route.continue({ url: url.href });
+  });
+  await page.getByText("Active", { exact: true }).click();
+  const rows = page.getByRole("table", { name: "Memory keys" }).getByRole("rowheader");
+  await eventually("one key", async () => await rows.count() === 1);
+  const more = page.getByRole("button", { name: "Show more" });
+  for (let seen = 2; seen <= 5; seen += 1) {
+    await more.press("Enter");
+    await eventually(`${seen} keys`, async () => await rows.count() === seen);
+    // With the first key of another account the table gets a column more, and is a new one.
+    if (seen > 2 && await more.isVisible()) assert.equal(await page.evaluate(() => document.activeElement.textContent), "Show more");
+  }
+  await page.getByRole("columnheader", { name: "Account" }).waitFor();
+  assert.equal(await page.locator("[role=menuitem]").count(), 0);
+  await page.unrouteAll();
+  for (const key of made) await api("DELETE", `/keys/${JSON.parse(key).id}?forever=true`);
+  await page.getByText("All", { exact: true }).click();
+  await page.getByRole("rowheader", { name: /last/ }).first().waitFor({ state: "detached" });
+});
+
 test("what was left alone in a form stays as it is", async () => {
   const odd = JSON.parse(await api("POST", "/keys", { name: "trail ", limits: { tpm: 1, rpm: 7 } }));
   // More than a script's numbers can tell apart.

@@ -85,15 +85,19 @@ export function confirm(title, text, { yes, word, danger = true, work, extra }) 
   });
 }
 
-/** A button that opens a menu. `items`: `{ label, icon, danger, onclick, href }`, or null for a line. `stay` is the button's `data-stay`. */
+/** A button that opens a menu. `items`: `{ label, icon, danger, onclick }`, or null for a line. `stay` is the button's `data-stay`. */
 export function menu(label, items, stay) {
   const id = newId("menu");
   const list = el("div", { class: "menu", popover: "auto", id, role: "menu", "aria-label": label });
   const opener = button(label, { icon: "more", kind: "quiet small", hideLabel: true, "aria-haspopup": "menu", "aria-expanded": "false", popovertarget: id, "data-stay": stay });
-  for (const item of items) {
-    if (item === null) {
-      add(list, el("hr"));
-    } else if (item) {
+  // Filled when it is opened first: a page of keys has a thousand menus.
+  list.addEventListener("beforetoggle", () => {
+    if (list.childElementCount) return;
+    for (const item of items) {
+      if (item === null) {
+        add(list, el("hr"));
+        continue;
+      }
       const made = button(item.label, { icon: item.icon, kind: item.danger ? "danger" : "", role: "menuitem", tabindex: "-1" });
       made.addEventListener("click", () => {
         list.hidePopover();
@@ -101,7 +105,7 @@ export function menu(label, items, stay) {
       });
       add(list, made);
     }
-  }
+  });
   list.addEventListener("toggle", (event) => {
     const open = event.newState === "open";
     opener.setAttribute("aria-expanded", String(open));

@@ -8,12 +8,14 @@ import { badge, button, choice, empty, pageHead, searchField, show, start, table
 import { createKey, editKey, rotateKey, showSnippets } from "./key_dialogs.js";
 
 const STATES = [["all", "All"], ["active", "Active"], ["revoked", "Revoked"], ["expired", "Expired"]];
+/** Keys that are drawn at once: a thousand rows take a browser a second. */
+const PAGE = 100;
 const KINDS = { active: "good", revoked: "bad", expired: "warn" };
 
 export function page({ query, signal, go }) {
   const state = { keys: [], next: null, text: query.get("query") ?? "", state: "all" };
   const place = el("div");
-  const ask = (cursor) => get(path(["keys"], { query: state.text, state: state.state, cursor }), signal);
+  const ask = (cursor) => get(path(["keys"], { query: state.text, state: state.state, limit: PAGE, cursor }), signal);
   const load = () => show(place, async (latest) => {
     const { keys, next } = await ask();
     if (latest()) Object.assign(state, { keys, next });
@@ -25,8 +27,15 @@ export function page({ query, signal, go }) {
     // They follow that list, and no other.
     if (before !== state.keys) return;
     Object.assign(state, { keys: [...before, ...keys], next });
-    place.replaceChildren(list());
+    if (manyAccounts(before) !== manyAccounts(state.keys)) {
+      place.replaceChildren(list());
+      return;
+    }
+    const table = keyTable(keys, menuOf, manyAccounts(before));
+    place.querySelector("tbody").append(...table.querySelectorAll("tbody > tr"));
+    place.querySelector(".more").hidden = !next;
   };
+  const menuOf = (key) => actions(key, load, go);
   const create = async () => {
     await createKey();
     load();
@@ -40,8 +49,8 @@ export function page({ query, signal, go }) {
     return el(
       "div",
       {},
-      keyTable(keys, (key) => actions(key, load, go)),
-      state.next && el("div", { class: "panel-body" }, button("Show more", { onclick: more })),
+      keyTable(keys, menuOf, manyAccounts(keys)),
+      el("div", { class: "panel-body more", hidden: !state.next }, button("Show more", { onclick: more })),
     );
   };
   const tools = el(
@@ -66,12 +75,16 @@ export function page({ query, signal, go }) {
   ];
 }
 
-function keyTable(keys, menuOf) {
-  const manyAccounts = new Set(keys.map((key) => key.account)).size > 1 || keys.some((key) => key.account !== "default");
+/** Whether it says anything whose account a key is of. */
+function manyAccounts(keys) {
+  return keys.some((key) => key.account !== "default");
+}
+
+function keyTable(keys, menuOf, withAccounts) {
   const columns = [
     { name: "Name", head: true, cell: (key) => [key.name ? el("bdi", {}, key.name) : el("span", { class: "faint" }, "without a name"), el("span", { class: "sub mono" }, key.id)] },
     { name: "State", cell: (key) => el("div", { class: "row" }, badge(key.state, KINDS[key.state], true), key.manage_keys && badge("manages keys", "accent")) },
-    manyAccounts && { name: "Account", cell: (key) => key.account },
+    withAccounts && { name: "Account", cell: (key) => key.account },
     { name: "Token", cell: (key) => [el("code", { class: "nowrap" }, `…${key.last4}`), graces(key)] },
     { name: "Limits", cell: limits },
     { name: "Created", cell: (key) => el("span", { title: format.moment(key.created_at), class: "nowrap" }, format.ago(key.created_at)) },
