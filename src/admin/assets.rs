@@ -14,7 +14,7 @@ const FILES: &[(&str, &[u8])] = files! {
     "index.html" "icon.svg" "theme.js"
     "base.css" "layout.css" "controls.css" "parts.css" "table.css" "overlay.css" "chart.css" "pages.css"
     "app.js" "api.js" "dom.js" "format.js" "parts.js" "overlay.js" "chart.js" "dialects.js" "snippets.js" "key_picker.js"
-    "pages/login.js" "pages/overview.js" "pages/keys.js" "pages/key_dialogs.js" "pages/memory.js"
+    "pages/login.js" "pages/overview.js" "pages/keys.js" "pages/key_dialogs.js" "pages/memory.js" "pages/import_dialog.js"
     "pages/playground.js" "pages/usage.js" "pages/settings.js"
 };
 

@@ -35,7 +35,7 @@ before(async () => {
     keys[name] = JSON.parse(await api("POST", "/keys", { name }));
     await api("POST", `/keys/${keys[name].id}/memories/import`, `{"content":"a memory of the ${name}"}\n`);
   }
-  ({ page, close } = await openPage(browser, router, { expected: [/404.*\/admin\/v1\/keys\/key_nobody/, /ERR_FAILED.*usage\.js/] }));
+  ({ page, close } = await openPage(browser, router, { expected: [/404.*\/admin\/v1\/keys\/key_nobody/, /ERR_FAILED.*usage\.js/, /400.*memories\/import/] }));
   await logIn(page, router);
 });
 
@@ -228,6 +228,23 @@ test("a token that is shown once is closed by its own button only", async () => 
   assert.match(await page.locator(".token code").textContent(), /^mk_/);
   await page.getByRole("button", { name: "I have copied it" }).click();
   await page.getByRole("dialog").waitFor({ state: "detached" });
+});
+
+test("a file of more lines than one request takes is brought in, and a wrong line is told by its place", async () => {
+  const bring = async (content) => {
+    await page.getByRole("button", { name: "Import" }).click();
+    await page.getByLabel("JSONL file").setInputFiles({ name: "many.jsonl", mimeType: "application/x-ndjson", buffer: Buffer.from(content) });
+    await page.getByRole("dialog").getByRole("button", { name: "Import" }).click();
+  };
+  const many = Array.from({ length: 10_002 }, (_, at) => JSON.stringify({ content: `line ${at}`, timestamp: 1_700_000_000_000 + at }));
+  await page.goto(`${router.admin}/#/memory?key=${keys.third.id}`);
+  await bring(many.join("\n"));
+  await page.getByText("Done: 10,002 stored, 0 known already.").waitFor();
+  await page.getByRole("dialog").getByRole("button", { name: "Close" }).last().click();
+  await page.getByText("10.0k", { exact: true }).waitFor();
+  await bring([...many, "no JSON"].join("\n"));
+  await page.getByText("Invalid line 3: not a JSON object (counted from line 10,001; all before it are imported)", { exact: true }).waitFor();
+  await page.keyboard.press("Escape");
 });
 
 test("a sum without some prices says so", async () => {

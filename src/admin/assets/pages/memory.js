@@ -1,11 +1,12 @@
 // What a key remembers: searched, looked through by session, deleted, taken out and brought in.
 
-import { ask, get, lines, path, refusal, remove, save } from "../api.js";
+import { ask, get, path, refusal, remove, save } from "../api.js";
 import { el, replace } from "../dom.js";
 import * as format from "../format.js";
 import { keyPicker } from "../key_picker.js";
-import { confirm, dialog } from "../overlay.js";
-import { badge, button, complain, empty, failure, field, loading, pageHead, searchField, select, setOptions, show, start, toast } from "../parts.js";
+import { confirm } from "../overlay.js";
+import { badge, button, empty, failure, loading, pageHead, searchField, select, setOptions, show, start, toast } from "../parts.js";
+import { importFile } from "./import_dialog.js";
 
 const PAGE = 50;
 const WINDOWS = { hot: "Hot, up to 4 hours", working: "Working, up to 3 days", long_term: "Long-term, up to 90 days", archive: "Archive" };
@@ -175,57 +176,4 @@ function entry(memory, best, drop) {
     }),
     el("p", { class: "text", dir: "auto" }, memory.content),
   );
-}
-
-/** Sends a JSONL file and shows how far the router is. */
-function importFile(key, name) {
-  return dialog("Import memories", (close) => {
-    const file = el("input", { type: "file", accept: ".jsonl,.ndjson,.txt,application/x-ndjson" });
-    const bar = el("progress", { "aria-label": "Imported", max: "1", hidden: true });
-    const said = el("p", { role: "status", class: "soft" });
-    const go = button("Import", { kind: "primary", type: "submit" });
-    return {
-      body: [
-        el("p", {}, "Into the vault of ", el("strong", {}, name), ". One JSON object a line: ", el("code", {}, '{"content", "role"?, "timestamp"?, "session_id"?}'), ", as an export is."),
-        field("JSONL file", file, { note: "At most 10,000 lines. A text that is there already is not stored twice." }),
-        bar,
-        said,
-      ],
-      actions: [button("Close", { onclick: () => close(go.disabled) }), go],
-      onsubmit: async () => {
-        if (!file.files.length) {
-          complain(file, "Choose a file first.");
-          return;
-        }
-        complain(file, "");
-        bar.hidden = false;
-        bar.removeAttribute("value");
-        said.textContent = "Sending…";
-        try {
-          const answer = await ask("POST", path(["keys", key, "memories", "import"]), { body: file.files[0] });
-          if (!answer.ok) throw await refusal(answer);
-          for await (const line of lines(answer)) follow(JSON.parse(line), bar, said);
-          go.disabled = true;
-        } catch (error) {
-          bar.hidden = true;
-          said.textContent = "";
-          complain(file, [error.message, error.hint].filter(Boolean).join(". "));
-        }
-      },
-    };
-  });
-}
-
-function follow(step, bar, said) {
-  if (step.status === "failed") throw new Error(step.error);
-  if (step.stats) {
-    bar.max = 1;
-    bar.value = 1;
-    const { stored, duplicates, failed } = step.stats;
-    said.textContent = `Done: ${format.whole(stored)} stored, ${format.whole(duplicates)} known already${failed ? `, ${format.whole(failed)} failed` : ""}.`;
-  } else {
-    bar.max = step.total;
-    bar.value = step.processed;
-    said.textContent = `${format.whole(step.processed)} of ${format.whole(step.total)}`;
-  }
 }
