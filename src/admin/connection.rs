@@ -166,12 +166,12 @@ impl Connection {
                     let Ok(used) = scanned else {
                         return Some(Err(Denial::odd("Malformed HTTP message")));
                     };
+                    if body.len() > bytes_max {
+                        return Some(Err(too_large()));
+                    }
                     if scanner.done() {
                         rest.drain(..used);
                         break;
-                    }
-                    if body.len() > bytes_max {
-                        return Some(Err(too_large()));
                     }
                     self.fill().await?;
                     rest = self.reader.take();
