@@ -188,7 +188,9 @@ fn cookie_name(request: &Request) -> String {
 }
 
 fn set_cookie(request: &Request, id: &str, seconds: u64) -> String {
-    let secure = if request.secure { "; Secure" } else { "" };
+    let origin = request.field("origin").unwrap_or_default();
+    let secure = request.secure || origin.starts_with("https://");
+    let secure = if secure { "; Secure" } else { "" };
     let name = cookie_name(request);
     format!("{name}={id}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
@@ -205,10 +207,11 @@ fn same_origin(request: &Request) -> Result<(), Denial> {
         return Err(foreign());
     }
     if request.has_field("origin") {
-        let scheme = if request.secure { "https" } else { "http" };
-        let own = format!("{scheme}://{}", request.field("host").unwrap_or_default());
+        let host = request.field("host").unwrap_or_default();
         let sent = request.field("origin").unwrap_or_default();
-        if !sent.eq_ignore_ascii_case(&own) {
+        let is_own = |scheme| sent.eq_ignore_ascii_case(&format!("{scheme}://{host}"));
+        // In front of a port without TLS there may be a proxy that speaks it.
+        if !(is_own("https") || !request.secure && is_own("http")) {
             return Err(foreign());
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::operator::{ask, ask_as, good};
-use crate::support::{Caller, Provider, Router};
+use crate::support::{Caller, Provider, Router, Setup};
 
 fn router() -> (Provider, Router) {
     let provider = Provider::plain();
@@ -80,12 +80,14 @@ fn a_stranger_sends_little_and_not_for_long() {
         ];
         let refused = ask_as(&router, "POST", path, &length, "");
         assert_eq!(refused.status, 413, "{path}");
-        let mut caller = Caller::connect(router.admin_addr());
-        caller.send(format!(
-            "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1400\r\n{}\r\n",
-            "x".repeat(0x1400)
-        ));
-        assert_eq!(caller.reply().status, 413, "{path}");
+        for end in ["", "0\r\n\r\n"] {
+            let mut caller = Caller::connect(router.admin_addr());
+            caller.send(format!(
+                "POST {path} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1400\r\n{}\r\n{end}",
+                "x".repeat(0x1400)
+            ));
+            assert_eq!(caller.reply().status, 413, "{path}");
+        }
     }
     let mut slow = Caller::connect(router.admin_addr());
     let mut silent = Caller::connect(router.admin_addr());
@@ -288,5 +290,40 @@ fn routers_at_two_ports_of_a_host_keep_their_sessions() {
         let fields = [("Host", host), ("Cookie", both.as_str())];
         let session = ask_as(&router, "GET", "/admin/v1/session", &fields, "");
         assert_eq!(session.json()["authenticated"], true, "{host}");
+    }
+}
+
+#[test]
+fn a_proxy_in_front_may_speak_tls() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider)
+        .toml("admin.hosts = [\"admin.example.com\"]")
+        .start();
+    let login = json!({ "token": router.admin_token() }).to_string();
+    let log_in = |origin: &str| {
+        let fields = [
+            ("Host", "admin.example.com"),
+            ("Origin", origin),
+            ("Sec-Fetch-Site", "same-origin"),
+            ("Content-Type", "application/json"),
+        ];
+        ask_as(&router, "POST", "/admin/v1/login", &fields, &login)
+    };
+    for (origin, secure) in [
+        ("https://admin.example.com", true),
+        ("http://admin.example.com", false),
+    ] {
+        let entered = log_in(origin);
+        assert_eq!(entered.status, 200, "{origin}");
+        let cookie = entered.field("set-cookie").unwrap();
+        assert_eq!(cookie.ends_with("; Secure"), secure, "{cookie}");
+    }
+    for origin in [
+        "https://admin.example.com.evil.example",
+        "https://evil.example",
+        "https://admin.example.com:8443",
+        "ws://admin.example.com",
+    ] {
+        assert_eq!(log_in(origin).status, 403, "{origin}");
     }
 }
