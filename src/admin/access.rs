@@ -224,27 +224,40 @@ pub(super) fn check_host(request: &Request, admin: &Admin) -> Result<(), Denial>
         Denial::new(403, "This host name is not served here")
             .hint("Names besides loopback and the address in admin.listen stand in admin.hosts")
     };
-    let host = match request.field("host") {
-        Some(host) if !host.is_empty() => host,
-        // No browser is without; over a Unix socket there is no browser.
-        _ if request.peer.is_none() => return Ok(()),
-        _ => return Err(foreign()),
-    };
+    if names_loopback(request) {
+        return Ok(());
+    }
+    let host = request.field("host").unwrap_or_default();
     let (name, _) = host_and_port(host).ok_or_else(foreign)?;
     let name = name.to_ascii_lowercase();
     let own = match &admin.listen {
         Some(Listen::Tcp(address)) if !address.ip().is_unspecified() => Some(address.ip()),
         _ => None,
     };
-    let known = match name.parse::<IpAddr>() {
-        Ok(ip) => ip.is_loopback() || own == Some(ip),
-        Err(_) => name == "localhost",
-    };
+    let known = name.parse::<IpAddr>().is_ok_and(|ip| own == Some(ip));
     if known || admin.hosts.contains(&name) {
         Ok(())
     } else {
         Err(foreign())
     }
+}
+
+/// Whether a request asks for this machine from itself. What a proxy passes on comes from here too, but asks for a name.
+pub(super) fn from_here(request: &Request) -> bool {
+    let peer_is_here = request.peer.is_none_or(|peer| peer.ip().is_loopback());
+    peer_is_here && names_loopback(request)
+}
+
+fn names_loopback(request: &Request) -> bool {
+    let host = match request.field("host") {
+        Some(host) if !host.is_empty() => host,
+        // No browser is without; over a Unix socket there is no browser.
+        _ => return request.peer.is_none(),
+    };
+    host_and_port(host).is_some_and(|(name, _)| match name.parse::<IpAddr>() {
+        Ok(ip) => ip.is_loopback(),
+        Err(_) => name.eq_ignore_ascii_case("localhost"),
+    })
 }
 
 /// A host without its brackets, and its port. None where something else stands behind the brackets.

@@ -31,7 +31,7 @@ pub(super) fn admit(desk: &Desk, request: &Request) -> Result<Option<Who>, Denia
     let path = request.path.as_str();
     let open = match path {
         SESSION | LOG_IN => true,
-        METRICS => request.peer.is_none_or(|peer| peer.ip().is_loopback()),
+        METRICS => access::from_here(request),
         _ => !path.starts_with("/admin"),
     };
     if open {

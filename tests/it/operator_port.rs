@@ -326,4 +326,14 @@ fn a_proxy_in_front_may_speak_tls() {
     ] {
         assert_eq!(log_in(origin).status, 403, "{origin}");
     }
+    // Whoever reaches the proxy is not on this machine.
+    for (host, status) in [
+        ("localhost", 200),
+        ("127.0.0.1:9090", 200),
+        ("[::1]", 200),
+        ("admin.example.com", 401),
+    ] {
+        let metrics = ask_as(&router, "GET", "/metrics", &[("Host", host)], "");
+        assert_eq!(metrics.status, status, "{host}");
+    }
 }
