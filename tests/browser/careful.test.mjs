@@ -266,6 +266,19 @@ test("a sum without some prices says so", async () => {
   assert.match(await page.getByRole("row", { name: /^nobody-knows/ }).getByRole("cell").last().textContent(), /^– \(1 request without/);
 });
 
+test("a time of millennia is drawn where there is something, and a year on its way asks nothing", async () => {
+  await page.reload();
+  const asked = [];
+  page.on("request", (request) => request.url().includes("/usage?") && asked.push(request.url()));
+  await page.getByText("Dates", { exact: true }).click();
+  await page.getByLabel("From").fill("0002-01-01");
+  await page.getByLabel("Until").fill("9999-01-01");
+  await page.getByLabel("From").fill("1970-01-01");
+  await page.getByRole("img", { name: /1970-01-01 to 9999-01-01/ }).waitFor();
+  assert.ok(await page.locator(".chart .hit").count() < 9);
+  assert.ok(asked.every((url) => !url.includes("0002")));
+});
+
 test("a caller that left has no status, and a page that did not come is told of in words", async () => {
   await page.route("**/admin/v1/requests*", async (route) => {
     const answer = await (await route.fetch()).json();

@@ -17,6 +17,10 @@ const MEASURES = {
 };
 const SERIES = ["c1", "c2", "c3", "c4", "c5", "c6"];
 const PATTERN = /^\d{4}-\d{2}-\d{2}$/;
+/** There is nothing before it; who types a year is there on the way. */
+const FIRST_DAY = "1970-01-01";
+/** Days that the chart shows whether something was used on them or not. */
+const DAYS_DRAWN = 400;
 
 const isoDay = (time) => new Date(time).toISOString().slice(0, 10);
 
@@ -55,7 +59,7 @@ export function page({ query, signal }) {
     }
   };
   const own = () => {
-    if (!PATTERN.test(since.value) || !PATTERN.test(until.value) || since.value > until.value) return;
+    if (!PATTERN.test(since.value) || !PATTERN.test(until.value) || since.value > until.value || since.value < FIRST_DAY) return;
     state.since = since.value;
     state.until = until.value;
     load();
@@ -135,7 +139,8 @@ function nameOf(state, row) {
 function usageChart(state, { rows }) {
   const [title, measure, shown] = MEASURES[state.measure];
   const days = [];
-  for (let at = Date.parse(state.since); at <= Date.parse(state.until); at += DAY_MS) days.push(isoDay(at));
+  const [from, to] = drawn(state, rows);
+  for (let at = from; at <= to; at += DAY_MS) days.push(isoDay(at));
   const sums = new Map();
   for (const row of rows) {
     const id = state.group === "day" ? "" : row[state.group];
@@ -155,6 +160,14 @@ function usageChart(state, { rows }) {
   }
   const groups = days.map((day) => ({ name: day, short: day.slice(5), values: byDay.get(day) }));
   return bars({ label: `${title} by day${state.group === "day" ? "" : ` and ${state.group}`}, ${state.since} to ${state.until}. The table below has the numbers.`, groups, series, format: shown });
+}
+
+/** From when until when the chart goes: of a longer time, only where there is something. */
+function drawn({ since, until }, rows) {
+  const [from, to] = [Date.parse(since), Date.parse(until)];
+  if (to - from <= DAYS_DRAWN * DAY_MS) return [from, to];
+  const used = rows.map(({ day }) => day).sort();
+  return [Date.parse(used[0]), Date.parse(used.at(-1))];
 }
 
 /** A sum that leaves requests out says so, as on the command line. */
