@@ -152,3 +152,17 @@ test("an answer that is left for a new conversation is no part of it", async () 
   await page.keyboard.press("Enter");
   assert.deepEqual((await next).postDataJSON().body.messages.map(({ content }) => content).filter((text) => text !== "You said: second"), ["second", "third"]);
 });
+
+test("who logs in to another version than the page is of gets that version's page", async () => {
+  await page.route("**/admin/v1/session", async (route) => {
+    const answer = await (await route.fetch()).json();
+    await route.fulfill({ json: { ...answer, version: "0.0.1" } });
+  });
+  await page.reload();
+  await page.getByText("Version 0.0.1").waitFor();
+  await page.unrouteAll();
+  await page.getByRole("button", { name: "Log out" }).click();
+  await logIn(page, router);
+  await page.waitForLoadState();
+  await page.getByText(/^Version (?!0\.0\.1$)/).waitFor();
+});

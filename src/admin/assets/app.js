@@ -17,6 +17,8 @@ const PAGES = [
 
 const app = document.getElementById("app");
 let frame = null;
+/** The router's version when these files came from it. */
+let version = null;
 /** Ends what the page on show has running. */
 let leaving = new AbortController();
 
@@ -60,7 +62,7 @@ async function showPage() {
   frame.moved = true;
 }
 
-function buildFrame(version) {
+function buildFrame() {
   const tabs = PAGES.map(([id, title]) => el("a", { href: `#/${id}`, "data-page": id }, icon(id), el("span", {}, title)));
   const main = el("main", { id: "main", tabindex: "-1" });
   const leave = button("Log out", {
@@ -135,7 +137,12 @@ function showGate(reason) {
 }
 
 function enter(state) {
-  buildFrame(state.version);
+  // Pages of one version do not fit the files of another.
+  if (state.version !== version) {
+    location.reload();
+    return;
+  }
+  buildFrame();
   showPage();
 }
 
@@ -145,6 +152,7 @@ window.addEventListener("hashchange", showPage);
 async function start() {
   try {
     const state = await currentSession();
+    version = state.version;
     if (state.authenticated) enter(state);
     else showGate();
   } catch (error) {
