@@ -19,6 +19,11 @@ const api = async (method, path, body) => {
   assert.ok(answer.ok, `${method} ${path}: ${answer.status} ${await answer.clone().text()}`);
   return JSON.parse((await answer.text()).trim().split("\n").at(-1));
 };
+const openPlayground = async (model) => {
+  await visit(page, "Playground");
+  await eventually("a key", () => page.getByLabel("Memory key").inputValue());
+  await page.getByLabel("Model").fill(model);
+};
 /** Answers to what `matches` come only when the function that this returns is called. */
 const hold = async (matches, method) => {
   let release;
@@ -123,8 +128,7 @@ test("a tab goes on with the session that another tab began", async () => {
 });
 
 test("who is logged out is told so in the playground too", async () => {
-  await visit(page, "Playground");
-  await page.getByLabel("Model").fill("demo/echo");
+  await openPlayground("demo/echo");
   await page.context().clearCookies();
   await page.getByLabel("Message").fill("hello");
   await page.keyboard.press("Enter");
@@ -132,10 +136,23 @@ test("who is logged out is told so in the playground too", async () => {
   await logIn(page, router);
 });
 
+test("a token stays when the session ends behind it", async () => {
+  await visit(page, "Overview");
+  await visit(page, "API Keys");
+  await page.getByRole("button", { name: "Create key" }).first().click();
+  await page.getByRole("dialog").getByRole("button", { name: "Create key" }).click();
+  await page.getByText("Copy it now").waitFor();
+  await page.goBack();
+  await page.context().clearCookies();
+  await page.getByText("Your session has ended").waitFor();
+  assert.match(await page.locator(".token code").textContent(), /^mk_/);
+  await page.getByRole("button", { name: "I have copied it" }).click();
+  await logIn(page, router);
+});
+
 test("an answer that is left for a new conversation is no part of it", async () => {
   await api("POST", "/accounts/default/providers/openai", { key: GOOD_PROVIDER_KEY });
-  await visit(page, "Playground");
-  await page.getByLabel("Model").fill(`openai/${NEVER_ENDS}`);
+  await openPlayground(`openai/${NEVER_ENDS}`);
   await page.getByLabel("Message").fill("first");
   await page.keyboard.press("Enter");
   await page.getByRole("article", { name: "Answer" }).getByText("Noted:").waitFor();

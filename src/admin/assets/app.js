@@ -33,6 +33,11 @@ function go(name, query = {}) {
   location.hash = `#/${name}${search && `?${search}`}`;
 }
 
+/** Without those that show something only once: their own buttons close them, whatever happens behind them. */
+function closeDialogs() {
+  document.querySelectorAll("dialog:not([data-firm])").forEach((open) => open.close());
+}
+
 async function showPage() {
   if (!frame) return;
   const { name, query } = address();
@@ -45,8 +50,7 @@ async function showPage() {
     else tab.removeAttribute("aria-current");
   }
   document.title = `${found[1]} · MemoryRouter`;
-  // What is shown only once is closed by its own button.
-  document.querySelectorAll("dialog:not([data-firm])").forEach((open) => open.close());
+  closeDialogs();
   try {
     const { page } = await found[2]().catch(() => {
       throw new ApiError(0, "This page's files did not come", "The router may be restarting, or another version of it runs now.");
@@ -130,7 +134,7 @@ function showGate(reason) {
   leaving.abort();
   frame = null;
   window.dispatchEvent(new Event("loggedout"));
-  document.querySelectorAll("dialog").forEach((open) => open.close());
+  closeDialogs();
   document.title = "Log in · MemoryRouter";
   replace(app, logInPage({ reason, done: enter }));
   app.querySelector("input")?.focus();
