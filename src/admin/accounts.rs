@@ -94,7 +94,7 @@ pub(super) fn providers(desk: &Desk, account: &str) -> Answer {
     for (_, provider) in config.providers.iter() {
         providers.push(Provider {
             provider: provider.name.clone(),
-            kind: kind_name(provider.kind),
+            kind: provider.kind_name(),
             configured: !provider.base_urls.is_empty(),
             needs_key: provider.kind != Kind::Keyless,
             keys: stored.remove(&provider.name).unwrap_or_default(),
@@ -108,17 +108,6 @@ pub(super) fn providers(desk: &Desk, account: &str) -> Answer {
         keys,
     }));
     Answer::json(&Providers { account, providers })
-}
-
-/// As the configuration spells it.
-pub(super) fn kind_name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::OpenAi => "openai",
-        Kind::Anthropic => "anthropic",
-        Kind::Google => "google",
-        Kind::Azure => "azure",
-        Kind::Keyless => "keyless",
-    }
 }
 
 /// The provider's own name, for an alias too.

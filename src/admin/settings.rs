@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use sonic_rs::{Value, json};
 use tracing::level_filters::LevelFilter;
 
-use super::accounts::kind_name;
 use super::answer::{Answer, Denial};
 use super::desk::Desk;
 use super::request::Request;
@@ -44,11 +43,19 @@ fn shown(config: &Config) -> Value {
     let name_of = |id| config.providers.get(id).name.clone();
     let mut providers = Value::new_object();
     for (_, provider) in config.providers.iter() {
-        let about = json!({
-            "kind": kind_name(provider.kind),
+        let mut about = json!({
+            "kind": provider.kind_name(),
             "base_url": texts(&provider.base_urls),
+            "dialects": texts(provider.dialect_names()),
+            "aliases": provider.aliases.clone(),
             "usage": stream_usage_name(provider.usage),
+            "ca": provider.ca.as_ref().map(|ca| ca.display().to_string()),
         });
+        if let Some(azure) = &provider.azure {
+            about["deployment"] = json!(azure.deployment.clone());
+            about["deployments"] = json!(azure.deployments.clone());
+            about["api_version"] = json!(azure.api_version.clone());
+        }
         providers[provider.name.as_str()] = about;
     }
     let off = || "off".to_owned();
@@ -95,6 +102,9 @@ fn shown(config: &Config) -> Value {
                 "default_provider": name_of(config.routing.default_provider),
                 "fallback": config.routing.fallback.iter().map(|id| name_of(*id)).collect::<Vec<_>>(),
                 "attempts": config.routing.attempts,
+                // In their order: the first match wins.
+                "patterns": config.routing.patterns.iter()
+                    .map(|(pattern, id)| format!("{pattern} = {}", name_of(*id))).collect::<Vec<_>>(),
             },
             "memory": {
                 "enabled": memory.enabled,
@@ -207,4 +217,33 @@ fn level(word: &str) -> Result<LevelFilter, Denial> {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let known = levels.contains(&word).then(|| word.parse().ok()).flatten();
     known.ok_or_else(|| Denial::odd(format!("level: one of {}", levels.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use sonic_rs::JsonValueTrait as _;
+
+    use super::*;
+
+    #[test]
+    fn what_steers_requests_is_shown() {
+        let text = "[providers.mine]\nbase_url = \"https://mine.example/v1\"\naliases = [\"my\"]\nca = \"mine.pem\"\n\
+            [providers.azure]\nbase_url = \"https://me.openai.azure.com\"\ndeployments = { \"gpt-4o\" = \"four\" }\n\
+            [routing.patterns]\n\"my-*\" = \"mine\"\n";
+        let config = Config::parse(text, Path::new("mr.toml"), Path::new("/data")).unwrap();
+        let shown = shown(&config);
+        let sections = &shown["sections"];
+        let mine = &sections["providers"]["mine"];
+        assert_eq!(mine["aliases"], ["my"]);
+        assert_eq!(mine["dialects"], ["openai"]);
+        assert_eq!(mine["ca"], "/data/mine.pem");
+        let azure = &sections["providers"]["azure"];
+        assert_eq!(azure["deployments"]["gpt-4o"], "four");
+        assert!(!azure["api_version"].as_str().unwrap().is_empty());
+        let patterns = &sections["routing"]["patterns"];
+        assert_eq!(patterns[0], "my-* = mine");
+        assert!(patterns.to_string().contains("\"claude* = anthropic\""));
+    }
 }
