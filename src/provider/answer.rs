@@ -67,6 +67,9 @@ pub struct Observed {
     pub calls: bool,
     /// A stream has said by itself that it is over.
     pub ended: bool,
+    /// The counts are those of a stream's start: what Anthropic counts there is not what the model says until its caller
+    /// leaves.
+    of_start: bool,
 }
 
 impl Observed {
@@ -76,8 +79,8 @@ impl Observed {
         if is_error(name) || (names.error && top_level_error(data)) {
             self.error = true;
         }
-        if names.counts {
-            self.counts(dialect, data);
+        if names.counts && self.counts(dialect, data).is_some() {
+            self.of_start = text::starts(dialect, name, data);
         }
         // What an event adds to an answer stands in the first of these that there is. Where OpenAI's dialect has a text
         // without a delta it repeats what was said, but in the choices of old completions.
@@ -129,8 +132,7 @@ impl Observed {
     /// what the request's texts may have cost.
     pub fn estimate(&mut self, asked: impl FnOnce() -> u64, ending: Ending) {
         let said = self.said_bytes.div_ceil(BYTES_PER_TOKEN);
-        // What Anthropic counts at the start of a stream is not what it says until its caller leaves.
-        let counts = |output: &u64| ending == Ending::Whole || *output >= said;
+        let counts = |output: &u64| !self.of_start || ending == Ending::Whole || *output >= said;
         if self.usage.output.filter(counts).is_some() || (said == 0 && ending != Ending::CallerLeft)
         {
             return;

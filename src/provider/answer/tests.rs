@@ -277,3 +277,46 @@ fn what_events_say_is_measured_in_every_dialect() {
         assert_eq!(seen.said_bytes, expected, "{data}");
     }
 }
+
+#[test]
+fn counts_that_came_are_not_estimated_wherever_a_stream_ends() {
+    use Dialect::{Anthropic, Gemini, OpenAi};
+    let chat = r#"{"choices":[{"delta":{"content":"twelve bytes"}}],"usage":{"prompt_tokens":9,"completion_tokens":2}}"#;
+    let start =
+        r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#;
+    let delta = r#"{"type":"content_block_delta","delta":{"text":"twelve bytes"}}"#;
+    let end = r#"{"type":"message_delta","usage":{"output_tokens":2}}"#;
+    let gemini = r#"{"candidates":[{"content":{"parts":[{"text":"twelve bytes"}]}}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2}}"#;
+    let uncounted = r#"{"choices":[{"delta":{"content":"twelve bytes"}}]}"#;
+    for (dialect, events, ending, tokens, estimated) in [
+        (OpenAi, &[chat][..], Ending::CallerLeft, (9, 2), false),
+        (OpenAi, &[chat], Ending::Broken, (9, 2), false),
+        (OpenAi, &[uncounted], Ending::Whole, (40, 3), true),
+        (OpenAi, &[uncounted], Ending::CallerLeft, (40, 3), true),
+        (Anthropic, &[start, delta], Ending::CallerLeft, (9, 3), true),
+        (
+            Anthropic,
+            &[start, delta, end],
+            Ending::CallerLeft,
+            (9, 2),
+            false,
+        ),
+        (Anthropic, &[start], Ending::CallerLeft, (9, 1), false),
+        (Gemini, &[gemini], Ending::CallerLeft, (9, 2), false),
+        (OpenAi, &[], Ending::CallerLeft, (40, 0), true),
+        (OpenAi, &[], Ending::Whole, (0, 0), false),
+    ] {
+        let mut seen = Observed::default();
+        for event in events {
+            seen.event(dialect, b"", event.as_bytes(), false);
+        }
+        seen.estimate(|| 40, ending);
+        let Usage { input, output, .. } = seen.usage;
+        let found = (input.unwrap_or(0), output.unwrap_or(0));
+        assert_eq!(
+            (found, seen.usage.estimated),
+            (tokens, estimated),
+            "{events:?} {ending:?}"
+        );
+    }
+}

@@ -46,6 +46,11 @@ pub(super) fn gather(text: &mut String, dialect: Dialect, name: &[u8], data: &[u
     }
 }
 
+/// Whether an event says nothing but that a stream begins.
+pub(super) fn starts(dialect: Dialect, name: &[u8], data: &[u8]) -> bool {
+    dialect == Dialect::Anthropic && named(name, data, b"message_start")
+}
+
 /// Whether an event is a stream's last word.
 pub(super) fn ends(dialect: Dialect, name: &[u8], data: &[u8]) -> bool {
     match dialect {
