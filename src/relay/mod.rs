@@ -75,8 +75,8 @@ pub struct Downstream<'a> {
     pub stream_idle_timeout: Duration,
     /// What is not for the caller.
     pub cut: Option<UsageCut>,
-    /// Called once the whole answer is here, before the last of it is written: who has it may ask again at once. Not
-    /// called for an answer that breaks off.
+    /// Called when a stream's last word is here, and when the whole answer is, before that is written: who has it may ask
+    /// again at once. Not called for an answer that breaks off before.
     pub at_end: &'a mut dyn FnMut(&mut Tap),
 }
 
@@ -127,7 +127,7 @@ pub async fn relay(
         };
     }
     loop {
-        if body.done {
+        if body.done || tap.said_all() {
             (downstream.at_end)(tap);
         }
         if !outgoing.is_empty() {

@@ -432,3 +432,45 @@ fn who_has_the_whole_answer_may_ask_again_at_once() {
         }
     }
 }
+
+/// The last chunk, which is framing alone, may come later.
+#[test]
+fn who_has_a_streams_last_word_may_ask_again_at_once() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |request, wire| {
+        if !request.text().contains("\"stream\":true") {
+            wire.send(json(200, USED));
+            return Then::Keep;
+        }
+        let stream = "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":60,\"completion_tokens\":40}}\n\ndata: [DONE]\n\n";
+        wire.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{stream}\r\n",
+            stream.len()
+        ));
+        waits.pass();
+        wire.send("0\r\n\r\n");
+        Then::Keep
+    });
+    let router = Router::start(&provider);
+    let key = limited(
+        &router,
+        Limits {
+            concurrent: Some(1),
+            token_budget: Some((200, Period::Day)),
+            ..Limits::default()
+        },
+    );
+    let mut caller = router.connect();
+    let body = BODY.replacen('{', "{\"stream\":true,", 1);
+    caller.send(post(&key, CHAT, &[], body));
+    assert_eq!(caller.head().unwrap().status, 200);
+    let mut got = Vec::new();
+    while !got.ends_with(b"[DONE]\n\n") {
+        got.extend(caller.bytes(1));
+    }
+    assert_eq!(ask(&router, &key).status, 200);
+    // Both are counted, once each.
+    assert_eq!(ask(&router, &key).status, 429);
+    gate.open();
+}
