@@ -129,9 +129,12 @@ impl Steering {
         if let Err(error) = start_demo(&mut config) {
             return tracing::error!(%error, "not reloaded; what was before stays in use");
         }
-        log::change(&config.log);
+        let log = config.log.clone();
         match self.control.reload(Arc::new(config)) {
-            Ok(()) => tracing::info!("configuration and certificates read anew"),
+            Ok(()) => {
+                log::change(&log);
+                tracing::info!("configuration and certificates read anew");
+            }
             Err(error) => tracing::error!(%error, "not reloaded; what was before stays in use"),
         }
     }

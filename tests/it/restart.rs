@@ -409,6 +409,21 @@ fn sighup_takes_configuration_over_without_dropping_anyone() {
 }
 
 #[test]
+fn a_reload_that_fails_changes_nothing_of_the_log_either() {
+    let home = Home::new();
+    home.configure("");
+    let router = home.serve();
+    home.configure("log.access = false\nserver.tls = { cert = \"nope\", key = \"nope\" }");
+    router.signal(Signal::SIGHUP);
+    eventually("the refusal", || router.log().contains("not reloaded"));
+    router
+        .connect()
+        .exchange(request("GET", "/health", &[], ""));
+    eventually("the line", || router.log().contains("/health"));
+    assert_eq!(router.stop().0, 0);
+}
+
+#[test]
 fn sighup_turns_the_demo_on_and_off_and_warns_of_what_is_new() {
     let provider = Provider::plain();
     let (home, token) = home(&provider, "");
