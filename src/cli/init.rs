@@ -45,14 +45,16 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
             .display()
             .to_string(),
     };
+    // A file of another name or place, which a variable has named, is not found by the directory.
+    let config_file = match location.file_named {
+        true => format!(" --config {}", made.config),
+        false => String::new(),
+    };
+    let place = format!("--dir {}{config_file}", made.dir);
     let text = format!(
         "configuration   {}\nmaster key      {}\nkey snapshot    {}\nadmin token     {}\n\n\
-         Next: memoryrouter keys create --dir {dir}, then memoryrouter serve --dir {dir}",
-        made.config,
-        made.master_key,
-        made.snapshot,
-        made.admin_token,
-        dir = made.dir,
+         Next: memoryrouter keys create {place}, then memoryrouter serve {place}",
+        made.config, made.master_key, made.snapshot, made.admin_token,
     );
     global.show(|| made, || text)
 }

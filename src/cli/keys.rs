@@ -208,11 +208,17 @@ fn show_made(record: &KeyRecord, token: &Secret, global: &Global) -> Result<(), 
         created_at: rfc3339(record.created_at),
         expires_at: record.expires_at.map(rfc3339),
     };
-    global.show(made, || {
+    let text = || {
         format!(
             "{token}\n\nThis is {}. The token is not stored and cannot be shown again.",
             record.id
         )
+    };
+    global.show(made, text).map_err(|failure| {
+        let id = &record.id;
+        Failure::failed(format!(
+            "{failure}; the token of {id} is in use all the same, and lost: rotate or delete that key"
+        ))
     })
 }
 

@@ -326,6 +326,41 @@ fn the_master_key_can_lie_elsewhere() {
 }
 
 #[test]
+fn init_says_how_the_next_commands_find_what_it_made() {
+    let outer = tempfile::tempdir().unwrap();
+    let mut init = command(&["init"]);
+    init.env("MEMORYROUTER_CONFIG", outer.path().join("own.toml"))
+        .env("MEMORYROUTER_DIR", outer.path().join("data"));
+    let done = finish(&mut init, "");
+    assert_eq!(done.code, 0, "{done:?}");
+    let (_, next) = done.stdout.split_once("Next: memoryrouter ").unwrap();
+    let (create, serve) = next.trim().split_once(", then memoryrouter ").unwrap();
+    for line in [create, &serve.replace("serve", "check")] {
+        let args: Vec<&str> = line.split(' ').chain(["--json"]).collect();
+        let done = finish(&mut command(&args), "");
+        assert_eq!(done.code, 0, "{done:?}");
+        if line.starts_with("check") {
+            assert_eq!(done.json()["config"], args[4], "{args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_token_that_could_not_be_shown_is_told_of() {
+    let home = Home::new();
+    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
+    let made = home.run(&["keys", "create", "--json"]).json();
+    let id = made["id"].as_str().unwrap();
+    for args in [&["keys", "create"][..], &["keys", "rotate", id]] {
+        let mut lost = command(args);
+        lost.arg("--dir").arg(home.path()).stdout(full());
+        let done = finish(&mut lost, "");
+        assert_eq!(done.code, 1, "{done:?}");
+        assert!(done.stderr.contains("the token of key_"), "{done:?}");
+    }
+}
+
+#[test]
 fn places_come_from_flags_or_the_environment() {
     let home = Home::new();
     let mut by_dir = command(&["check", "--json"]);
