@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
@@ -160,7 +161,10 @@ impl Drop for Prepared {
     }
 }
 
-/// Removes what processes that were killed have left beside a file. Under its lock only.
+/// Nobody takes so long to write a file.
+const LEFT_FOR_SURE: Duration = Duration::from_mins(1);
+
+/// Removes what processes that were killed have left beside a file and those named after it. Under its lock only.
 pub fn clear_leftovers(path: &Path) {
     let target = target(path);
     let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -173,9 +177,13 @@ pub fn clear_leftovers(path: &Path) {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         let rest = name.strip_prefix(&start);
-        let process = rest.and_then(|rest| rest.strip_suffix(TEMPORARY));
-        // One of a longer name, `NAME.seen`, is another file's, which a router may be writing.
-        if process.is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_digit())) {
+        let Some(middle) = rest.and_then(|rest| rest.strip_suffix(TEMPORARY)) else {
+            continue;
+        };
+        // One of a longer name, `NAME.seen`, may be on its way right now: a router writes it without this lock.
+        let own = middle.bytes().all(|byte| byte.is_ascii_digit());
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if own || age().is_some_and(|age| age > LEFT_FOR_SURE) {
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -315,20 +323,25 @@ mod tests {
     fn leftovers_are_the_files_own_and_nobody_elses() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys.snapshot");
+        let before = std::time::SystemTime::now() - 2 * LEFT_FOR_SURE;
         let names = [
-            ".keys.snapshot.1.tmp",
-            ".keys.snapshot.4194304.tmp",
-            ".keys.snapshot.seen.1.tmp",
-            ".keys.snapshot.x.tmp",
-            ".master.key.1.tmp",
-            "keys.snapshot",
+            (".keys.snapshot.1.tmp", false, false),
+            (".keys.snapshot.4194304.tmp", true, false),
+            (".keys.snapshot.seen.1.tmp", false, true),
+            (".keys.snapshot.seen.2.tmp", true, false),
+            (".master.key.1.tmp", true, true),
+            ("keys.snapshot", true, true),
         ];
-        for name in names {
-            fs::write(dir.path().join(name), "").unwrap();
+        for (name, old, _) in names {
+            let file = File::create(dir.path().join(name)).unwrap();
+            if old {
+                file.set_modified(before).unwrap();
+            }
         }
         clear_leftovers(&path);
-        let left = names.map(|name| dir.path().join(name).exists());
-        assert_eq!(left, [false, false, true, true, true, true]);
+        for (name, _, stays) in names {
+            assert_eq!(dir.path().join(name).exists(), stays, "{name}");
+        }
     }
 
     #[test]
