@@ -10,7 +10,7 @@ use super::blocking::Blocking;
 use super::series::Series;
 use crate::audit::{self, Who};
 use crate::config::Config;
-use crate::keys::{self, EditError, Editor, KeyRecord, KeyStore, Refusal, Reload};
+use crate::keys::{EditError, Editor, KeyRecord, KeyStore, Refusal, Reload};
 use crate::net::Deadlines;
 use crate::server::{Control, Guest};
 use crate::worker::Worker;
@@ -55,7 +55,7 @@ impl Desk {
     ) -> Result<T, Denial> {
         let (store, dir) = (self.keys.clone(), self.config().dir.clone());
         let edited = move || {
-            let result = keys::edit(store.files(), change)?;
+            let result = store.edit(change)?;
             let about = about(&result);
             let about: Vec<(&str, &str)> = about
                 .iter()

@@ -15,7 +15,7 @@ use crate::clock::{self, DAY_SECONDS};
 use crate::error::{Fault, json_reason};
 use crate::http::Framing;
 use crate::http::head::{Head, RequestLine};
-use crate::keys::{self, EditError, Editor, KeyForm, KeyState, KeyWish, UnixSeconds};
+use crate::keys::{EditError, Editor, KeyForm, KeyState, KeyWish, UnixSeconds};
 use crate::respond;
 use crate::route::AccountTask;
 use crate::usage::{By, Figures, Line, Query, Report};
@@ -199,7 +199,7 @@ async fn edit<T: Send + 'static>(
     let who = Who::Key(tenant.key.id.to_string());
     let (reply, answer) = oneshot::channel();
     let work = move || {
-        let changed = keys::edit(store.files(), change);
+        let changed = store.edit(change);
         if let Ok((id, _)) = &changed {
             audit::append(&dir, &who, what, &[("key", id)]);
             store.reload();

@@ -12,7 +12,7 @@ use super::contents::{Contents, StoredKey};
 use super::editor::{Editor, check_records, random};
 use super::master::{self, KdfParams, MasterError, MasterKey, MasterSource};
 use super::seal::{self, Header, Place, SealError};
-use super::store::{self, KeyFiles, Opened, Refusal, Seen};
+use super::store::{self, KeyFiles, KeyStore, Opened, Refusal, Reload, Seen};
 use super::token::TokenError;
 use crate::clock;
 use crate::files::{self, FileError, Lock, Prepared};
@@ -188,6 +188,20 @@ pub fn edit<T>(
         // Keys that an editor takes out are meant to go, the last one too.
         Ok((result, contents.keys.len() < before))
     })
+}
+
+impl KeyStore {
+    /// Changes the file of a running router. One that the router refuses is left as it is: it would refuse it with the
+    /// change too, and what was asked for would be in use nowhere.
+    pub fn edit<T>(
+        &self,
+        change: impl FnOnce(&mut Editor<'_>) -> Result<T, EditError>,
+    ) -> Result<T, EditError> {
+        if let Reload::Refused(refusal) = self.reload() {
+            return Err(EditError::Refused(refusal));
+        }
+        edit(self.files(), change)
+    }
 }
 
 /// Puts other contents in the place of all there are, then lets `change` add to them. `shrinks` says that keys may be

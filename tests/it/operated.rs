@@ -155,6 +155,50 @@ fn changes_of_both_sides_at_once_are_all_kept() {
 }
 
 #[test]
+fn a_refused_file_is_not_changed_as_if_it_were_in_use() {
+    let provider = Provider::plain();
+    let mut manager = String::new();
+    let router = Operated::start(&provider, "", |home| {
+        for _ in 0..6 {
+            home.mint();
+        }
+        let made = home.run(&["keys", "create", "--manage-keys", "--json"]);
+        manager = made.json()["token"].as_str().unwrap().to_owned();
+    });
+    // Newer, with none of the keys, and nobody said that they should be gone.
+    let other = Home::new();
+    std::fs::remove_file(other.file("keys.snapshot")).unwrap();
+    std::fs::copy(router.home.file("master.key"), other.file("master.key")).unwrap();
+    assert_eq!(other.run(&["init"]).code, 0);
+    for _ in 0..12 {
+        other.run_with(&["providers", "set", "openai"], "sk-0123456789");
+    }
+    let (file, new) = (
+        router.home.file("keys.snapshot"),
+        other.file("keys.snapshot"),
+    );
+    let good = std::fs::read(&file).unwrap();
+    std::fs::copy(&new, &file).unwrap();
+    let made = router.ask("POST", "/admin/v1/keys", "{}");
+    assert_eq!(made.status, 500, "{}", made.text());
+    assert!(
+        made.text().contains("where 7 were in use"),
+        "{}",
+        made.text()
+    );
+    let fields = [("x-api-key", manager.as_str())];
+    let mint = || {
+        let mint = request("POST", "/v1/keys", &fields, "{}");
+        router.served.connect().exchange(mint).status
+    };
+    assert_eq!(mint(), 503);
+    assert_eq!(std::fs::read(&file).unwrap(), std::fs::read(&new).unwrap());
+    std::fs::write(&file, good).unwrap();
+    assert_eq!(router.ask("POST", "/admin/v1/keys", "{}").status, 201);
+    assert!(mint() < 300);
+}
+
+#[test]
 fn stores_that_cannot_be_written_cost_no_request() {
     let provider = Provider::plain();
     let stores = ["memory.redb", "usage.redb"];
