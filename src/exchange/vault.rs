@@ -220,7 +220,7 @@ async fn ingest(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Res
         .chain(answers)
         .filter(|_| asked.settings.store)
         .collect();
-    let added = exchange.worker.memory.add(vault, memories).await;
+    let added = exchange.worker.memory.add_turn(vault, memories).await;
     Ok(shown::ingested(&added.map_err(fault_of)?))
 }
 

@@ -11,12 +11,13 @@ use super::seal::{NONCE_BYTES, Place, Sealer, Tag, tag};
 
 /// One change.
 pub(super) enum Op {
-    /// A new row.
+    /// A new row, or one in the place of an old one that says the same.
     Put {
         sealer: Arc<Sealer>,
         seq: u64,
         day: u32,
         record: Vec<u8>,
+        new: bool,
     },
     /// A row's vector.
     Vector {
@@ -57,6 +58,7 @@ pub(super) fn apply(
                 seq,
                 day,
                 record,
+                ..
             } => {
                 let key = key(&sealer.tag, *seq);
                 if !within(&key) {

@@ -26,7 +26,7 @@ use super::queue::{Done, Queue};
 use super::seal::{Tag, VaultRef};
 use super::status::{Counters, StoreState, raise, raise_by};
 use super::turns::Turns;
-use super::vault::Hot;
+use super::vault::{By, Hot};
 use super::words::{MemoryId, NewMemory};
 
 /// Turns that end while their vault is on its way, at most.
@@ -232,7 +232,7 @@ impl Core {
             if !pending.is_empty() {
                 drop(slot);
                 for (memories, begun) in pending {
-                    let new = self.without_twins(&hot, memories);
+                    let new = self.without_twins(&hot, memories, By::Turn);
                     self.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
                 }
                 continue;

@@ -136,6 +136,15 @@ impl Index {
         true
     }
 
+    /// Gives a memory the time when it was said again. It stays among its neighbours.
+    pub fn set_time(&mut self, seq: u64, at_ms: i64) {
+        if let Some(row) = self.row_of(seq)
+            && let Some(at) = self.rows.at_ms.get_mut(row as usize)
+        {
+            *at = at_ms;
+        }
+    }
+
     /// False if there is none of this place.
     pub fn remove(&mut self, seq: u64) -> bool {
         let Some(row) = self.row_of(seq) else {

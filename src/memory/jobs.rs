@@ -11,7 +11,7 @@ use futures_channel::oneshot;
 use super::core::{Added, Written};
 use super::deletions::Moment;
 use super::seal::{Tag, VaultRef};
-use super::vault::{Hashed, Hot};
+use super::vault::{By, Hashed, Hot};
 use super::words::{Delete, NewMemory};
 
 /// What is done off the workers.
@@ -19,7 +19,12 @@ pub(super) enum Job {
     Load(VaultRef),
     /// Captures that are too long to be analysed on a worker.
     Capture(Arc<Hot>, Vec<Hashed>, Moment),
-    Add(Arc<Hot>, Vec<NewMemory>, oneshot::Sender<Written<Added>>),
+    Add(
+        Arc<Hot>,
+        Vec<NewMemory>,
+        By,
+        oneshot::Sender<Written<Added>>,
+    ),
     Delete(Arc<Hot>, Delete, oneshot::Sender<Written<u64>>),
     /// Another process left something for a vault.
     TakeIn(Tag),

@@ -16,7 +16,7 @@ use super::revector;
 use super::row::{self, Row};
 use super::seal::{Place, Sealer, Tag, VaultRef};
 use super::status::{StoreState, raise, raise_by};
-use super::vault::{Hot, Vault, Which};
+use super::vault::{By, Hot, Vault, Which};
 use super::words::{Delete, NewMemory};
 use crate::clock;
 
@@ -48,9 +48,9 @@ pub(super) fn work(core: &Core, job: Job) {
         Job::Capture(hot, new, begun) => {
             core.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
         }
-        Job::Add(hot, memories, reply) => {
+        Job::Add(hot, memories, by, reply) => {
             let (done, durable) = oneshot::channel();
-            let result = core.add(&hot, memories, Vec::new(), Some(done));
+            let result = core.add(&hot, memories, by, Some(done));
             let _ = reply.send(Written { result, durable });
         }
         Job::Delete(hot, which, reply) => {
@@ -136,7 +136,7 @@ fn take_in(core: &Core, hot: &Arc<Hot>, spooled: &[(u64, Vec<u8>)]) {
     let numbers = spooled.iter().map(|(number, _)| *number).collect();
     let tag = hot.sealer.tag;
     let also = vec![Op::Unspool { tag, numbers }];
-    let new = core.without_twins(hot, memories);
+    let new = core.without_twins(hot, memories, By::Turn);
     // Another process's moments mean nothing here; its clock does.
     core.add_new(hot, new, also, |new| Some(Said::At(new.at_ms())), None);
 }

@@ -1,13 +1,15 @@
 //! A memory as it is written: the bytes inside a sealed row.
 //!
 //! Beside time, role, session and text it carries the analysed terms, so that a cold vault needs no analysis; a row of
-//! another version of the analysis is analysed anew. Reading is strict: what does not fit is no row. Pure.
+//! another version of the analysis is analysed anew. What was said more than once has two times: that of the memory is
+//! the last. Reading is strict: what does not fit is no row. Pure.
 
 use super::analyse::{self, Analysed, analyse};
 use super::words::{NewMemory, Role};
 
-/// Version of this encoding.
-const ENCODING: u8 = 1;
+/// Versions of this encoding: of what was said once, and of what was said again.
+const ONCE: u8 = 1;
+const AGAIN: u8 = 2;
 const DAY_MS: i64 = 86_400_000;
 
 /// A memory and what the index needs of it.
@@ -15,12 +17,17 @@ const DAY_MS: i64 = 86_400_000;
 pub(super) struct Row {
     pub(super) memory: NewMemory,
     pub(super) analysed: Analysed,
+    /// When it was said first: its neighbours are those of then.
+    pub(super) first_ms: i64,
 }
 
 impl Row {
     pub(super) fn new(memory: NewMemory) -> Self {
-        let analysed = analyse(&memory.text);
-        Self { memory, analysed }
+        Self {
+            analysed: analyse(&memory.text),
+            first_ms: memory.at_ms,
+            memory,
+        }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -36,10 +43,14 @@ impl Row {
         };
         let session = session.as_deref().unwrap_or_default();
         let mut out = Vec::with_capacity(
-            40 + role.len() + session.len() + text.len() + self.analysed.terms.len() * 10,
+            48 + role.len() + session.len() + text.len() + self.analysed.terms.len() * 10,
         );
-        out.push(ENCODING);
+        let again = self.first_ms != *at_ms;
+        out.push(if again { AGAIN } else { ONCE });
         out.extend_from_slice(&at_ms.to_le_bytes());
+        if again {
+            out.extend_from_slice(&self.first_ms.to_le_bytes());
+        }
         for short in [role, session] {
             let short = &short.as_bytes()[..short.len().min(usize::from(u8::MAX))];
             out.push(short.len() as u8);
@@ -58,10 +69,13 @@ impl Row {
 
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut from = Source(bytes);
-        if from.array::<1>()? != [ENCODING] {
-            return None;
-        }
+        let [encoding] = from.array()?;
         let at_ms = i64::from_le_bytes(from.array()?);
+        let first_ms = match encoding {
+            ONCE => at_ms,
+            AGAIN => i64::from_le_bytes(from.array()?),
+            _ => return None,
+        };
         let role = match from.short()? {
             "" => Role::User,
             name => Role::parse(name)?,
@@ -81,7 +95,10 @@ impl Row {
             return None;
         };
         if version != analyse::VERSION {
-            return Some(Self::new(memory));
+            return Some(Self {
+                first_ms,
+                ..Self::new(memory)
+            });
         }
         let term = |[a, b, c, d, e, f, g, h, low, high]: &[u8; 10]| {
             let hash = u64::from_le_bytes([*a, *b, *c, *d, *e, *f, *g, *h]);
@@ -91,6 +108,7 @@ impl Row {
         Some(Self {
             memory,
             analysed: Analysed { terms, len },
+            first_ms,
         })
     }
 }
@@ -138,6 +156,11 @@ mod tests {
                 at_ms: 1_700_000_000_123,
                 session,
             });
+            let again = Row {
+                first_ms: 1_600_000_000_000,
+                ..row.clone()
+            };
+            assert_eq!(Row::decode(&again.encode()), Some(again));
             let bytes = row.encode();
             assert_eq!(Row::decode(&bytes), Some(row));
             for cut in 0..bytes.len() {

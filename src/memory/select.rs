@@ -177,7 +177,7 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
                 }
             }
             // The later one is what holds now ("I eat meat", "I do not eat meat"): it takes the earlier one's place.
-            Some(taken) if taken.hit.seq < hit.seq => {
+            Some(taken) if (taken.hit.at_ms, taken.hit.seq) < (hit.at_ms, hit.seq) => {
                 let tokens = self.tokens - taken.hit.tokens as usize + hit.tokens as usize;
                 let score = taken.hit.score;
                 if tokens <= self.query.tokens_max

@@ -19,7 +19,7 @@ use super::jobs::Job;
 use super::seal::{self, VaultRef};
 use super::status::{MemoryStatus, StoreState, raise, raise_by};
 use super::turns::Turns;
-use super::vault::Hot;
+use super::vault::{By, Hot};
 use super::words::{Browse, Delete, NewMemory, Query, Recalled, VaultStats};
 use super::{embed, loader, revector, writer};
 
@@ -168,7 +168,7 @@ impl MemoryStore {
             Err(MemoryError::Closed) => return self.leave(vault, memories, begun),
             Err(_) => return raise_by(&core.counters.dropped, memories.len()),
         };
-        let new = core.without_twins(&hot, memories);
+        let new = core.without_twins(&hot, memories, By::Turn);
         if new.is_empty() {
             return;
         }
@@ -186,7 +186,7 @@ impl MemoryStore {
             Arc::new(seal::Sealer::new(vault)),
             super::vault::Vault::default(),
         );
-        let new = core.without_twins(&hot, memories);
+        let new = core.without_twins(&hot, memories, By::Turn);
         core.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
     }
 
@@ -195,6 +195,24 @@ impl MemoryStore {
         &self,
         vault: &VaultRef,
         memories: Vec<NewMemory>,
+    ) -> Result<Added, MemoryError> {
+        self.take(vault, memories, By::Upload).await
+    }
+
+    /// The same for what was said in a turn: what is there already is said again.
+    pub async fn add_turn(
+        &self,
+        vault: &VaultRef,
+        memories: Vec<NewMemory>,
+    ) -> Result<Added, MemoryError> {
+        self.take(vault, memories, By::Turn).await
+    }
+
+    async fn take(
+        &self,
+        vault: &VaultRef,
+        memories: Vec<NewMemory>,
+        by: By,
     ) -> Result<Added, MemoryError> {
         let core = self.core();
         self.check_writable()?;
@@ -205,10 +223,10 @@ impl MemoryStore {
         let hot = self.hot(vault).await?;
         let (added, durable) = if bytes <= AT_ONCE_BYTES && memories.len() <= 16 {
             let (done, durable) = oneshot::channel();
-            (core.add(&hot, memories, Vec::new(), Some(done)), durable)
+            (core.add(&hot, memories, by, Some(done)), durable)
         } else {
             let (reply, told) = oneshot::channel();
-            core.jobs.push(Job::Add(hot, memories, reply));
+            core.jobs.push(Job::Add(hot, memories, by, reply));
             let written = told.await.map_err(|_| MemoryError::Closed)?;
             (written.result, written.durable)
         };

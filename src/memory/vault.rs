@@ -4,6 +4,7 @@
 //! encoding are done before. Texts stay in RAM beside the index, counted in the budget, because a read of the file could
 //! block a worker. A vault is written only through here, so what the log gets is in the order of what was answered.
 
+mod again;
 mod read;
 mod vectors;
 
@@ -26,16 +27,29 @@ const OVERHEAD: usize = 16;
 /// No vault is as large: it counts no more.
 const LEFT: usize = usize::MAX;
 
+/// By what a memory comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum By {
+    /// Somebody says it.
+    Turn,
+    /// It is put in. What is there already stays as it is.
+    Upload,
+}
+
 /// A memory with the hash by which its twin is found.
 pub(super) struct Hashed {
     memory: NewMemory,
     hash: u64,
+    by: By,
 }
 
 impl Hashed {
-    pub(super) fn new(memory: NewMemory, hasher: &RandomState) -> Self {
-        let hash = hash(hasher, memory.session.as_deref(), &memory.text);
-        Self { memory, hash }
+    pub(super) fn new(memory: NewMemory, by: By, hasher: &RandomState) -> Self {
+        Self {
+            hash: hash(hasher, memory.session.as_deref(), &memory.text),
+            memory,
+            by,
+        }
     }
 }
 
@@ -44,6 +58,7 @@ pub(super) struct Ready {
     row: Row,
     record: Vec<u8>,
     hash: u64,
+    by: By,
 }
 
 impl Ready {
@@ -61,12 +76,13 @@ impl Ready {
 }
 
 impl From<Hashed> for Ready {
-    fn from(Hashed { memory, hash }: Hashed) -> Self {
-        let row = Row::new(memory);
+    fn from(hashed: Hashed) -> Self {
+        let row = Row::new(hashed.memory);
         Self {
             record: row.encode(),
             row,
-            hash,
+            hash: hashed.hash,
+            by: hashed.by,
         }
     }
 }
@@ -137,6 +153,8 @@ pub(super) struct Vault {
     kept: Vec<Kept>,
     by_text: HashMap<u64, u64>,
     sessions: HashMap<Arc<str>, u32>,
+    /// When those were said first that were said again, by their numbers.
+    first_said: HashMap<u64, i64>,
     next_seq: u64,
     text_bytes: usize,
     total_tokens: u64,
@@ -194,17 +212,25 @@ impl Vault {
 
     /// False if there is no room.
     fn put(&mut self, seq: u64, row: Row, hash: u64) -> bool {
-        let Row { memory, analysed } = row;
+        let Row {
+            memory,
+            analysed,
+            first_ms,
+        } = row;
         let tokens = tokens(&memory.text);
         let entry = Entry {
             seq,
-            at_ms: memory.at_ms,
+            at_ms: first_ms,
             session: memory.session.as_deref(),
             tokens: line_tokens(&memory.role, &memory.text),
             analysed: &analysed,
         };
         if !self.index.add(&entry) {
             return false;
+        }
+        if first_ms != memory.at_ms {
+            self.index.set_time(seq, memory.at_ms);
+            self.first_said.insert(seq, first_ms);
         }
         let session = memory.session.map(|session| {
             let known = self.sessions.get_key_value(session.as_str());
@@ -226,29 +252,35 @@ impl Vault {
         true
     }
 
-    fn holds_twin(&self, memory: &NewMemory, hash: u64) -> bool {
-        let twin = self.by_text.get(&hash).and_then(|seq| self.get(*seq));
-        twin.is_some_and(|twin| {
-            *twin.text == *memory.text && twin.session.as_deref() == memory.session.as_deref()
-        })
+    fn twin(&self, memory: &NewMemory, hash: u64) -> Option<&Kept> {
+        let twin = self.by_text.get(&hash).and_then(|seq| self.get(*seq))?;
+        let same =
+            *twin.text == *memory.text && twin.session.as_deref() == memory.session.as_deref();
+        same.then_some(twin)
     }
 
-    /// Leaves out those that are there already.
+    /// Leaves out those that are there already and not said again.
     pub(super) fn without_twins(&self, mut memories: Vec<Hashed>) -> Vec<Hashed> {
-        memories.retain(|Hashed { memory, hash }| !self.holds_twin(memory, *hash));
+        memories.retain(|new| {
+            let twin = self.twin(&new.memory, new.hash);
+            twin.is_none_or(|twin| twin.is_said_again_by(&new.memory, new.by))
+        });
         memories
     }
 
-    /// Adds what is not there yet; the changes are for the log.
+    /// Adds what is not there yet, and says again what is; the changes are for the log.
     pub(super) fn add(
         &mut self,
         sealer: &Arc<Sealer>,
         ready: impl IntoIterator<Item = Ready>,
     ) -> Applied {
         let mut applied = Applied::default();
-        for Ready { row, record, hash } in ready {
-            if self.holds_twin(&row.memory, hash) {
+        for new in ready {
+            let (row, record, hash) = (new.row, new.record, new.hash);
+            if let Some(twin) = self.twin(&row.memory, hash) {
                 applied.duplicates += 1;
+                let seq = twin.seq;
+                applied.ops.extend(self.say_again(sealer, seq, row, new.by));
                 continue;
             }
             let (seq, day) = (self.next_seq, row::day(row.memory.at_ms));
@@ -263,6 +295,7 @@ impl Vault {
                 seq,
                 day,
                 record,
+                new: true,
             });
         }
         applied
@@ -304,6 +337,7 @@ impl Vault {
             .collect();
         for kept in &gone {
             self.index.remove(kept.seq);
+            self.first_said.remove(&kept.seq);
             let hash = hash(hasher, kept.session.as_deref(), &kept.text);
             if self.by_text.get(&hash) == Some(&kept.seq) {
                 self.by_text.remove(&hash);
@@ -359,7 +393,7 @@ impl Vault {
             + self.text_bytes
             + self.kept.len() * OVERHEAD
             + self.kept.capacity() * size_of::<Kept>()
-            + self.by_text.capacity() * (2 * size_of::<u64>() + 1)
+            + (self.by_text.capacity() + self.first_said.capacity()) * (2 * size_of::<u64>() + 1)
             + self.sessions.capacity() * (2 * size_of::<u64>() + 4 + 2 * OVERHEAD)
     }
 }

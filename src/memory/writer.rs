@@ -198,7 +198,7 @@ impl<'c> Writer<'c> {
                 .held
                 .ops
                 .iter()
-                .filter(|op| matches!(op, Op::Put { .. }));
+                .filter(|op| matches!(op, Op::Put { new: true, .. }));
             raise_by(&core.counters.stored, puts.count());
             self.follow();
             let removes =

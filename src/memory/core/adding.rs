@@ -7,40 +7,41 @@ use crate::memory::change::Op;
 use crate::memory::deletions::Said;
 use crate::memory::queue::Done;
 use crate::memory::status::raise_by;
-use crate::memory::vault::{Applied, Hashed, Hot, Ready};
+use crate::memory::vault::{Applied, By, Hashed, Hot, Ready};
 use crate::memory::words::NewMemory;
 
 /// A write lock is held for this many additions; those who search meanwhile get in between.
 const ADDED_AT_ONCE: usize = 128;
 
 impl Core {
-    /// Adds memories to a hot vault, and with `also` to the log.
+    /// Adds memories to a hot vault and to the log.
     pub(in crate::memory) fn add(
         &self,
         hot: &Hot,
         memories: Vec<NewMemory>,
-        also: Vec<Op>,
+        by: By,
         done: Option<Done>,
     ) -> Added {
         let given = memories.len();
-        let new = self.without_twins(hot, memories);
+        let new = self.without_twins(hot, memories, by);
         let twins = (given - new.len()) as u64;
-        let mut added = self.add_new(hot, new, also, |_| None, done);
+        let mut added = self.add_new(hot, new, Vec::new(), |_| None, done);
         added.duplicates += twins;
         added
     }
 
-    /// Those that the vault does not hold; the others are counted. Looking for a twin takes a fraction of what analysing
+    /// Those that the vault does not hold, or that are said again; the others are counted. Looking for a twin takes a fraction of what analysing
     /// a long text does.
     pub(in crate::memory) fn without_twins(
         &self,
         hot: &Hot,
         memories: Vec<NewMemory>,
+        by: By,
     ) -> Vec<Hashed> {
         let given = memories.len();
         let hashed = memories
             .into_iter()
-            .map(|memory| Hashed::new(memory, &self.hasher));
+            .map(|memory| Hashed::new(memory, by, &self.hasher));
         // Hashed before the lock is taken.
         let hashed: Vec<Hashed> = hashed.collect();
         let new = hot.read().without_twins(hashed);
@@ -48,7 +49,7 @@ impl Core {
         new
     }
 
-    /// Adds what has just been looked for; where `said` tells when it was said, only what was not deleted since.
+    /// Adds what has just been looked for, and with it `also` to the log; where `said` tells when it was said, only what was not deleted since.
     pub(in crate::memory) fn add_new(
         &self,
         hot: &Hot,

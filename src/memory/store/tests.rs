@@ -505,7 +505,7 @@ fn what_was_said_before_a_deletion_is_not_stored_behind_it() {
         assert_eq!(texts(&store, &vault), stored);
         // A job of an earlier turn that is done after the deletion.
         let hot = wait(store.hot(&vault)).unwrap();
-        let new = store.core().without_twins(&hot, two());
+        let new = store.core().without_twins(&hot, two(), By::Turn);
         loader::work(store.core(), Job::Capture(hot, new, begun));
         assert_eq!(texts(&store, &vault), stored);
         store.capture(&vault, vec![said("afterwards")], store.moment());
@@ -554,6 +554,64 @@ fn what_was_deleted_before_a_handover_does_not_come_back_behind_it() {
     let new = open(dir.path());
     eventually("the spool", || !texts(&new, &vault(1)).is_empty());
     assert_eq!(texts(&new, &vault(1)), ["later"]);
+}
+
+#[test]
+fn what_is_said_again_holds_from_then_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let [elm, oak] = ["I live in Elm Street now", "I live in Oak Street now"];
+    let at = |text: &str, role: Role, at_ms: i64| NewMemory {
+        at_ms,
+        role,
+        ..said(text)
+    };
+    let user = |text: &str, at_ms| at(text, Role::User, at_ms);
+    let store = open(dir.path());
+    let say = |memory: NewMemory, order: [&str; 2]| {
+        store.capture(&vault(1), vec![memory], store.moment());
+        assert_eq!(texts(&store, &vault(1)), order);
+    };
+    let told = vec![user(elm, 100_000), user(oak, 200_000)];
+    assert_eq!(wait(store.add(&vault(1), told)).unwrap().stored, 2);
+    say(user(elm, 109_999), [elm, oak]);
+    // Nor what is put in.
+    assert_eq!(
+        wait(store.add(&vault(1), vec![user(elm, 900_000)]))
+            .unwrap()
+            .duplicates,
+        1
+    );
+    // Nor what was said before, nor what a model repeats.
+    say(user(elm, 250_000), [oak, elm]);
+    say(user(oak, 150_000), [oak, elm]);
+    say(at(oak, Role::Assistant, 900_000), [oak, elm]);
+    say(user(oak, 300_000), [elm, oak]);
+    let later = vec![user(elm, 400_000)];
+    assert_eq!(
+        wait(store.add_turn(&vault(1), later)).unwrap().duplicates,
+        1
+    );
+    assert_eq!(texts(&store, &vault(1)), [oak, elm]);
+    let seen = |store: &MemoryStore| {
+        let browse = Browse {
+            limit: 10,
+            ..Browse::default()
+        };
+        let found = wait(store.search(&vault(1), &browse)).unwrap();
+        let seen = found.iter().map(|one| (one.id.0, one.at_ms));
+        (seen.collect::<Vec<_>>(), store.status().stored)
+    };
+    assert!(store.flush());
+    assert_eq!(seen(&store), (vec![(0, 400_000), (1, 300_000)], 2));
+    wait(store.compact()).unwrap();
+    store.close();
+    let store = open(dir.path());
+    assert_eq!(seen(&store).0, [(0, 400_000), (1, 300_000)]);
+    assert_eq!(
+        wait(store.delete(&vault(1), Delete::One(MemoryId(0)))),
+        Ok(1)
+    );
+    assert_eq!(texts(&store, &vault(1)), [oak]);
 }
 
 #[test]
