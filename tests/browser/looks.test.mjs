@@ -11,7 +11,7 @@ import { startRouter } from "./router.mjs";
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const SHOTS = join(import.meta.dirname, "shots");
 const SIZES = [[1440, 900], [390, 844]];
-const HOSTILE = ["<script>alert(1)</script>", "x".repeat(300), "My cat Miso eats salmon only.", "日本語のメモ", "\u202Eright to left\u202C"];
+const HOSTILE = ["<script>alert(1)</script>", "x".repeat(300), "line\n".repeat(3000), "W".repeat(60_000), "My cat Miso eats salmon only.", "日本語のメモ", "\u202Eright to left\u202C"];
 let router;
 let browser;
 
@@ -38,16 +38,16 @@ async function furnish() {
     return answer.json();
   };
   const keys = [];
-  for (const wanted of [{ name: "support-bot" }, { name: "<img src=x onerror=alert(1)>", models: ["openai/*", "claude*"], limits: { rpm: 60, tpm: 100000, budget_tokens: 2000000, budget_period: "day" } }, { name: "ci", account: "acme", manage_keys: true, expires_in_s: 864000 }]) {
+  for (const wanted of [{ name: "support-bot" }, { name: "long", account: "a".repeat(128), models: Array.from({ length: 60 }, (_, at) => `very/long-name-of-a-model-${at}*`) }, { name: "<img src=x onerror=alert(1)>", models: ["openai/*", "claude*"], limits: { rpm: 60, tpm: 100000, budget_tokens: 2000000, budget_period: "day" } }, { name: "ci", account: "acme", manage_keys: true, expires_in_s: 864000 }]) {
     keys.push(await api("POST", "/keys", wanted));
   }
-  await api("PATCH", `/keys/${keys[1].id}`, { state: "revoked" });
+  await api("PATCH", `/keys/${keys[2].id}`, { state: "revoked" });
   await api("POST", `/accounts/default/providers/openai`, { key: "sk-never-used-5678" });
   const messages = [...HOSTILE, "What does my cat eat?"];
   for (const [at, content] of messages.entries()) {
     const call = () => fetch(`${router.url}/v1/chat/completions`, {
       method: "POST",
-      headers: { authorization: `Bearer ${keys[0].token}`, "content-type": "application/json", ...(at % 2 && { "x-session-id": "looks" }) },
+      headers: { authorization: `Bearer ${keys[0].token}`, "content-type": "application/json", ...(at % 2 && { "x-session-id": `looks${"-".repeat(123)}` }) },
       body: JSON.stringify({ model: "demo/echo", messages: [{ role: "user", content }] }),
     });
     // The first one waits until every core knows the key.
@@ -101,6 +101,13 @@ for (const [width, height] of SIZES) {
       await page.getByRole("menuitem", { name: "Memories" }).click();
       await page.getByText("My cat Miso eats salmon only.").first().waitFor();
       await shot("memory");
+      const high = () => page.evaluate(() => document.documentElement.scrollHeight);
+      const before = await high();
+      assert.ok(before < 12_000, `${before} px of memories`);
+      await page.getByRole("button", { name: "Show all 60,000 characters" }).click();
+      assert.ok(await high() > before);
+      await page.getByRole("button", { name: "Show less" }).click();
+      assert.equal(await high(), before);
       await visit(page, "Playground");
       // Folded where it is narrow.
       if (width < 1081) await page.getByRole("heading", { name: "Request" }).click();
@@ -115,6 +122,8 @@ for (const [width, height] of SIZES) {
       await visit(page, "Settings");
       await quiet(page);
       await page.getByText("[server]").click();
+      await page.getByLabel("Account").selectOption("a".repeat(128));
+      await page.getByText("No provider keys in this account").waitFor();
       await shot("settings");
       await close();
     });

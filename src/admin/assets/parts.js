@@ -1,6 +1,7 @@
 // What pages are made of: panels, buttons, fields, tables, the states between asking and showing.
 
 import { add, el, icon, newId, replace } from "./dom.js";
+import { whole } from "./format.js";
 
 /** `button("Save", { icon, kind: "primary", onclick })`; while a promise of `onclick` runs, it is busy. */
 export function button(label, { icon: picture, kind = "", onclick, hideLabel, ...rest } = {}) {
@@ -236,6 +237,27 @@ export async function show(place, work) {
 function refocus(place, stay) {
   const same = [...place.querySelectorAll("[data-stay]")].find((one) => one.dataset.stay === stay);
   (same ?? document.querySelector("h1"))?.focus();
+}
+
+/** Characters and lines of a longer text that are shown first. */
+const BEGINNING = { length: 2000, lines: 30 };
+
+/** What somebody said, as it was written. Of a very long text the beginning, and a button that shows the rest. */
+export function saidText(text) {
+  const place = el("p", { class: "text", dir: "auto" }, text);
+  if (text.length <= 2 * BEGINNING.length && text.split("\n").length <= 2 * BEGINNING.lines) return place;
+  // Not half of a character.
+  const start = text.slice(0, BEGINNING.length).replace(/[\uD800-\uDBFF]$/, "");
+  const beginning = `${start.split("\n").slice(0, BEGINNING.lines).join("\n")}…`;
+  const toggle = button("", { kind: "small", "aria-expanded": "false" });
+  const draw = (all) => {
+    place.textContent = all ? text : beginning;
+    toggle.textContent = all ? "Show less" : `Show all ${whole(text.length)} characters`;
+    toggle.setAttribute("aria-expanded", String(all));
+  };
+  toggle.addEventListener("click", () => draw(toggle.getAttribute("aria-expanded") === "false"));
+  draw(false);
+  return el("div", { class: "long" }, place, toggle);
 }
 
 /** Says something to a screen reader only. */

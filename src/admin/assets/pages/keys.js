@@ -10,6 +10,8 @@ import { createKey, editKey, rotateKey, showSnippets } from "./key_dialogs.js";
 const STATES = [["all", "All"], ["active", "Active"], ["revoked", "Revoked"], ["expired", "Expired"]];
 /** Keys that are drawn at once: a thousand rows take a browser a second. */
 const PAGE = 100;
+/** Patterns of one key; all of them stand where it is edited. */
+const MODELS_SHOWN = 10;
 const KINDS = { active: "good", revoked: "bad", expired: "warn" };
 
 export function page({ query, signal, go }) {
@@ -37,8 +39,7 @@ export function page({ query, signal, go }) {
   };
   const menuOf = (key) => actions(key, load, go);
   const create = async () => {
-    await createKey();
-    load();
+    if (await createKey()) load();
   };
   const list = () => {
     const { keys } = state;
@@ -107,7 +108,7 @@ function limits({ limits: set, models }) {
     set?.concurrent && `${format.whole(set.concurrent)} at once`,
     set?.budget_tokens && `${format.short(set.budget_tokens)} tok/${set.budget_period ?? "day"}`,
   ].filter(Boolean);
-  const names = models?.length ? models.join(", ") : "";
+  const names = [models.slice(0, MODELS_SHOWN).join(", "), models.length > MODELS_SHOWN && `and ${format.whole(models.length - MODELS_SHOWN)} more`].filter(Boolean).join(" ");
   if (!words.length && !names) return el("span", { class: "faint" }, "None");
   return [words.join(" · "), names && el("span", { class: "sub mono" }, names)];
 }

@@ -5,7 +5,7 @@ import { el, replace } from "../dom.js";
 import * as format from "../format.js";
 import { keyPicker } from "../key_picker.js";
 import { confirm } from "../overlay.js";
-import { badge, button, empty, failure, loading, pageHead, searchField, select, setOptions, show, start, toast } from "../parts.js";
+import { badge, button, empty, failure, loading, pageHead, saidText, searchField, select, setOptions, show, start, toast } from "../parts.js";
 import { importFile } from "./import_dialog.js";
 
 const PAGE = 50;
@@ -174,6 +174,6 @@ function entry(memory, best, drop) {
       "data-stay": memory.id,
       onclick: start(drop),
     }),
-    el("p", { class: "text", dir: "auto" }, memory.content),
+    saidText(memory.content),
   );
 }

@@ -6,7 +6,7 @@ import { share } from "../chart.js";
 import { add, el, icon, replace } from "../dom.js";
 import * as format from "../format.js";
 import { keyPicker } from "../key_picker.js";
-import { badge, button, choice, empty, facts, field, input, pageHead, select, setOptions, tick, toast } from "../parts.js";
+import { badge, button, choice, empty, facts, field, input, pageHead, saidText, select, setOptions, tick, toast } from "../parts.js";
 
 const MODES = [["on", "On"], ["read", "Read"], ["write", "Write"], ["off", "Off"]];
 const SESSION = /^[A-Za-z0-9._:@-]{1,128}$/;
@@ -284,7 +284,7 @@ function details({ response }, wanted, memories) {
       el("span", { class: "faint small" }, `${memory.timestamp ? `${format.ago(memory.timestamp)}, ` : ""}score ${Number(memory.score).toFixed(2)}`),
     ),
     share(memory.score / best),
-    el("p", { class: "text", dir: "auto" }, memory.content ?? el("code", {}, memory.id)),
+    memory.content === undefined ? el("p", { class: "text" }, el("code", {}, memory.id)) : saidText(memory.content),
   ));
   const fold = (title, content) => el("details", {}, el("summary", {}, title), content);
   return el(

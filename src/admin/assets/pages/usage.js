@@ -131,7 +131,8 @@ function totals(total) {
 /** The name of a row's group, as people know it. */
 function nameOf(state, row) {
   const value = row[state.group];
-  if (state.group !== "key") return value || "the router itself";
+  // What callers made of nothing but white space is shown with its ends.
+  if (state.group !== "key") return value ? (value.trim() ? value : `“${value}”`) : "the router itself";
   const key = state.known.get(value);
   return key ? key.name || `…${key.last4}` : value;
 }
