@@ -1,5 +1,7 @@
 //! `GET /usage`: what keys have used, as JSON or as a table for a spreadsheet.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 
 use super::answer::{Answer, Denial};
@@ -29,6 +31,9 @@ struct Row {
     hour: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    /// Of a key that is still there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,8 +117,10 @@ const COLUMNS: &str = "requests,errors,aborted,input_tokens,output_tokens,cached
     provider_p50_ms,provider_p95_ms,provider_p99_ms,router_p50_ms,router_p95_ms,router_p99_ms";
 
 impl Row {
-    fn new(line: Line) -> Self {
+    fn new(line: Line, names: &HashMap<&str, &str>) -> Self {
+        let name = line.key.as_deref().and_then(|key| names.get(key));
         Self {
+            key_name: name.map(|name| (*name).to_owned()),
             numbers: Numbers::new(&line.figures),
             day: line.day,
             hour: line.hour,
@@ -175,7 +182,15 @@ pub(super) async fn answer(desk: &Desk, request: &Request) -> Result<Answer, Den
     };
     let report = desk.control.usage().ask(query).await;
     let report = report.map_err(|error| Denial::new(503, error.to_string()))?;
-    let rows: Vec<Row> = report.lines.into_iter().map(Row::new).collect();
+    let snapshot = desk.keys.current();
+    let records = snapshot.records().iter();
+    let names = records.map(|record| (&*record.id, record.name.as_str()));
+    let names: HashMap<&str, &str> = match words.contains(&"key") {
+        true => names.collect(),
+        false => HashMap::new(),
+    };
+    let lines = report.lines.into_iter();
+    let rows: Vec<Row> = lines.map(|line| Row::new(line, &names)).collect();
     if csv {
         return Ok(table(&words, &rows));
     }

@@ -151,7 +151,7 @@ function request(state, controls, text) {
   const wrong = !controls.key.value ? "Choose a memory key first."
     : !model ? "Name a model first."
       : session && !SESSION.test(session) ? "A session is 1 to 128 of A-Z a-z 0-9 . _ : @ -"
-        : limit && !/^\d{1,4}$/.test(limit) ? "Memories at most is a number from 0 to 1000." : "";
+        : limit && !(/^\d{1,4}$/.test(limit) && Number(limit) <= 1000) ? "Memories at most is a number from 0 to 1000." : "";
   if (wrong) {
     toast(wrong, { bad: true });
     return null;

@@ -2,7 +2,7 @@
 
 import { ask, get, path, refusal, save } from "../api.js";
 import { bars } from "../chart.js";
-import { el, replace } from "../dom.js";
+import { add, el, replace } from "../dom.js";
 import * as format from "../format.js";
 import { keyPicker } from "../key_picker.js";
 import { badge, button, choice, empty, input, pageHead, panel, select, show, table } from "../parts.js";
@@ -19,19 +19,22 @@ const SERIES = ["c1", "c2", "c3", "c4", "c5", "c6"];
 const PATTERN = /^\d{4}-\d{2}-\d{2}$/;
 /** There is nothing before it; who types a year is there on the way. */
 const FIRST_DAY = "1970-01-01";
+/** Rows that are drawn at once where there are many more. */
+const ROWS = 100;
 /** Days that the chart shows whether something was used on them or not. */
 const DAYS_DRAWN = 400;
 
 const isoDay = (time) => new Date(time).toISOString().slice(0, 10);
 
 export function page({ query, signal }) {
-  const state = { span: "30", since: isoDay(Date.now() - 29 * DAY_MS), until: isoDay(Date.now()), group: "provider", measure: "tokens", key: query.get("key") ?? "", known: null };
+  const state = { span: "30", since: isoDay(Date.now() - 29 * DAY_MS), until: isoDay(Date.now()), group: "provider", measure: "tokens", key: query.get("key") ?? "", known: null, names: new Map() };
   const place = el("div", { class: "stack" });
   const dates = el("span", { class: "row", hidden: true });
   const since = input({ type: "date", value: state.since, "aria-label": "From", max: state.until });
   const until = input({ type: "date", value: state.until, "aria-label": "Until", max: state.until });
   const keys = select([["", "All keys"]], "", { "aria-label": "Key" });
   const picker = keyPicker(keys, { first: [["", "All keys"]] });
+
   state.known = picker.known;
 
   const load = () => show(place, async () => {
@@ -102,6 +105,7 @@ export function page({ query, signal }) {
 }
 
 function draw(state, daily, grouped) {
+  state.names = new Map(grouped.rows.map((row) => [row.key, row.key_name]));
   const chart = el("div");
   const redraw = () => replace(chart, usageChart(state, daily));
   redraw();
@@ -128,13 +132,13 @@ function totals(total) {
   );
 }
 
-/** The name of a row's group, as people know it. */
+/** The name of a row's group, as people know it; that of a key stands in its own row only. */
 function nameOf(state, row) {
   const value = row[state.group];
   // What callers made of nothing but white space is shown with its ends.
   if (state.group !== "key") return value ? (value.trim() ? value : `“${value}”`) : "the router itself";
-  const key = state.known.get(value);
-  return key ? key.name || `…${key.last4}` : value;
+  const last4 = state.known.get(value)?.last4;
+  return row.key_name || state.names.get(value) || (last4 ? `…${last4}` : value);
 }
 
 function usageChart(state, { rows }) {
@@ -206,5 +210,9 @@ function usageTable(state, { rows, total }) {
     Recalled: format.whole(total.memory_tokens_recalled),
     Cost: cost(total),
   };
-  return table(`Usage by ${state.group}`, columns, sorted, { foot: sorted.length > 1 ? foot : undefined });
+  const draw = (rows) => table(`Usage by ${state.group}`, columns, rows, { foot: sorted.length > 1 ? foot : undefined });
+  if (sorted.length <= 2 * ROWS) return draw(sorted);
+  const place = el("div", {}, draw(sorted.slice(0, ROWS)));
+  add(place, el("div", { class: "panel-body" }, button(`Show all ${format.whole(sorted.length)}`, { onclick: () => replace(place, draw(sorted)) })));
+  return place;
 }
