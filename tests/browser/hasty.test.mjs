@@ -115,6 +115,22 @@ test("the second click of a double one does nothing in the dialog that the first
   await page.getByRole("dialog").waitFor({ state: "detached" });
 });
 
+test("a click that was meant for the form does not put the token away", async () => {
+  await visit(page, "API Keys");
+  await page.getByRole("button", { name: "Create key" }).first().click();
+  await page.evaluate(() => {
+    const copied = () => [...document.querySelectorAll("dialog button")].find((one) => one.textContent === "I have copied it");
+    new MutationObserver((_, observer) => {
+      if (!copied()) return;
+      observer.disconnect();
+      copied().click();
+    }).observe(document.body, { childList: true });
+  });
+  await page.getByRole("dialog").getByRole("button", { name: "Create key" }).click();
+  await page.getByRole("button", { name: "I have copied it" }).click();
+  await page.getByRole("dialog").waitFor({ state: "detached" });
+});
+
 test("a tab goes on with the session that another tab began", async () => {
   await visit(page, "Settings");
   const other = await page.context().newPage();

@@ -67,15 +67,23 @@ export async function rotateKey(key) {
   return made;
 }
 
-/** The only time that a token is seen: it waits for nothing. */
+/** For so long a press may still have been meant for the form that was there before. */
+const HASTE_MS = 700;
+
+/** The only time that a token is seen: it waits for nothing, and is not put away unseen. */
 function showToken(key, title) {
+  const seen = (close) => {
+    const made = button("I have copied it", { kind: "primary", disabled: true, onclick: () => close(true) });
+    setTimeout(() => { made.disabled = false; }, HASTE_MS);
+    return made;
+  };
   return dialog(title, (close) => ({
     body: [
       notice("warn", "alert", "Copy it now. It is shown this once: the router keeps only a keyed hash of it."),
       codeBox(key.token, "token"),
       el("div", { class: "stack tight" }, el("h3", {}, "Use it"), codeTabs(key, key.token)),
     ],
-    actions: [button("I have copied it", { kind: "primary", onclick: () => close(true) })],
+    actions: [seen(close)],
   }), { kind: "wide", firm: true });
 }
 
