@@ -10,17 +10,22 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use monoio::buf::IoBufMut as _;
 use monoio::io::AsyncReadRent;
 
 use super::buffers::{self, Ready};
+use super::runtime::sleep;
 
 /// Room for the read that waits for an idle caller's next request: enough to notice it, little enough for thousands.
 const IDLE_READ_BYTES: usize = 24;
 /// Room for the read that waits for a busy caller's next request: mostly all of it comes with that one read.
 const READY_READ_BYTES: usize = 4 * 1024;
+/// So many reads in a row may find their bytes there; then the core's others have their turn. A peer that is always
+/// faster would keep the core otherwise: with epoll a read that has something to read does not wait.
+const UNWAITED_MAX: u8 = 8;
 
 /// What a finished read brought.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,10 @@ pub struct Reader {
     ready: Option<Ready>,
     /// Set once the direction has ended; no read is started after it.
     ended: Option<Fill>,
+    /// How many reads in a row were not waited for.
+    unwaited: u8,
+    /// The others' turn.
+    turn: Option<Pin<Box<dyn Future<Output = ()>>>>,
 }
 
 /// What lies between a reader and its loop. Two cells, because most looks find nothing, and one to be told apart would be
@@ -86,6 +95,8 @@ impl Reader {
             brisk: false,
             ready: None,
             ended: None,
+            unwaited: 0,
+            turn: None,
         }
     }
 
@@ -181,6 +192,10 @@ impl Reader {
 
     /// See [`Reader::fill`]. A read started here appends in place: until it completes, `bytes` is empty.
     pub fn poll_fill(&mut self, cx: &mut Context<'_>, spare: usize) -> Poll<Fill> {
+        if let Some(turn) = &mut self.turn {
+            ready!(turn.as_mut().poll(cx));
+            self.turn = None;
+        }
         if !self.in_flight {
             if let Some(ended) = self.ended {
                 return Poll::Ready(ended);
@@ -188,6 +203,20 @@ impl Reader {
             let buf = self.take();
             self.submit(buf, spare);
         }
+        let fill = self.poll_in_flight(cx);
+        self.unwaited = match fill {
+            Poll::Ready(_) => self.unwaited + 1,
+            Poll::Pending => 0,
+        };
+        if self.unwaited == UNWAITED_MAX {
+            self.unwaited = 0;
+            // Until the next tick of the loop's clock: what is only woken again would leave no time for timers.
+            self.turn = Some(Box::pin(sleep(Duration::ZERO)));
+        }
+        fill
+    }
+
+    fn poll_in_flight(&mut self, cx: &mut Context<'_>) -> Poll<Fill> {
         let _ = self.task.as_mut().poll(cx);
         match self.port.done.take() {
             Some((result, buf)) => Poll::Ready(self.complete(result, buf)),
@@ -200,7 +229,7 @@ impl Reader {
         if !self.in_flight {
             return self.ended;
         }
-        match self.poll_fill(&mut Context::from_waker(Waker::noop()), 0) {
+        match self.poll_in_flight(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(fill) => Some(fill),
             Poll::Pending => None,
         }

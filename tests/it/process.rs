@@ -1,6 +1,10 @@
 //! The router as a process: its log lines, its signals, and no secret anywhere.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -465,6 +469,49 @@ fn nobody_is_dialled_but_the_provider_that_a_request_names() {
         1,
         "no ping, no probe, no second connection"
     );
+}
+
+/// Ends a connection whatever becomes of the test.
+struct ShutDown<'a>(&'a TcpStream);
+
+impl Drop for ShutDown<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
+}
+
+#[test]
+fn a_caller_that_never_pauses_keeps_nobody_else_waiting() {
+    let home = Home::new();
+    home.configure("server.workers = 1\nlog.access = false");
+    // With epoll, where nothing waits that need not.
+    let mut serve = command(&["serve", "--dir"]);
+    serve
+        .arg(home.path())
+        .env("MONOIO_FORCE_LEGACY_DRIVER", "1");
+    let served = Served::start(&mut serve);
+    let many = request("GET", "/health", &[], "").repeat(2000);
+    let busy = TcpStream::connect(served.addr).unwrap();
+    let answered = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        let _end = ShutDown(&busy);
+        scope.spawn(|| while (&busy).write_all(&many).is_ok() {});
+        scope.spawn(|| {
+            let mut bytes = vec![0; 1 << 16];
+            while (&busy).read(&mut bytes).is_ok_and(|read| read > 0) {
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        for round in 1..=20 {
+            let before = answered.load(Ordering::Relaxed);
+            eventually("it is served", || answered.load(Ordering::Relaxed) > before);
+            let reply = served
+                .connect()
+                .exchange(request("GET", "/health", &[], ""));
+            assert_eq!(reply.status, 200, "round {round}");
+        }
+    });
+    assert_eq!(served.stop().0, 0);
 }
 
 #[test]
