@@ -10,6 +10,9 @@ use super::chunk::{ChunkError, ChunkScanner};
 use super::field::Name;
 use super::head::{Head, Method, RequestLine, StatusLine, Version};
 
+/// Options that Connection may list. A handful have a meaning, and each is held against each field of the message.
+const OPTIONS_MAX: usize = 64;
+
 /// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -62,6 +65,9 @@ fn declared<L>(
     bytes: &[u8],
     version: Version,
 ) -> Result<Option<Framing>, FramingError> {
+    if head.has(Name::Connection) && options(head, bytes).nth(OPTIONS_MAX).is_some() {
+        return Err(FramingError("Connection lists too many options"));
+    }
     let mut lengths = head.all(Name::ContentLength);
     let mut codings = head.all(Name::TransferEncoding);
     let framing = match (lengths.next(), codings.next()) {
@@ -108,11 +114,14 @@ pub fn lists<L>(head: &Head<L>, bytes: &[u8], of_interest: impl Fn(Name) -> bool
 /// Whether there is such an option in any Connection field, in the sender's spelling. Most messages have no such field.
 pub fn any_option<L>(head: &Head<L>, bytes: &[u8], is_it: impl Fn(&[u8]) -> bool) -> bool {
     head.has(Name::Connection)
-        && head
-            .all(Name::Connection)
-            .flat_map(|field| field.value(bytes).split(|byte| *byte == b','))
-            .map(<[u8]>::trim_ascii)
-            .any(|option| !option.is_empty() && is_it(option))
+        && options(head, bytes).any(|option| !option.is_empty() && is_it(option))
+}
+
+/// All that stands between commas, nothing included.
+fn options<'a, L>(head: &'a Head<L>, bytes: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    head.all(Name::Connection)
+        .flat_map(|field| field.value(bytes).split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
 }
 
 /// Whether the sender wants to keep the connection after this message (RFC 9112 section 9.3).
@@ -198,8 +207,8 @@ mod tests {
     use super::*;
 
     const LIMITS: HeadLimits = HeadLimits {
-        head_bytes_max: 4096,
-        fields_max: 32,
+        head_bytes_max: 40_000,
+        fields_max: 256,
         target_bytes_max: 512,
     };
 
@@ -240,6 +249,16 @@ mod tests {
             assert!(of_request(fields, "1.1").is_err(), "{fields}");
         }
         assert!(of_request("Transfer-Encoding: chunked\r\n", "1.0").is_err());
+    }
+
+    #[test]
+    fn options_are_a_handful() {
+        for (options, good) in [(OPTIONS_MAX, true), (OPTIONS_MAX + 1, false), (200, false)] {
+            for separator in ["x,", ",", "x\r\nConnection: "] {
+                let fields = format!("Connection: {}\r\n", separator.repeat(options - 1));
+                assert_eq!(of_request(&fields, "1.1").is_ok(), good, "{fields}");
+            }
+        }
     }
 
     #[test]
