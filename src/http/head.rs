@@ -14,7 +14,7 @@ use super::target::{host, origin_form};
 use end::find_end;
 
 /// The most field lines that any configuration can allow; sets the parser's array on the stack.
-pub const FIELDS_CEILING: usize = 256;
+pub const FIELDS_CEILING: usize = 1000;
 
 /// `HTTP/1.1 200 `: where a reason phrase begins.
 const STATUS_BYTES: usize = 13;

@@ -34,6 +34,22 @@ fn thirty_mebibytes_pass_by_default() {
 }
 
 #[test]
+fn as_many_fields_pass_as_the_configuration_allows() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider).toml("limits.headers = 1000").start();
+    // Beside Host, Authorization, Content-Type and Content-Length.
+    for (fields, status) in [(996, 200), (997, 431)] {
+        let many = vec![("X-Many", "1"); fields];
+        assert_eq!(
+            router.post_with(CHAT, &many, BODY).status,
+            status,
+            "{fields}"
+        );
+    }
+    assert_eq!(provider.only().fields.all("x-many").len(), 996);
+}
+
+#[test]
 fn over_the_limit_is_told_from_the_head_alone() {
     let provider = Provider::plain();
     let router = Router::start(&provider);
