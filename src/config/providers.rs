@@ -17,6 +17,8 @@ pub const DEMO: &str = "demo";
 
 /// The last version of Azure's dated data-plane API that is no preview.
 const AZURE_API_VERSION: &str = "2024-10-21";
+/// Older ones refuse `stream_options`. Those without a date (`preview`, `v1`) sort behind it.
+const AZURE_COUNTS_SINCE: &str = "2024-09-01";
 
 const KINDS: &[(&str, Kind)] = &[
     ("openai", Kind::OpenAi),
@@ -269,7 +271,6 @@ impl Provider {
             self.aliases = aliases;
         }
         self.ca = section.optional("ca", parsed(|text| super::sections::path(text, dir)));
-        self.usage = section.value("usage", self.usage, word(STREAM_USAGE));
         if let Some(azure) = &mut self.azure {
             azure.deployment = section.optional("deployment", parsed(azure_word));
             azure.api_version =
@@ -279,7 +280,11 @@ impl Provider {
                     |model: &str, value| Ok((model.to_owned(), parsed(azure_word)(value)?));
                 section.rest(deployment).into_iter().collect()
             });
+            if *azure.api_version < *AZURE_COUNTS_SINCE {
+                self.usage = StreamUsage::Estimate;
+            }
         }
+        self.usage = section.value("usage", self.usage, word(STREAM_USAGE));
         given
     }
 }

@@ -1,7 +1,7 @@
 //! Who can be routed to, and which model goes where.
 
 use super::{dir, parse};
-use crate::config::{BaseUrl, Config, DEMO, FILE_NAME, Location, ProviderId};
+use crate::config::{BaseUrl, Config, DEMO, FILE_NAME, Location, ProviderId, StreamUsage};
 use crate::provider::{Dialect, Kind};
 
 #[test]
@@ -33,6 +33,31 @@ fn built_in_providers() {
     }
     assert_eq!(config.providers.find("x-ai"), config.providers.find("xai"));
     assert_eq!(config.providers.find("demo"), None);
+}
+
+#[test]
+fn who_is_asked_for_counts_of_a_stream() {
+    use StreamUsage::{Estimate, Exact};
+    for (table, expected) in [
+        ("a = { base_url = \"https://a\" }", Estimate),
+        ("a = { base_url = \"https://a\", usage = \"exact\" }", Exact),
+        ("a = { base_url = \"https://a\", kind = \"azure\" }", Exact),
+        ("openai = { base_url = \"https://a\" }", Exact),
+        ("azure = { api_version = \"2024-06-01\" }", Estimate),
+        ("azure = { api_version = \"2024-08-01-preview\" }", Estimate),
+        ("azure = { api_version = \"2024-09-01-preview\" }", Exact),
+        ("azure = { api_version = \"preview\" }", Exact),
+        (
+            "azure = { api_version = \"2024-06-01\", usage = \"exact\" }",
+            Exact,
+        ),
+        ("azure = { usage = \"estimate\" }", Estimate),
+    ] {
+        let config = parse(&format!("[providers]\n{table}"));
+        let name = table.split_once(' ').unwrap().0;
+        let provider = config.providers.find(name).unwrap();
+        assert_eq!(config.providers.get(provider).usage, expected, "{table}");
+    }
 }
 
 #[test]
