@@ -210,6 +210,8 @@ pub struct RequestBody {
     pub stream_options: Option<Range<usize>>,
     /// There are several.
     pub stream_options_repeated: bool,
+    /// `data_sources` is there: Azure is to search in them, and refuses `stream_options` beside them.
+    pub has_data_sources: bool,
     /// Behind the opening brace.
     pub members_start: usize,
     /// The router's own fields.

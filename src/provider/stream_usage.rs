@@ -11,10 +11,10 @@ use super::json::{self, Broken};
 
 const OPTION: &[u8] = b"include_usage";
 
-/// What makes a request ask: these bytes in the place of this range. None if it asks already, is no stream, or says
-/// something about it that is not understood.
+/// What makes a request ask: these bytes in the place of this range. None if it asks already, is no stream, is refused
+/// if it asks, or says something about it that is not understood.
 pub fn question(found: &RequestBody, body: &[u8]) -> Option<(Range<usize>, Vec<u8>)> {
-    if found.stream != Some(true) || found.stream_options_repeated {
+    if found.stream != Some(true) || found.stream_options_repeated || found.has_data_sources {
         return None;
     }
     let Some(value) = found.stream_options.clone() else {
@@ -180,6 +180,11 @@ mod tests {
                 None,
             ),
             (r#"{"stream":true,"stream_options":"x"}"#, None),
+            (r#"{"stream":true,"data_sources":[{}]}"#, None),
+            (
+                r#"{"stream":true,"stream_options":null,"dataSources":[]}"#,
+                None,
+            ),
             (
                 r#"{"stream":true,"stream_options":{},"stream_options":{}}"#,
                 None,

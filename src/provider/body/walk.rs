@@ -195,6 +195,7 @@ impl Walk<'_> {
                 let before = self.found.stream_options.replace(at..end);
                 self.found.stream_options_repeated |= before.is_some();
             }
+            b"data_sources" | b"dataSources" => self.found.has_data_sources = true,
             other => {
                 if let Some(field) = RouterField::named(other) {
                     let setting = self.setting(at, end)?;
