@@ -239,6 +239,8 @@ impl<'w> Exchange<'w> {
         self.record.memory_recalled = u64::from(recall.tokens());
         self.record.memory = recall.took;
 
+        let embedded = operation.task.embeds();
+        let presumed = embedded.then(|| expected::tokens(operation.task, request.body()));
         let mut watch = Watch::new(&mut caller.reader);
         let answered = attempts::answer(&order, request, &tenant, &mut watch, self).await;
         let attempt = match answered {
@@ -253,6 +255,9 @@ impl<'w> Exchange<'w> {
         let next = self.next();
         let _live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
         let mut tap = self.tap(&attempt.answer, operation.dialect, recall.keeps_answer());
+        if let Some(input) = presumed.filter(|_| attempt.answer.head.line.status < 400) {
+            tap.presume(input);
+        }
         let ends_with_connection = attempt.framing == Framing::UntilClose;
         let mut settle = |tap: &mut Tap| {
             permit = permit.take().and_then(|permit| settled(permit, tap));

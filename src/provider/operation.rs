@@ -63,6 +63,14 @@ impl Task {
         }
     }
 
+    /// It asks for embeddings, which some providers (Google) do not count.
+    pub fn embeds(self) -> bool {
+        matches!(
+            self,
+            Self::Embeddings | Self::GeminiEmbed | Self::GeminiBatchEmbed
+        )
+    }
+
     /// The body may be a form instead of JSON, and need not state a model.
     pub fn takes_form(self) -> bool {
         matches!(self, Self::Audio | Self::Images)

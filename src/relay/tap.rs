@@ -63,6 +63,12 @@ impl Tap {
         }
     }
 
+    /// What went in is taken to be so many tokens, unless the answer counts it.
+    pub fn presume(&mut self, input: u64) {
+        self.seen.usage.input = Some(input);
+        self.seen.usage.estimated = true;
+    }
+
     /// All of the content at once, if it is a plain answer's of 4 KiB at most: nothing of it is copied then, and it is
     /// read before it is relayed, which takes a few microseconds. Returns whether it was.
     pub fn whole(&mut self, bytes: &[u8]) -> bool {

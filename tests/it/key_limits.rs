@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use memoryrouter::keys::{Limits, NewKey, Period};
-use memoryrouter::usage::Query;
+use memoryrouter::usage::{By, Query};
 
 use crate::support::{
     CHAT as BODY, Gate, Provider, Reply, Router, Setup, Then, eventually, json, request,
@@ -430,6 +430,78 @@ fn who_has_the_whole_answer_may_ask_again_at_once() {
             let reply = caller.exchange(post(&key, CHAT, &[], body));
             assert_eq!(reply.status, 200, "round {round}");
         }
+    }
+}
+
+#[test]
+fn embeddings_that_nobody_counts_are_no_way_around_a_budget() {
+    let provider = Provider::start(|request, wire| {
+        wire.send(match request.target.as_str() {
+            "/v1/embeddings" => json(
+                200,
+                r#"{"data":[],"usage":{"prompt_tokens":8,"total_tokens":8}}"#,
+            ),
+            _ => json(200, r#"{"embedding":{"values":[0.1]}}"#),
+        });
+        Then::Keep
+    });
+    let router = Router::start(&provider);
+    let budget = Limits {
+        token_budget: Some((100, Period::Day)),
+        ..Limits::default()
+    };
+    let text = "so it goes ".repeat(100);
+    let body =
+        format!(r#"{{"model":"text-embedding-3-small","input":"{text}","content":"{text}"}}"#);
+    let mut expected = 0;
+    for (path, answers, input, estimated) in [
+        ("/v1/embeddings", [200, 200], 16, 0),
+        (
+            "/v1beta/models/gemini-embedding-001:embedContent",
+            [200, 429],
+            body.len() as u64 / 4,
+            1,
+        ),
+        (
+            "/v1beta/models/gemini-embedding-001:batchEmbedContents",
+            [200, 429],
+            body.len() as u64 / 4,
+            1,
+        ),
+    ] {
+        let key = limited(&router, budget);
+        let ask = |()| {
+            router
+                .connect()
+                .exchange(post(&key, path, &[], &body))
+                .status
+        };
+        assert_eq!([(); 2].map(ask), answers, "{path}");
+        expected += 2;
+        let store = router.running().control().usage().clone();
+        let counted = |by: &[By]| {
+            let query = Query {
+                until: i64::MAX,
+                by: by.to_vec(),
+                ..Query::default()
+            };
+            store.ask_blocking(&query)
+        };
+        eventually("the counts", || {
+            counted(&[]).is_ok_and(|report| report.total.requests == expected)
+        });
+        let report = counted(&[By::Route]).unwrap();
+        let route = path.replace("/gemini-embedding-001", "");
+        let line = report
+            .lines
+            .iter()
+            .find(|line| line.route.as_deref() == Some(&*route) && line.figures.input_tokens > 0);
+        let figures = &line.unwrap().figures;
+        assert_eq!(
+            (figures.input_tokens, figures.estimated_requests),
+            (input, estimated),
+            "{path}"
+        );
     }
 }
 

@@ -235,6 +235,7 @@ impl Usage {
             }),
             Dialect::OpenAi | Dialect::Gemini => counts.input(),
         };
+        self.estimated &= input.is_none();
         set(&mut self.input, input);
         set(&mut self.output, counts.output(dialect));
     }
