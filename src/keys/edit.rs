@@ -12,7 +12,8 @@ use super::contents::{Contents, StoredKey};
 use super::editor::{Editor, check_records, random};
 use super::master::{self, KdfParams, MasterError, MasterKey, MasterSource};
 use super::seal::{self, Header, Place, SealError};
-use super::store::{self, KeyFiles, KeyStore, Opened, Refusal, Reload, Seen};
+use super::seen::Seen;
+use super::store::{self, KeyFiles, KeyStore, Opened, Refusal, Reload};
 use super::token::TokenError;
 use crate::clock;
 use crate::files::{self, FileError, Lock, Prepared};
@@ -153,9 +154,7 @@ pub fn put(files: &KeyFiles, new: &Path) -> Result<(), EditError> {
 
 fn admitted(opened: &Opened, used: &KeyFiles) -> Result<(), Refusal> {
     let seen = Seen::read(&used.seen());
-    seen.map_or(Ok(()), |seen| {
-        seen.admits(&opened.header, &opened.file_hash)
-    })
+    seen.map_or(Ok(()), |seen| seen.admits(opened))
 }
 
 /// Whether a file may take the place of the one in `used`: that may hold changes which no router has met yet, and tells
@@ -166,15 +165,10 @@ fn fits(opened: &Opened, used: &KeyFiles) -> Result<(), Refusal> {
     let Ok(current) = store::open_file(used) else {
         return Ok(());
     };
-    if admitted(&current, used).is_err() || current.file_hash == opened.file_hash {
+    if admitted(&current, used).is_err() {
         return Ok(());
     }
-    let there = Seen {
-        generation: current.header.generation,
-        file_hash: current.file_hash,
-    };
-    there.admits(&opened.header, &opened.file_hash)?;
-    store::check_loss(current.contents.keys.len(), opened)
+    Seen::of(&current).admits(opened)
 }
 
 /// Changes the contents. The file is written only if `change` succeeds.
@@ -182,7 +176,7 @@ pub fn edit<T>(
     files: &KeyFiles,
     change: impl FnOnce(&mut Editor<'_>) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
-    write(files, |contents, master| {
+    write(files, false, |contents, master| {
         let before = contents.keys.len();
         let result = change(&mut Editor { contents, master })?;
         // Keys that an editor takes out are meant to go, the last one too.
@@ -212,7 +206,7 @@ pub fn replace(
     shrinks: bool,
     change: impl FnOnce(&mut Editor<'_>) -> Result<(), EditError>,
 ) -> Result<(), EditError> {
-    write(files, |current, master| {
+    write(files, shrinks, |current, master| {
         check_records(&contents.keys)?;
         *current = contents;
         change(&mut Editor {
@@ -241,13 +235,14 @@ pub fn reveal<T>(
     read(&contents, &open)
 }
 
-/// `change` says with its result whether keys may be missing on purpose.
+/// `change` says with its result whether keys may be missing on purpose; `lost` that they may be missing already.
 fn write<T>(
     files: &KeyFiles,
+    lost: bool,
     change: impl FnOnce(&mut Contents, &MasterKey) -> Result<(T, bool), EditError>,
 ) -> Result<T, EditError> {
     let _lock = locked(&files.snapshot)?;
-    let (current, shrinking) = open_current(files)?;
+    let (current, shrinking) = open_current(files, lost)?;
     let Opened {
         header: before,
         mut contents,
@@ -273,9 +268,12 @@ fn locked(snapshot: &Path) -> Result<Lock, EditError> {
 
 /// The file, if it is not older than one that was in use: a change would make an old version look new. And whether keys
 /// are missing in it, on purpose, that are still in use: a router sees only the last of several changes.
-fn open_current(files: &KeyFiles) -> Result<(Opened, bool), EditError> {
+fn open_current(files: &KeyFiles, lost: bool) -> Result<(Opened, bool), EditError> {
     let opened = store::open_file(files).map_err(EditError::Refused)?;
-    admitted(&opened, files).map_err(EditError::Refused)?;
+    match admitted(&opened, files) {
+        Err(Refusal::Shrunk { .. }) if lost => {}
+        judged => judged.map_err(EditError::Refused)?,
+    }
     let seen = Seen::read(&files.seen());
     let taken = seen.is_some_and(|seen| seen.generation >= opened.header.generation);
     let shrinking = opened.header.shrinks && !taken;
@@ -311,7 +309,7 @@ pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditEr
             return Err(EditError::Invalid("the new passphrase is missing".into()));
         }
     };
-    let (current, shrinks) = open_current(files)?;
+    let (current, shrinks) = open_current(files, false)?;
     let Opened {
         header: before,
         mut contents,

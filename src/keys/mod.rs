@@ -13,6 +13,7 @@ mod form;
 mod master;
 mod models;
 mod seal;
+mod seen;
 mod snapshot;
 mod store;
 mod token;
@@ -27,8 +28,9 @@ pub use form::{KeyForm, KeyWish, LimitsForm, LimitsPatch, named, state_of};
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use models::{ProviderNames, model_allowed};
 pub use seal::{Header, SealError, Sealed};
+pub use seen::has_shrunk;
 pub use snapshot::{ProviderKey, ProviderKeys, Snapshot};
-pub use store::{KeyFiles, KeyStore, Reader, Refusal, Reload, Status, has_shrunk};
+pub use store::{KeyFiles, KeyStore, Reader, Refusal, Reload, Status};
 pub use token::{TokenError, check_imported, is_memory_key, mint};
 pub use watch::WatchGuard;
 

@@ -1,11 +1,11 @@
 //! The published snapshot: loaded, judged, swapped whole, read by every worker without a lock.
 //!
 //! `server` opens one store for the process; `watch` calls `reload` off the workers. Whatever is wrong with a new file,
-//! the old keys keep serving: the reason is logged once, counted, and shown by `/ready`. The highest generation seen is
-//! kept in a small file beside the snapshot, so a rolled-back file is refused after a restart too.
+//! the old keys keep serving: the reason is logged once, counted, and shown by `/ready`. What was taken
+//! last is kept in a small file beside the snapshot (`seen`), so a rolled-back file is refused after a restart too.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,12 +16,10 @@ use super::UnixSeconds;
 use super::contents::{Contents, ContentsError};
 use super::master::{MasterError, MasterKey, MasterSource};
 use super::seal::{self, Header, SealError, Sealed};
+use super::seen::Seen;
 use super::snapshot::Snapshot;
 use crate::clock;
 use crate::files::{self, FileError};
-
-/// A generation and a hash in hexadecimal.
-const SEEN_BYTES_MAX: usize = 256;
 
 /// Where the keys lie.
 #[derive(Clone, Debug)]
@@ -151,52 +149,6 @@ pub(super) fn open_bytes(bytes: &[u8], source: &MasterSource) -> Result<Opened, 
     })
 }
 
-/// The highest version that was in use, and which file that was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    pub(super) generation: u64,
-    pub(super) file_hash: [u8; 32],
-}
-
-impl Seen {
-    /// Reads the memory of `path`; none if there is none, or none that can be read: then nothing was ever seen.
-    pub(super) fn read(path: &Path) -> Option<Self> {
-        let text = String::from_utf8(files::read_private(path, SEEN_BYTES_MAX).ok()?).ok()?;
-        let (generation, hash) = text.trim_end().split_once(' ')?;
-        let mut file_hash = [0; 32];
-        for (at, byte) in file_hash.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(hash.get(2 * at..2 * at + 2)?, 16).ok()?;
-        }
-        Some(Self {
-            generation: generation.parse().ok()?,
-            file_hash,
-        })
-    }
-
-    pub(super) fn write(&self, path: &Path) -> Result<(), FileError> {
-        let hash: String = self
-            .file_hash
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        files::replace_private(path, format!("{} {hash}\n", self.generation).as_bytes())
-    }
-
-    /// Whether a file may follow what was seen.
-    pub(super) fn admits(&self, header: &Header, file_hash: &[u8; 32]) -> Result<(), Refusal> {
-        if header.generation < self.generation {
-            return Err(Refusal::RolledBack {
-                found: header.generation,
-                seen: self.generation,
-            });
-        }
-        if header.generation == self.generation && *file_hash != self.file_hash {
-            return Err(Refusal::Forked(self.generation));
-        }
-        Ok(())
-    }
-}
-
 /// What a look at the file came to.
 #[derive(Debug)]
 pub enum Reload {
@@ -265,7 +217,7 @@ impl KeyStore {
     pub fn open(files: KeyFiles) -> Result<Self, Refusal> {
         let opened = open_file(&files)?;
         if let Some(seen) = Seen::read(&files.seen()) {
-            seen.admits(&opened.header, &opened.file_hash)?;
+            seen.admits(&opened)?;
         }
         let (seen, snapshot) = accept(opened)?;
         remember(&seen, &files);
@@ -343,8 +295,7 @@ impl KeyStore {
             return Ok(None);
         }
         let opened = open_bytes(&bytes, &self.0.files.master)?;
-        seen.admits(&opened.header, &opened.file_hash)?;
-        check_loss(self.0.published.load().keys, &opened)?;
+        seen.admits(&opened)?;
         let (taken, snapshot) = accept(opened)?;
         *seen = taken;
         Ok(Some(snapshot))
@@ -370,31 +321,14 @@ impl KeyStore {
     }
 }
 
-/// Whether so many keys are gone that somebody must have said so.
-pub fn has_shrunk(before: usize, after: usize) -> bool {
-    after * 2 < before
-}
-
-/// Refuses a file that lacks so many of the keys there were `before`, and does not say that it should.
-pub(super) fn check_loss(before: usize, opened: &Opened) -> Result<(), Refusal> {
-    let after = opened.contents.keys.len();
-    if has_shrunk(before, after) && !opened.header.shrinks {
-        return Err(Refusal::Shrunk { before, after });
-    }
-    Ok(())
-}
-
 fn accept(opened: Opened) -> Result<(Seen, Snapshot), Refusal> {
+    let seen = Seen::of(&opened);
     let Opened {
         header,
         contents,
         master,
-        file_hash,
+        ..
     } = opened;
-    let seen = Seen {
-        generation: header.generation,
-        file_hash,
-    };
     let snapshot = Snapshot::build(&header, contents, &master).ok_or(Refusal::ProviderKey)?;
     Ok((seen, snapshot))
 }

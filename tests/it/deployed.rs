@@ -94,6 +94,42 @@ fn what_a_router_would_refuse_takes_no_files_place() {
 }
 
 #[test]
+fn a_loss_that_the_router_refused_is_refused_by_the_next_start_and_by_every_change() {
+    let home = Home::new();
+    for _ in 0..6 {
+        home.mint();
+    }
+    home.serve().stop();
+    let file = home.file("keys.snapshot");
+    let good = fs::read(&file).unwrap();
+    let small = beside(&home, 2);
+    for _ in 0..6 {
+        small.run_with(&["providers", "set", "openai"], "sk-0123456789");
+    }
+    fs::copy(small.file("keys.snapshot"), &file).unwrap();
+    for command in [
+        &["serve"][..],
+        &["check"],
+        &["snapshot", "verify"],
+        &["keys", "create"],
+    ] {
+        let done = home.run(command);
+        assert_eq!(done.code, 1, "{command:?}");
+        assert!(done.stderr.contains("where 6 were in use"), "{done:?}");
+    }
+    // Whoever means it can say so.
+    let export = home.run(&["snapshot", "export", "--plain"]);
+    let import = home.run_with(&["snapshot", "import", "--allow-shrink"], &export.stdout);
+    assert_eq!(import.code, 0, "{import:?}");
+    assert_eq!(home.serve().stop().0, 0);
+    // And who does not puts the good one back, which is older by now.
+    fs::write(&file, good).unwrap();
+    assert!(home.run(&["serve"]).stderr.contains("is older"));
+    fs::remove_file(home.file("keys.snapshot.seen")).unwrap();
+    assert_eq!(home.serve().stop().0, 0);
+}
+
+#[test]
 fn a_file_is_put_where_the_configuration_has_it_and_for_one_that_is_broken() {
     let home = Home::new();
     home.configure("keys.snapshot = \"elsewhere/keys\"");
