@@ -1,6 +1,6 @@
 //! Private files on disk: read with suspicion, replaced whole, changed under a lock.
 //!
-//! `keys` keeps its files through here, `memory`, `audit`, `admin` and `cli` make theirs. A file is opened once and judged on that descriptor, so it cannot be
+//! `keys` keeps its files through here, `memory`, `usage`, `audit`, `admin` and `cli` make theirs. A file is opened once and judged on that descriptor, so it cannot be
 //! exchanged between look and read. A write goes to a new file in the same directory, is synced, renamed over the old
 //! one, and the directory synced: after a crash there is the old file or the new one.
 

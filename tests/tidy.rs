@@ -29,7 +29,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("net", ""),
     ("upstream", "http net"),
     ("relay", "http net provider upstream"),
-    ("usage", "clock prices"),
+    ("usage", "clock files prices"),
     ("traces", "net upstream"),
     ("record", "error provider relay traces usage"),
     ("plan", "config net provider upstream"),

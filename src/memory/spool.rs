@@ -4,12 +4,14 @@
 //! this file, sealed like rows; the new process moves them into the log. Both hold the file's lock while they touch it,
 //! and the one that has read it removes it, so none is lost and one that is taken in twice is one memory all the same.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
+
+use crate::files::open_shared;
 
 /// More than that is not read at once: a record is a text and an id.
 const PIECE_BYTES_MAX: usize = 64 << 20;
@@ -27,12 +29,7 @@ pub(super) fn append(path: &Path, records: &[Record]) -> io::Result<()> {
         }
     }
     loop {
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)?;
-        let mut file = locked(file)?;
+        let mut file = locked(open_shared(path, true)?)?;
         // Removed while we waited for it: then the next one.
         if !stands_at(&file, path)? {
             continue;

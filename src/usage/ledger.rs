@@ -5,9 +5,8 @@
 
 mod reading;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::{fmt, fs, io};
 
@@ -19,6 +18,7 @@ use redb::{
 use super::counts::Counts;
 use super::place::Place;
 use super::recorder::Tally;
+use crate::files::open_shared;
 
 pub(super) use reading::{Reading, read_foreign};
 
@@ -110,12 +110,8 @@ impl Ledger {
     }
 
     fn at(path: &Path) -> Result<Self> {
-        let private = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path);
-        private.map_err(DatabaseError::from)?;
+        // redb would make it with the rights of any file; an empty one it takes as new.
+        open_shared(path, true).map_err(DatabaseError::from)?;
         let database = builder().create(path)?;
         let write = begin(&database)?;
         write.open_table(HOURS)?;

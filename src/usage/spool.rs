@@ -2,13 +2,13 @@
 //! be written when the router ends. A file is whole or not there; its name says which one it is, so that the taker
 //! can remember it and nothing is counted twice.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::counts::{Counts, put, take};
 use super::recorder::Tally;
+use crate::files::open_shared;
 
 const PREFIX: &str = "usage.spool.";
 const MAGIC: &[u8] = b"MRUSAGE1";
@@ -40,11 +40,7 @@ fn write_new(path: &Path, tally: &Tally) -> io::Result<()> {
     }
     let check = crc32fast::hash(&bytes);
     bytes.extend(check.to_le_bytes());
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = open_shared(path, false)?;
     file.write_all(&bytes)?;
     file.sync_all()
 }

@@ -1,10 +1,12 @@
 //! Files that are exchanged from outside: what the router would refuse is not put in the place of what it has.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::program::{Done, Home, finish};
+use crate::support::request;
 
 /// What the page tells operators to run.
 fn replaced(new: &Path, home: &Home) -> Done {
@@ -146,4 +148,37 @@ fn a_file_is_put_where_the_configuration_has_it_and_for_one_that_is_broken() {
     fs::write(home.file("elsewhere/keys"), "broken").unwrap();
     assert_eq!(replaced(&kept, &home).code, 0);
     assert_eq!(fs::read(home.file("elsewhere/keys")).unwrap(), bytes);
+}
+
+#[test]
+fn what_a_router_of_roots_makes_is_the_services() {
+    // Whoever is not root can only be the service itself.
+    let user = nix::unistd::geteuid();
+    let service = if user.is_root() {
+        61_234
+    } else {
+        user.as_raw()
+    };
+    let home = Home::new();
+    home.configure("demo.enabled = true");
+    let key = home.mint();
+    let give = |path: &Path| std::os::unix::fs::chown(path, Some(service), None).unwrap();
+    for entry in fs::read_dir(home.path()).unwrap() {
+        give(&entry.unwrap().path());
+    }
+    give(&home.path());
+    let router = home.serve();
+    let say = r#"{"model":"demo/echo","messages":[{"role":"user","content":"hi"}]}"#;
+    let fields = [("x-api-key", key.as_str())];
+    let bytes = request("POST", "/v1/chat/completions", &fields, say);
+    assert_eq!(router.connect().exchange(bytes).status, 200);
+    let delete = request("DELETE", "/v1/memory", &fields, "");
+    assert_eq!(router.connect().exchange(delete).status, 200);
+    assert_eq!(router.stop().0, 0);
+    for entry in fs::read_dir(home.path()).unwrap() {
+        let entry = entry.unwrap();
+        let owner = entry.metadata().unwrap().uid();
+        assert_eq!(owner, service, "{:?}", entry.file_name());
+    }
+    assert!(home.file("usage.redb").exists() && home.file("memory.redb").exists());
 }
