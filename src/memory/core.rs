@@ -101,6 +101,10 @@ pub(super) struct Core {
     started: Instant,
 }
 
+pub(super) fn text_bytes(memories: &[NewMemory]) -> usize {
+    memories.iter().map(|memory| memory.text.len()).sum()
+}
+
 impl Core {
     pub(super) fn new(settings: MemorySettings) -> Self {
         Self {
@@ -186,15 +190,18 @@ impl Core {
         begun: Moment,
     ) -> Option<(Arc<Hot>, Vec<NewMemory>)> {
         let count = memories.len();
+        let bytes = text_bytes(&memories);
         match self.vaults.entry(vault.id().clone()) {
             Entry::Occupied(mut slot) => match slot.get_mut() {
                 Slot::Hot(hot) => return Some((hot.clone(), memories)),
                 Slot::Coming(coming) if coming.pending.len() < PENDING_MAX => {
+                    self.queue.announce(bytes);
                     coming.pending.push((memories, begun));
                 }
                 Slot::Coming(_) => raise_by(&self.counters.dropped, count),
             },
             Entry::Vacant(place) => {
+                self.queue.announce(bytes);
                 place.insert(Slot::Coming(Coming {
                     waiters: Vec::new(),
                     pending: vec![(memories, begun)],
@@ -213,8 +220,13 @@ impl Core {
                 let Some((_, Slot::Coming(coming))) = self.vaults.remove(&**vault.id()) else {
                     return;
                 };
-                let lost = coming.pending.iter().map(|(memories, _)| memories.len());
-                raise_by(&self.counters.dropped, lost.sum());
+                for (memories, begun) in coming.pending {
+                    let _arriving = self.queue.arriving(text_bytes(&memories));
+                    match self.queue.is_closed() {
+                        true => self.leave(vault, memories, begun),
+                        false => raise_by(&self.counters.dropped, memories.len()),
+                    }
+                }
                 for waiter in coming.waiters {
                     let _ = waiter.send(Err(error.clone()));
                 }
@@ -232,6 +244,7 @@ impl Core {
             if !pending.is_empty() {
                 drop(slot);
                 for (memories, begun) in pending {
+                    let _arriving = self.queue.arriving(text_bytes(&memories));
                     let new = self.without_twins(&hot, memories, By::Turn);
                     self.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
                 }

@@ -16,7 +16,7 @@ use super::revector;
 use super::row::{self, Row};
 use super::seal::{Place, Sealer, Tag, VaultRef};
 use super::status::{StoreState, raise, raise_by};
-use super::vault::{By, Hot, Vault, Which};
+use super::vault::{By, Hashed, Hot, Vault, Which};
 use super::words::{Delete, NewMemory};
 use crate::clock;
 
@@ -46,6 +46,7 @@ pub(super) fn work(core: &Core, job: Job) {
             core.arrived(&vault, loaded);
         }
         Job::Capture(hot, new, begun) => {
+            let _arriving = core.queue.arriving(new.iter().map(Hashed::bytes).sum());
             core.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
         }
         Job::Add(hot, memories, by, reply) => {

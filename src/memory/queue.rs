@@ -58,11 +58,43 @@ pub(super) struct Queue {
     bytes: AtomicUsize,
     durable: AtomicU64,
     closed: AtomicBool,
+    /// Captures on their way.
+    announced: AtomicUsize,
+}
+
+/// A capture that arrives.
+pub(super) struct Arriving<'q> {
+    queue: &'q Queue,
+    bytes: usize,
+}
+
+impl Drop for Arriving<'_> {
+    fn drop(&mut self) {
+        self.queue.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.queue.announced.fetch_sub(1, Ordering::Release);
+    }
 }
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a capture that is on its way here: it waits for its vault, or for a thread.
+    pub(super) fn announce(&self, bytes: usize) {
+        self.announced.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// It is counted until this is dropped, whatever becomes of it.
+    pub(super) fn arriving(&self, bytes: usize) -> Arriving<'_> {
+        Arriving { queue: self, bytes }
+    }
+
+    /// Whether anything is not durable yet, or on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        // In this order: what arrives is counted here before it no longer counts as announced.
+        self.announced.load(Ordering::Acquire) == 0 && self.depth().0 == 0
     }
 
     /// Whether `bytes` more would still be taken from a capture.

@@ -13,13 +13,13 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 
 use super::change::Op;
-use super::core::{Added, Core, Found, MemorySettings};
+use super::core::{Added, Core, Found, MemorySettings, text_bytes};
 use super::deletions::{Moment, Said};
 use super::jobs::Job;
 use super::seal::{self, VaultRef};
 use super::status::{MemoryStatus, StoreState, raise, raise_by};
 use super::turns::Turns;
-use super::vault::{By, Hot};
+use super::vault::{By, Hashed, Hot};
 use super::words::{Browse, Delete, NewMemory, Query, Recalled, VaultStats};
 use super::{embed, loader, revector, writer};
 
@@ -146,7 +146,7 @@ impl MemoryStore {
     /// room for is dropped and counted; what was deleted since the turn had `begun` is not stored.
     pub fn capture(&self, vault: &VaultRef, mut memories: Vec<NewMemory>, begun: Moment) {
         let core = self.core();
-        let bytes: usize = memories.iter().map(|memory| memory.text.len()).sum();
+        let bytes = text_bytes(&memories);
         if memories.is_empty() {
             return;
         }
@@ -165,7 +165,7 @@ impl MemoryStore {
                 Some(found) => found,
                 None => return,
             },
-            Err(MemoryError::Closed) => return self.leave(vault, memories, begun),
+            Err(MemoryError::Closed) => return core.leave(vault, memories, begun),
             Err(_) => return raise_by(&core.counters.dropped, memories.len()),
         };
         let new = core.without_twins(&hot, memories, By::Turn);
@@ -175,19 +175,9 @@ impl MemoryStore {
         if bytes <= AT_ONCE_BYTES {
             core.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
         } else {
+            core.queue.announce(new.iter().map(Hashed::bytes).sum());
             core.jobs.push(Job::Capture(hot, new, begun));
         }
-    }
-
-    /// For the process that has the log now.
-    fn leave(&self, vault: &VaultRef, memories: Vec<NewMemory>, begun: Moment) {
-        let core = self.core();
-        let hot = Hot::new(
-            Arc::new(seal::Sealer::new(vault)),
-            super::vault::Vault::default(),
-        );
-        let new = core.without_twins(&hot, memories, By::Turn);
-        core.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
     }
 
     /// Remembers, and returns once it is durable: all of it or nothing.
@@ -216,7 +206,7 @@ impl MemoryStore {
     ) -> Result<Added, MemoryError> {
         let core = self.core();
         self.check_writable()?;
-        let bytes: usize = memories.iter().map(|memory| memory.text.len()).sum();
+        let bytes = text_bytes(&memories);
         if !core.queue.has_room(bytes) {
             return Err(MemoryError::Full);
         }
@@ -335,7 +325,7 @@ impl MemoryStore {
         let core = self.core();
         core.queue.nudge();
         let started = Instant::now();
-        while core.queue.depth().0 > 0 {
+        while !core.queue.is_idle() {
             let failing = matches!(core.counters.state(), StoreState::Failed(_));
             if failing || started.elapsed() > CLOSE_PATIENCE {
                 return false;
@@ -351,7 +341,7 @@ impl MemoryStore {
         let core = self.core();
         core.queue.close();
         let started = Instant::now();
-        while core.counters.state() != StoreState::Closed || core.queue.depth().0 > 0 {
+        while core.counters.state() != StoreState::Closed || !core.queue.is_idle() {
             if started.elapsed() > CLOSE_PATIENCE {
                 tracing::error!("the memory log did not close in time");
                 return;

@@ -44,6 +44,11 @@ pub(super) struct Hashed {
 }
 
 impl Hashed {
+    /// Bytes of its text.
+    pub(super) fn bytes(&self) -> usize {
+        self.memory.text.len()
+    }
+
     pub(super) fn new(memory: NewMemory, by: By, hasher: &RandomState) -> Self {
         Self {
             hash: hash(hasher, memory.session.as_deref(), &memory.text),

@@ -1,13 +1,15 @@
 //! How memories come into a vault that is in RAM: those that are new there, in the order in which the log gets them.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{Added, Core};
 use crate::memory::change::Op;
-use crate::memory::deletions::Said;
+use crate::memory::deletions::{Moment, Said};
 use crate::memory::queue::Done;
+use crate::memory::seal::{Sealer, VaultRef};
 use crate::memory::status::raise_by;
-use crate::memory::vault::{Applied, By, Hashed, Hot, Ready};
+use crate::memory::vault::{Applied, By, Hashed, Hot, Ready, Vault};
 use crate::memory::words::NewMemory;
 
 /// A write lock is held for this many additions; those who search meanwhile get in between.
@@ -107,6 +109,18 @@ impl Core {
             embedder.note();
         }
         added
+    }
+
+    /// Leaves memories to the process that has the log now.
+    pub(in crate::memory) fn leave(
+        &self,
+        vault: &VaultRef,
+        memories: Vec<NewMemory>,
+        begun: Moment,
+    ) {
+        let hot = Hot::new(Arc::new(Sealer::new(vault)), Vault::default());
+        let new = self.without_twins(&hot, memories, By::Turn);
+        self.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
     }
 
     /// To be asked under the vault's lock: a deletion is noted before it takes that.

@@ -506,6 +506,8 @@ fn what_was_said_before_a_deletion_is_not_stored_behind_it() {
         // A job of an earlier turn that is done after the deletion.
         let hot = wait(store.hot(&vault)).unwrap();
         let new = store.core().without_twins(&hot, two(), By::Turn);
+        let bytes = new.iter().map(Hashed::bytes).sum();
+        store.core().queue.announce(bytes);
         loader::work(store.core(), Job::Capture(hot, new, begun));
         assert_eq!(texts(&store, &vault), stored);
         store.capture(&vault, vec![said("afterwards")], store.moment());
@@ -676,6 +678,52 @@ fn all_sessions_are_one_order_for_who_looks_through_them() {
     assert_eq!(found.len(), 3);
     assert_eq!(found[0].session.as_deref(), Some("s7"));
     assert!(found[1].score < found[0].score * 0.5, "{found:?}");
+}
+
+#[test]
+fn what_waits_for_a_vault_or_for_a_thread_has_bounds_too() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody works for it.
+    let store = MemoryStore(Arc::new(Handle(Arc::new(Core::new(settings(dir.path()))))));
+    let large = |n: u8| vec![said(&String::from(char::from(n)).repeat(20 << 20))];
+    let capture = |numbers: std::ops::Range<u8>| {
+        for n in numbers {
+            store.capture(&vault(1), large(n), store.moment());
+        }
+        let MemoryStatus {
+            queued_bytes,
+            dropped,
+            ..
+        } = store.status();
+        (queued_bytes >> 20, dropped)
+    };
+    assert_eq!(capture(b'a'..b'f'), (60, 2));
+    store.core().arrived(&vault(1), Err(MemoryError::Closed));
+    assert_eq!(capture(0..0), (0, 5));
+    assert!(matches!(store.core().find(&vault(1)), Ok(Found::Coming(_))));
+    let sealer = Arc::new(seal::Sealer::new(&vault(1)));
+    let hot = Hot::new(sealer, crate::memory::vault::Vault::default());
+    store.core().arrived(&vault(1), Ok(Arc::new(hot)));
+    assert_eq!(capture(b'f'..b'k'), (60, 7));
+}
+
+#[test]
+fn an_end_waits_for_what_is_on_its_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let long = |n: usize| format!("{n} {}", "harbour ".repeat(80_000));
+    // Into a vault that is there, and into one that is not.
+    wait(store.warmup(&vault(1))).unwrap();
+    for number in [1, 2] {
+        store.capture(&vault(number), vec![said(&long(0))], store.moment());
+        store.capture(&vault(number), vec![said(&long(1))], store.moment());
+    }
+    store.close();
+    drop(store);
+    let store = open(dir.path());
+    for number in [1, 2] {
+        eventually("the spool", || texts(&store, &vault(number)).len() == 2);
+    }
 }
 
 #[test]
