@@ -72,7 +72,7 @@ test("a key further down than a list goes is the one that is shown", async () =>
   await page.getByText("no such key: key_nobody").waitFor();
   assert.equal(await page.getByRole("button", { name: "Delete all" }).count(), 0);
   await page.goto(`${router.admin}/#/playground?key=key_nobody`);
-  await page.getByText("no such key: key_nobody").last().waitFor();
+  await page.locator("#toasts").getByText("no such key: key_nobody").waitFor();
   assert.equal(await chosen("Memory key"), undefined);
 });
 
@@ -257,7 +257,16 @@ test("a file of more lines than one request takes is brought in, and a wrong lin
   await page.getByText("Done: 10,002 stored, 0 known already.").waitFor();
   await page.getByRole("dialog").getByRole("button", { name: "Close" }).last().click();
   await page.getByText("10.0k", { exact: true }).waitFor();
-  await bring([...many, "no JSON"].join("\n"));
+  // Whoever deletes one far down stays there.
+  const entries = page.locator("li.memory");
+  await page.getByRole("button", { name: "Show more" }).click();
+  await eventually("two pages", async () => await entries.count() === 100);
+  await entries.nth(80).getByRole("button", { name: "Delete this memory" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await eventually("the deletion", async () => await entries.count() === 99);
+  assert.equal(await entries.nth(80).getByText("line 9920", { exact: true }).count(), 1);
+  assert.ok(await entries.nth(80).getByRole("button").evaluate((control) => control === document.activeElement));
+  await bring([...many.slice(0, 10_000), ...many.slice(0, 2), "no JSON"].join("\n"));
   await page.getByText("Invalid line 3: not a JSON object (counted from line 10,001; all before it are imported)", { exact: true }).waitFor();
   await page.keyboard.press("Escape");
 });

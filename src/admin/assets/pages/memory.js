@@ -52,18 +52,32 @@ function browser(picker, pick, session, signal) {
   });
   const append = (entries, end, asked, found) => {
     const best = Math.max(...found.memories.map((memory) => memory.score));
-    entries.append(...found.memories.map((memory) => entry(memory, asked.text ? best : 0, async () => {
-      const done = await confirm("Delete this memory?", "It is gone from answers at once. This cannot be undone.", {
-        yes: "Delete",
-        work: () => remove(path(["keys", asked.key, "memories", memory.id])),
-        extra: el("blockquote", { class: "quote", dir: "auto" }, memory.content.slice(0, 300)),
+    entries.append(...found.memories.map((memory) => {
+      const item = entry(memory, asked.text ? best : 0, async () => {
+        const done = await confirm("Delete this memory?", "It is gone from answers at once. This cannot be undone.", {
+          yes: "Delete",
+          work: () => remove(path(["keys", asked.key, "memories", memory.id])),
+          extra: el("blockquote", { class: "quote", dir: "auto" }, memory.content.slice(0, 300)),
+        });
+        if (!done) return;
+        toast("Deleted");
+        takeOut(item, asked);
       });
-      if (!done) return;
-      toast("Deleted");
-      load();
-      loadSessions();
-    })));
+      return item;
+    }));
     replace(end, found.next && el("div", { class: "panel-body" }, button("Show more", { onclick: async () => append(entries, end, asked, await fetchPage(asked, found.next)) })));
+  };
+  /** Whoever deletes one far down stays there. */
+  const takeOut = (item, asked) => {
+    const other = item.nextElementSibling ?? item.previousElementSibling;
+    item.remove();
+    loadSessions();
+    if (!other) {
+      load();
+      return;
+    }
+    other.querySelector("[data-stay]").focus();
+    get(path(["keys", asked.key, "memories"], { limit: 1 }), signal).then((found) => asked.key === state.key && showStats(stats, found.stats), () => {});
   };
   const loadSessions = async () => {
     const { key } = state;
