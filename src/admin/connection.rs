@@ -102,7 +102,7 @@ impl Connection {
             // Whoever makes the pieces hears that nobody wants them.
             Ok(Reply::Pieces(answer, _)) if head_only => self.head_alone(&answer, then).await,
             Ok(Reply::Pieces(answer, pieces)) => self.pieces(answer, pieces, version, then).await,
-            Ok(Reply::Relayed(ends)) => self.relay(ends.0, ends.1, head_only, desk).await,
+            Ok(Reply::Relayed(ends)) => self.relay(ends.0, ends.1, desk).await,
             Err(denial) => {
                 self.write(&denial.into_answer(), version, head_only, then)
                     .await
@@ -288,13 +288,7 @@ impl Connection {
     }
 
     /// Passes on what `reader` brings, until it ends or the caller leaves.
-    async fn relay(
-        &mut self,
-        mut reader: Reader,
-        writer: Writer,
-        head_only: bool,
-        desk: &Desk,
-    ) -> Option<Then> {
+    async fn relay(&mut self, mut reader: Reader, writer: Writer, desk: &Desk) -> Option<Then> {
         let inner = desk.deadlines.register(Side::Upstream, writer.hangup());
         self.deadline.arm(Instant::now(), RELAY_TIMEOUT);
         let mut watch = Watch::new(&mut self.reader);
@@ -312,14 +306,11 @@ impl Connection {
                 };
                 let rest = bytes.split_off(end + 2);
                 bytes = guarded(&bytes);
-                bytes.extend_from_slice(if head_only { b"\r\n" } else { &rest });
+                bytes.extend_from_slice(&rest);
                 head_sent = true;
             }
             let (result, _) = self.writer.write_all(bytes).await;
             result.ok()?;
-            if head_only {
-                break;
-            }
         }
         drop(writer);
         Some(Then::End)

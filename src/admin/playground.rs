@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::answer::{Denial, Reply};
+use super::answer::{Answer, Denial, JSON, Reply};
 use super::desk::Desk;
 use super::memory;
 use super::request::Request;
@@ -17,6 +17,7 @@ use super::token::random_text;
 use crate::audit::Who;
 use crate::clock::unix_seconds;
 use crate::connection;
+use crate::exchange::models_of;
 use crate::keys::{KeyRecord, state_of};
 use crate::net;
 use crate::secret::Secret;
@@ -83,15 +84,16 @@ pub(super) async fn run(desk: &Rc<Desk>, request: &Request, who: Who) -> Result<
         let about = vec![("key", wish.key_id.clone()), ("path", path.to_owned())];
         memory::write_down(desk, who, "memory endpoint used as a key", about).await?;
     }
-    let answer = ask(desk, record, "POST", &wish.path, &fields, body.as_raw_str()).await;
+    let answer = ask(desk, record, &wish.path, &fields, body.as_raw_str()).await;
     answer.map_err(refused)
 }
 
-/// `GET /models?key=`.
-pub(super) async fn models(desk: &Rc<Desk>, request: &Request) -> Result<Reply, Denial> {
+/// `GET /models?key=`: what the key is told there, but nothing that it asked for and is counted.
+pub(super) fn models(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
     let id = request.parameter("key");
     let id = id.ok_or_else(|| Denial::odd("key: the id of a memory key"))?;
-    ask(desk, desk.record(id)?, "GET", "/v1/models", "", "").await
+    let models = models_of(&desk.worker(), &desk.keys.current(), &*desk.record(id)?);
+    Ok(Answer::of(200, JSON, models.into_bytes()))
 }
 
 /// Tells an answer of the playground itself from one of the request that it was to make.
@@ -102,7 +104,6 @@ pub(super) fn refused(denial: Denial) -> Denial {
 async fn ask(
     desk: &Rc<Desk>,
     record: Arc<KeyRecord>,
-    method: &str,
     target: &str,
     fields: &str,
     body: &str,
@@ -134,7 +135,7 @@ async fn ask(
     });
     let (reader, mut writer, _) = ours.split();
     let mut message = format!(
-        "{method} {target} HTTP/1.1\r\nhost: localhost\r\nx-memory-key: {token}\r\nconnection: close\r\n{fields}\r\n"
+        "POST {target} HTTP/1.1\r\nhost: localhost\r\nx-memory-key: {token}\r\nconnection: close\r\n{fields}\r\n"
     )
     .into_bytes();
     message.extend_from_slice(body.as_bytes());

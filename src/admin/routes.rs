@@ -102,7 +102,7 @@ async fn api(
         (["keys", id], Method::Delete) => keys::delete(desk, request, own(id), who).await?,
         (["keys", id, "rotate"], Method::Post) => keys::rotate(desk, request, own(id), who).await?,
         (["usage"], Method::Get) => usage::answer(desk, request).await?,
-        (["models"], Method::Get) => return playground::models(desk, request).await,
+        (["models"], Method::Get) => playground::models(desk, request)?,
         (["playground"], Method::Post) => return playground::run(desk, request, who).await,
         (["keys", id, "memories"], Method::Get) => memory::list(desk, request, id).await?,
         (["keys", id, "memories"], Method::Delete) => {

@@ -7,10 +7,11 @@ use std::sync::atomic::Ordering;
 
 use super::{Exchange, Tenant};
 use crate::error::Fault;
-use crate::keys::model_allowed;
+use crate::keys::{KeyRecord, Snapshot, model_allowed};
 use crate::provider::Kind;
 use crate::respond::{self, Context, quoted};
 use crate::route::{self, Endpoint, Miss};
+use crate::worker::Worker;
 
 /// How long a browser may remember what a preflight allowed, in seconds.
 const PREFLIGHT_AGE: &str = "600";
@@ -25,7 +26,9 @@ pub(super) fn answer(
     let body = match (endpoint, tenant) {
         (Endpoint::Health, _) => "{\"status\": \"ok\"}".to_owned(),
         (Endpoint::Ready, _) => ready(exchange)?,
-        (Endpoint::Models, Some(tenant)) => models(tenant, exchange),
+        (Endpoint::Models, Some(tenant)) => {
+            models_of(exchange.worker, &tenant.snapshot, &tenant.key)
+        }
         (Endpoint::Models | Endpoint::Vault(_) | Endpoint::Account(_) | Endpoint::Proxy(_), _) => {
             return Err(Fault::NoMemoryKey);
         }
@@ -58,29 +61,26 @@ fn ready(exchange: &Exchange<'_>) -> Result<String, Fault> {
     ))
 }
 
-/// The models of the providers that this account can pay, as far as the key allows them.
-fn models(tenant: &Tenant, exchange: &Exchange<'_>) -> String {
-    let providers: Vec<&str> = exchange
-        .worker
-        .config
+/// The models of the providers that a key's account can pay, as far as the key allows them.
+pub fn models_of(worker: &Worker, snapshot: &Snapshot, key: &KeyRecord) -> String {
+    let config = &worker.config;
+    let providers: Vec<&str> = config
         .providers
         .iter()
         .map(|(_, provider)| provider)
         .filter(|provider| !provider.base_urls.is_empty())
         .filter(|provider| {
             provider.kind == Kind::Keyless
-                || tenant
-                    .snapshot
-                    .provider_keys(&tenant.key.account, &provider.name)
+                || snapshot
+                    .provider_keys(&key.account, &provider.name)
                     .is_some()
         })
         .map(|provider| provider.name.as_str())
         .collect();
-    let config = &exchange.worker.config;
-    let names = &exchange.worker.plan.table.prefixes;
+    let names = &worker.plan.table.prefixes;
     config.catalogue.list(&providers, |provider, model| {
         let provider = config.providers.find(provider);
-        provider.is_some_and(|it| model_allowed(&tenant.key, names, it.0, model))
+        provider.is_some_and(|it| model_allowed(key, names, it.0, model))
     })
 }
 

@@ -39,6 +39,7 @@ use crate::worker::Worker;
 
 use answers::{dialect_of, fault_of, is_event_stream, settled};
 
+pub use local::models_of;
 pub use refuse::{refuse_head, turn_away};
 pub use settings::is_session_id;
 pub use vault::{LINES_MAX, read_lines};

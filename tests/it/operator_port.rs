@@ -154,10 +154,6 @@ fn an_answer_in_pieces_obeys_its_request() {
     assert_eq!(whole.field("connection"), Some("close"));
     assert!(caller.try_reply().is_none());
 
-    let mut caller = Caller::connect(router.admin_addr());
-    caller.send(asking("HEAD", &format!("/admin/v1/models?key={id}"), ""));
-    assert_eq!(caller.head().unwrap().status, 200);
-    assert!(caller.try_reply().is_none(), "a body behind the head");
     let refused = ask_as(&router, "HEAD", "/admin/v1/keys", &[], "");
     assert_eq!((refused.status, refused.body.len()), (401, 0));
 }
@@ -336,4 +332,28 @@ fn a_proxy_in_front_may_speak_tls() {
         let metrics = ask_as(&router, "GET", "/metrics", &[("Host", host)], "");
         assert_eq!(metrics.status, status, "{host}");
     }
+}
+
+#[test]
+fn what_a_key_may_use_is_looked_up_without_counting_for_it() {
+    let (_provider, router) = router();
+    let id = key_of(&router);
+    let models = || {
+        good(
+            ask(&router, "GET", &format!("/admin/v1/models?key={id}"), ""),
+            200,
+        )
+    };
+    let own = router.ask("GET", "/v1/models", &[("Authorization", &router.bearer())]);
+    assert_eq!(models(), own.json());
+    let revoked = json!({ "state": "revoked" }).to_string();
+    good(
+        ask(&router, "PATCH", &format!("/admin/v1/keys/{id}"), &revoked),
+        200,
+    );
+    assert_eq!(models(), own.json());
+    let last = good(ask(&router, "GET", "/admin/v1/requests", ""), 200);
+    assert_eq!(last["requests"].as_array().unwrap().len(), 1, "{last}");
+    let unnamed = ask(&router, "GET", "/admin/v1/models", "");
+    assert_eq!(unnamed.status, 400);
 }
