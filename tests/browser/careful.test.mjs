@@ -266,6 +266,22 @@ test("a file of more lines than one request takes is brought in, and a wrong lin
   await eventually("the deletion", async () => await entries.count() === 99);
   assert.equal(await entries.nth(80).getByText("line 9920", { exact: true }).count(), 1);
   assert.ok(await entries.nth(80).getByRole("button").evaluate((control) => control === document.activeElement));
+  // A list that was made before does not bring it back.
+  let late;
+  await page.route(/memories\?query=10001/, async (route) => {
+    const answer = await route.fetch();
+    if (!late) await new Promise((resolve) => { late = resolve; });
+    await route.fulfill({ response: answer });
+  });
+  await page.getByLabel("Search memories").fill("10001");
+  await eventually("the search", () => late);
+  await entries.filter({ hasText: "line 10001" }).getByRole("button", { name: "Delete this memory" }).click();
+  await page.getByRole("dialog").getByRole("button", { name: "Delete" }).click();
+  await page.getByText("Nothing matches").waitFor();
+  late();
+  await page.getByLabel("Search memories").fill("");
+  await entries.filter({ hasText: "line 10000" }).waitFor();
+  assert.equal(await entries.filter({ hasText: "line 10001" }).count(), 0);
   await bring([...many.slice(0, 10_000), ...many.slice(0, 2), "no JSON"].join("\n"));
   await page.getByText("Invalid line 3: not a JSON object (counted from line 10,001; all before it are imported)", { exact: true }).waitFor();
   await page.keyboard.press("Escape");

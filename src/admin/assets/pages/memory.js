@@ -36,9 +36,11 @@ function browser(picker, pick, session, signal) {
 
   const fetchPage = ({ key, text, session: of }, cursor) => get(path(["keys", key, "memories"], { query: text, session: of, limit: PAGE, cursor }), signal);
   // What is listed belongs to what was asked for then, whatever is chosen when it comes.
+  let underway = 0;
   const load = () => show(list, async (latest) => {
     const asked = { ...state };
-    const found = await fetchPage(asked);
+    underway += 1;
+    const found = await fetchPage(asked).finally(() => { underway -= 1; });
     if (latest()) showStats(stats, found.stats);
     if (!found.memories.length) {
       return asked.text || asked.session
@@ -69,13 +71,14 @@ function browser(picker, pick, session, signal) {
   };
   /** Whoever deletes one far down stays there. */
   const takeOut = (item, asked) => {
-    const other = item.nextElementSibling ?? item.previousElementSibling;
-    item.remove();
     loadSessions();
-    if (!other) {
+    const other = item.nextElementSibling ?? item.previousElementSibling;
+    // Another list came meanwhile, or is on its way: it may have been made before.
+    if (!other || !item.isConnected || underway) {
       load();
       return;
     }
+    item.remove();
     other.querySelector("[data-stay]").focus();
     get(path(["keys", asked.key, "memories"], { limit: 1 }), signal).then((found) => asked.key === state.key && showStats(stats, found.stats), () => {});
   };
