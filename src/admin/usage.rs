@@ -8,7 +8,7 @@ use super::answer::{Answer, Denial};
 use super::desk::Desk;
 use super::request::Request;
 use crate::clock::{DAY_SECONDS, day_start, days_to, rfc3339, unix_seconds};
-use crate::usage::{By, Figures, Line, Percentiles, Query};
+use crate::usage::{By, Figures, Line, Percentiles, Query, Report};
 
 const DEFAULT_DAYS: i64 = 30;
 /// Further back nothing is kept.
@@ -182,6 +182,10 @@ pub(super) async fn answer(desk: &Desk, request: &Request) -> Result<Answer, Den
     };
     let report = desk.control.usage().ask(query).await;
     let report = report.map_err(|error| Denial::new(503, error.to_string()))?;
+    if leaves_out(&report) {
+        return Err(Denial::odd("The answer has too many rows")
+            .hint("Ask for a shorter time, for one key, or by fewer words"));
+    }
     let snapshot = desk.keys.current();
     let records = snapshot.records().iter();
     let names = records.map(|record| (&*record.id, record.name.as_str()));
@@ -201,6 +205,12 @@ pub(super) async fn answer(desk: &Desk, request: &Request) -> Result<Answer, Den
         rows,
         total: Numbers::new(&report.total),
     }))
+}
+
+/// Whether the store had no room for all rows: a table without some of them would be taken for whole.
+fn leaves_out(report: &Report) -> bool {
+    let requests = report.lines.iter().map(|line| line.figures.requests);
+    !report.lines.is_empty() && requests.sum::<u64>() < report.total.requests
 }
 
 fn table(words: &[&str], rows: &[Row]) -> Answer {
@@ -312,6 +322,32 @@ mod tests {
         assert_eq!(cost(3, 0, 2, 0.5), Some(0.5), "and is marked");
         assert_eq!(cost(3, 3, 0, 0.0), Some(0.0));
         assert_eq!(cost(0, 0, 0, 0.0), Some(0.0));
+    }
+
+    #[test]
+    fn an_answer_without_some_rows_is_none() {
+        let figures = |requests| Figures {
+            requests,
+            ..Figures::default()
+        };
+        let line = |requests| Line {
+            key: None,
+            provider: None,
+            model: None,
+            route: None,
+            day: None,
+            hour: None,
+            figures: figures(requests),
+        };
+        let left_out = |total, lines: &[u64]| {
+            leaves_out(&Report {
+                total: figures(total),
+                lines: lines.iter().map(|requests| line(*requests)).collect(),
+            })
+        };
+        assert!(!left_out(7, &[]), "the sum alone");
+        assert!(!left_out(7, &[3, 4]));
+        assert!(left_out(7, &[3, 3]));
     }
 
     #[test]
