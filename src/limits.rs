@@ -12,6 +12,7 @@ mod brake;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ahash::RandomState;
 use dashmap::DashMap;
 
 use crate::clock;
@@ -26,7 +27,7 @@ const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 /// The state of every key that has a limit, or has used tokens.
 #[derive(Default)]
-pub struct KeyLimits(DashMap<String, Arc<Mutex<State>>>);
+pub struct KeyLimits(DashMap<String, Arc<Mutex<State>>, RandomState>);
 
 #[derive(Default)]
 struct State {
@@ -157,10 +158,13 @@ impl State {
 
     /// Lets go of spans that are over. Returns the minute's window, which is a new one if the last is over.
     fn begin(&mut self, now: Instant, today: UnixSeconds) -> (Instant, u32, u64) {
-        let (day, month) = (clock::day_start(today), clock::month_start(today));
-        for (span, start) in [(&mut self.day, day), (&mut self.month, month)] {
-            if span.0 != start {
-                *span = (start, 0);
+        let day = clock::day_start(today);
+        if self.day.0 != day {
+            self.day = (day, 0);
+            // Looked for once a day: months are long to compute.
+            let month = clock::month_start(today);
+            if self.month.0 != month {
+                self.month = (month, 0);
             }
         }
         match self.minute {
