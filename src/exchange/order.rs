@@ -343,29 +343,43 @@ impl Order<'_> {
         let mut start =
             net::buffer(request.head.end + 512 + with.body_bytes.min(ASSEMBLED_BYTES_MAX));
         encode::upstream_request(&mut start, &request.head, &request.bytes, &with);
-        Ok(assemble(start, &splices, request))
+        let (start, rest) = lay_out(start, &splices, request.body(), request.body_offset());
+        Ok(Outgoing {
+            start,
+            rest,
+            body: request.take_buffer(),
+        })
     }
 }
 
-/// Lays the message out: the head with as much of the body as is worth copying, then runs of the caller's bytes.
-fn assemble(mut start: Vec<u8>, splices: &Splices, request: &mut Request) -> Outgoing {
-    let body = request.body();
+/// Lays the message out behind its head: what is worth copying together with it or with each other, since each send is
+/// a packet of its own, and runs of the caller's bytes that are sent as they lie, `offset` behind the buffer's start.
+fn lay_out(
+    mut start: Vec<u8>,
+    splices: &Splices,
+    body: &[u8],
+    offset: usize,
+) -> (Vec<u8>, Vec<Part>) {
+    let start_bytes_max = start.len() + 2 * ASSEMBLED_BYTES_MAX;
     let mut rest: Vec<Part> = Vec::new();
-    let offset = request.body_offset();
     for piece in splices.pieces(body.len()) {
-        match piece {
-            Piece::New(bytes) if rest.is_empty() => start.extend_from_slice(bytes),
-            Piece::New(bytes) => rest.push(Part::Own(bytes.to_vec())),
-            Piece::Kept(range) if rest.is_empty() && range.len() <= ASSEMBLED_BYTES_MAX => {
-                start.extend_from_slice(&body[range]);
+        let small = match piece {
+            Piece::New(bytes) => bytes,
+            Piece::Kept(range) if range.len() <= ASSEMBLED_BYTES_MAX => &body[range],
+            Piece::Kept(range) => {
+                rest.push(Part::Body(offset + range.start..offset + range.end));
+                continue;
             }
-            Piece::Kept(range) => rest.push(Part::Body(offset + range.start..offset + range.end)),
+        };
+        match rest.last_mut() {
+            _ if small.is_empty() => {}
+            None if start.len() + small.len() <= start_bytes_max => start.extend_from_slice(small),
+            Some(Part::Own(own)) => own.extend_from_slice(small),
+            None | Some(Part::Body(_)) => rest.push(Part::Own(small.to_vec())),
         }
     }
-    rest.retain(|part| !matches!(part, Part::Body(Range { start, end }) if start == end));
-    Outgoing {
-        start,
-        rest,
-        body: request.take_buffer(),
-    }
+    (start, rest)
 }
+
+#[cfg(test)]
+mod tests;
