@@ -76,7 +76,10 @@ impl KeyLimits {
     pub fn used(&self, key_id: &str, tokens: u64) {
         if tokens > 0 {
             let (now, today) = (Instant::now(), clock::unix_seconds());
-            lock(&self.state(key_id)).count(tokens, now, today);
+            match self.0.get(key_id) {
+                Some(state) => lock(&state).count(tokens, now, today),
+                None => lock(&self.state(key_id)).count(tokens, now, today),
+            }
         }
     }
 
@@ -159,9 +162,9 @@ impl State {
     /// Lets go of spans that are over. Returns the minute's window, which is a new one if the last is over.
     fn begin(&mut self, now: Instant, today: UnixSeconds) -> (Instant, u32, u64) {
         let day = clock::day_start(today);
+        // A month begins with a day.
         if self.day.0 != day {
             self.day = (day, 0);
-            // Looked for once a day: months are long to compute.
             let month = clock::month_start(today);
             if self.month.0 != month {
                 self.month = (month, 0);
