@@ -320,3 +320,56 @@ fn counts_that_came_are_not_estimated_wherever_a_stream_ends() {
         );
     }
 }
+
+#[test]
+fn the_last_word_of_a_stream() {
+    use Dialect::{Anthropic, Gemini, OpenAi};
+    for (dialect, name, data, last) in [
+        (OpenAi, "", "[DONE]", true),
+        (
+            OpenAi,
+            "",
+            r#"{"choices":[{"finish_reason":"stop"}]}"#,
+            false,
+        ),
+        (OpenAi, "response.completed", "{}", true),
+        (OpenAi, "response.output_text.done", "{}", false),
+        (
+            OpenAi,
+            "",
+            r#"{"type":"response.completed","response":{}}"#,
+            true,
+        ),
+        (
+            OpenAi,
+            "",
+            r#"{"type":"response.in_progress","response":{}}"#,
+            false,
+        ),
+        (Anthropic, "message_stop", "{}", true),
+        (Anthropic, "", r#"{"type":"message_stop"}"#, true),
+        (
+            Anthropic,
+            "message_delta",
+            r#"{"delta":{"stop_reason":"end_turn"}}"#,
+            false,
+        ),
+        (
+            Gemini,
+            "",
+            r#"{"candidates":[{"finishReason" : "STOP"}]}"#,
+            true,
+        ),
+        (
+            Gemini,
+            "",
+            r#"{"candidates":[{"finishReason":null}]}"#,
+            false,
+        ),
+        (Gemini, "", r#"{"candidates":[]}"#, false),
+    ] {
+        let mut seen = Observed::default();
+        seen.event(dialect, name.as_bytes(), data.as_bytes(), false);
+        assert_eq!(seen.ended, last, "{name} {data}");
+    }
+}

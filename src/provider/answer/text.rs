@@ -55,11 +55,24 @@ pub(super) fn starts(dialect: Dialect, name: &[u8], data: &[u8]) -> bool {
 pub(super) fn ends(dialect: Dialect, name: &[u8], data: &[u8]) -> bool {
     match dialect {
         Dialect::OpenAi => {
+            let last = [&b"response.completed"[..], b"response.incomplete"];
+            // Mostly it is neither, and is not to be parsed.
+            let typed = || name.is_empty() && data.starts_with(b"{\"type\":\"response.");
             data == b"[DONE]"
-                || [&b"response.completed"[..], b"response.incomplete"].contains(&name)
+                || last.contains(&name)
+                || typed() && last.iter().any(|last| named(name, data, last))
         }
         Dialect::Anthropic => named(name, data, b"message_stop"),
-        Dialect::Gemini => memmem::find(data, b"\"finishReason\"").is_some(),
+        Dialect::Gemini => {
+            let name = b"\"finishReason\"";
+            // Some servers say with each event that there is none yet.
+            memmem::find(data, name).is_some_and(|at| {
+                let value = super::json::take(data, at + name.len(), b':');
+                value
+                    .and_then(|at| super::json::take(data, at, b'"'))
+                    .is_ok()
+            })
+        }
     }
 }
 
