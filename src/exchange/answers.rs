@@ -100,7 +100,6 @@ impl Exchange<'_> {
         let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
         let ending = match self.record.ended {
             Ended::Relayed(End::Complete) => Ending::Whole,
-            _ if seen.ended => Ending::Whole,
             Ended::Relayed(End::CallerLeft) if !failed => Ending::CallerLeft,
             _ => Ending::Broken,
         };

@@ -286,11 +286,7 @@ impl<'w> Exchange<'w> {
             return Err(Fault::Unreachable(provider.to_owned()).into());
         }
         self.record.response_bytes = outcome.body_bytes;
-        self.record.ended = Ended::Relayed(match outcome.end {
-            // It has all of the answer, if not of its framing.
-            End::CallerLeft if outcome.said_all => End::Complete,
-            end => end,
-        });
+        self.record.ended = Ended::Relayed(outcome.end);
         let now = self.record.ends();
         let mut seen = tap.finish();
         self.observed(&mut seen, &outcome.request);
@@ -303,7 +299,7 @@ impl<'w> Exchange<'w> {
         let whole = seen.ended || !ends_with_connection;
         remember::remember(recall, seen.text, whole && !seen.calls, self);
         Ok(match outcome.end {
-            End::Complete => next,
+            End::Complete if outcome.framed => next,
             _ => Next::Close,
         })
     }

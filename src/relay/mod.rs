@@ -35,7 +35,7 @@ const CHUNK_BYTES: usize = 32;
 /// How a relayed body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Whole, and the caller has all of it.
+    /// Whole, and the caller has all of it; or all of a stream up to its last word, and left before the body's own end.
     Complete,
     /// The caller left, or took nothing for too long.
     CallerLeft,
@@ -53,8 +53,8 @@ pub struct Outcome {
     pub end: End,
     /// Whether the caller has been sent anything; if not, another answer can take this one's place.
     pub begun: bool,
-    /// Whether a stream's last word had been written before its caller left: many close right behind it, and have all.
-    pub said_all: bool,
+    /// Whether the body's own end went to the caller; if not, its connection can carry nothing more.
+    pub framed: bool,
     /// Body bytes that came from the provider, framing included.
     pub body_bytes: u64,
     /// The upstream connection, if it is clean.
@@ -105,7 +105,12 @@ pub async fn relay(
 ) -> Outcome {
     let mut body = Body::new(framing, downstream.version, downstream.cut);
     let mut end = End::Complete;
-    let mut said_all = false;
+    // Whether a stream's last word has been written.
+    let mut heard_out = false;
+    let left = |heard_out| match heard_out {
+        true => End::Complete,
+        false => End::CallerLeft,
+    };
     let keeps_alive = framing::keeps_alive(&answer.head, &answer.bytes, answer.head.line.version);
     let received = std::mem::take(&mut answer.bytes);
     let mut outgoing = head;
@@ -127,7 +132,7 @@ pub async fn relay(
         };
     }
     loop {
-        if body.done || tap.said_all() {
+        if body.done || tap.has_last_word() {
             (downstream.at_end)(tap);
         }
         if !outgoing.is_empty() {
@@ -145,14 +150,13 @@ pub async fn relay(
             downstream.deadline.disarm();
             outgoing = written;
             if result.is_err() && body.done {
-                end = End::CallerLeft;
+                end = left(heard_out);
                 break;
             }
             if result.is_err() {
-                let left = Box::pin(Outcome::broken(End::CallerLeft, &body, answer)).await;
-                return Outcome { said_all, ..left };
+                return Box::pin(Outcome::broken(left(heard_out), &body, answer)).await;
             }
-            said_all = tap.said_all();
+            heard_out = tap.has_last_word();
         }
         if body.done {
             break;
@@ -170,8 +174,12 @@ pub async fn relay(
         outgoing = match fill {
             // What a provider had sent before its connection was shut down is there to be read; nobody is to get it.
             _ if watch.left() => {
-                let left = Box::pin(Outcome::broken(End::CallerLeft, &body, answer)).await;
-                return Outcome { said_all, ..left };
+                // SDKs close as soon as they have a stream's last word, which is often sent before the body's end.
+                let end = match tap.has_last_word() {
+                    true => End::Complete,
+                    false => End::CallerLeft,
+                };
+                return Box::pin(Outcome::broken(end, &body, answer)).await;
             }
             Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
             Fill::End if body.track.ends_with_connection() => body.finish(),
@@ -207,7 +215,7 @@ pub async fn relay(
     Outcome {
         end,
         begun: true,
-        said_all,
+        framed: true,
         body_bytes: body.bytes,
         connection,
         request,
@@ -220,7 +228,7 @@ impl Outcome {
         Self {
             end,
             begun: true,
-            said_all: false,
+            framed: false,
             body_bytes: body.bytes,
             connection: None,
             request: outgoing.body,

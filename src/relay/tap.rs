@@ -134,7 +134,7 @@ impl Tap {
 
     /// Whether a stream has said its last word, behind which nothing comes but the body's end. Gemini's have none: some
     /// say in every event why they would end.
-    pub(super) fn said_all(&self) -> bool {
+    pub(super) fn has_last_word(&self) -> bool {
         self.seen.ended && self.dialect != Dialect::Gemini
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use memoryrouter::keys::{Limits, NewKey, Period};
 use memoryrouter::usage::{By, Query};
@@ -545,4 +546,38 @@ fn who_has_a_streams_last_word_may_ask_again_at_once() {
     // Both are counted, once each.
     assert_eq!(ask(&router, &key).status, 429);
     gate.open();
+}
+
+#[test]
+fn a_stream_that_says_in_every_event_why_it_would_end_is_counted_whole() {
+    let provider = Provider::start(|_, wire| {
+        let event = |output: u64| {
+            let event = format!(
+                "data: {{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"so\"}}]}},\"finishReason\":\"STOP\"}}],\
+                \"usageMetadata\":{{\"promptTokenCount\":10,\"candidatesTokenCount\":{output}}}}}\n\n"
+            );
+            format!("{:x}\r\n{event}\r\n", event.len())
+        };
+        wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        for output in [1, 40, 90] {
+            wire.send(event(output));
+            thread::sleep(Duration::from_millis(20));
+        }
+        wire.send("0\r\n\r\n");
+        Then::Keep
+    });
+    let router = Router::start(&provider);
+    let key = limited(
+        &router,
+        Limits {
+            token_budget: Some((100, Period::Day)),
+            ..Limits::default()
+        },
+    );
+    let path = "/v1beta/models/gemini-2.5-pro:streamGenerateContent?alt=sse";
+    let ask = |()| {
+        let request = post(&key, path, &[], r#"{"contents":[]}"#);
+        router.connect().exchange(request).status
+    };
+    assert_eq!([(); 2].map(ask), [200, 429]);
 }
