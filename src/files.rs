@@ -131,6 +131,18 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     sync_directory(path)
 }
 
+/// Gives a file, behind whatever link, a second name, under which it stays when another takes its place. Something else
+/// of that name goes; if that is a link, the link itself, since in another user's directory it may lead anywhere.
+pub fn keep_as(path: &Path, name: &Path) -> Result<(), FileError> {
+    let temporary = temporary_name(name);
+    let _ = fs::remove_file(&temporary);
+    fs::hard_link(target(path), &temporary)?;
+    let kept = fs::rename(&temporary, name);
+    // Still there where both names are the file's already.
+    let _ = fs::remove_file(&temporary);
+    Ok(kept?)
+}
+
 /// New bytes on disk beside a file, not yet in its place. Gone when dropped.
 pub struct Prepared {
     temporary: PathBuf,
@@ -317,6 +329,24 @@ mod tests {
             read_private(&pipe, 10),
             Err(FileError::NotRegular)
         ));
+    }
+
+    #[test]
+    fn a_second_name_follows_no_link_and_outlives_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["a", "other"] {
+            create_private(&at(name), name.as_bytes()).unwrap();
+        }
+        std::os::unix::fs::symlink("a", at("link")).unwrap();
+        std::os::unix::fs::symlink("other", at("kept")).unwrap();
+        for _ in 0..2 {
+            keep_as(&at("link"), &at("kept")).unwrap();
+            assert_eq!(read_private(&at("other"), 10).unwrap(), b"other");
+        }
+        replace_private(&at("link"), b"new").unwrap();
+        assert_eq!(read_private(&at("kept"), 10).unwrap(), b"a");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
     }
 
     #[test]

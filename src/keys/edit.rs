@@ -143,11 +143,11 @@ pub fn put(files: &KeyFiles, new: &Path) -> Result<(), EditError> {
     let bytes = files::read_private(new, seal::FILE_BYTES_MAX).map_err(at(new))?;
     let opened = store::open_bytes(&bytes, &files.master).map_err(EditError::Refused)?;
     fits(&opened, files).map_err(EditError::Refused)?;
-    if let Ok(old) = files::read_private(&files.snapshot, seal::FILE_BYTES_MAX) {
-        let mut before = files.snapshot.clone().into_os_string();
-        before.push(".before");
-        let before = PathBuf::from(before);
-        files::replace_private(&before, &old).map_err(at(&before))?;
+    let mut before = files.snapshot.clone().into_os_string();
+    before.push(".before");
+    let before = PathBuf::from(before);
+    if files.snapshot.exists() {
+        files::keep_as(&files.snapshot, &before).map_err(at(&before))?;
     }
     files::replace_private(&files.snapshot, &bytes).map_err(at(&files.snapshot))
 }
