@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Failure, Global};
-use crate::config::{BaseUrl, Config, Location};
+use crate::config::{BaseUrl, Config, Listen, Location, TlsFiles};
 use crate::keys;
 use crate::net::{TlsAcceptor, ca_file_roots};
 
@@ -50,6 +50,9 @@ struct Report<'a> {
     dir: String,
     listen: Vec<String>,
     tls: bool,
+    /// None where it is off.
+    admin: Option<String>,
+    admin_tls: bool,
     workers: usize,
     providers: Vec<ProviderRow<'a>>,
     routing: RoutingRow<'a>,
@@ -111,6 +114,8 @@ impl<'a> Report<'a> {
             dir: config.dir.display().to_string(),
             listen: listen.collect(),
             tls: config.server.tls.is_some(),
+            admin: config.admin.listen.as_ref().map(ToString::to_string),
+            admin_tls: config.admin.tls.is_some(),
             workers: config.server.workers_count(),
             providers: providers.collect(),
             routing: RoutingRow {
@@ -137,14 +142,16 @@ fn as_text(config: &Config, location: &Location, snapshot: &SnapshotRow) -> Stri
         " (absent: everything at its default)"
     };
     row("configuration", &(file + absent));
+    let shown = |listen: &Listen, tls: &Option<TlsFiles>| match (listen, tls) {
+        (Listen::Tcp(address), Some(_)) => format!("{address} (TLS)"),
+        _ => listen.to_string(),
+    };
     for listen in &config.server.listen {
-        let tls = if config.server.tls.is_some() {
-            " (TLS)"
-        } else {
-            ""
-        };
-        row("listen", &format!("{listen}{tls}"));
+        row("listen", &shown(listen, &config.server.tls));
     }
+    let admin = config.admin.listen.as_ref();
+    let admin = admin.map(|listen| shown(listen, &config.admin.tls));
+    row("admin port", admin.as_deref().unwrap_or("off"));
     row("workers", &config.server.workers_count().to_string());
     row(
         "key snapshot",

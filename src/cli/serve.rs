@@ -246,7 +246,10 @@ fn greet(global: &Global, token: &Secret, router: Option<&Router>) -> Result<(),
     let token = String::from_utf8_lossy(token.expose()).into_owned();
     let curl = router
         .filter(|router| router.config.demo.enabled)
-        .and_then(|router| Some(curl_line(router.running.addrs().first()?, &token)));
+        .and_then(|router| {
+            let tls = router.config.server.tls.is_some();
+            Some(curl_line(router.running.addrs().first()?, tls, &token))
+        });
     let mut text = format!("Your memory key, shown only now:\n\n    {token}\n");
     if let Some(curl) = &curl {
         text += &format!(
@@ -257,7 +260,7 @@ fn greet(global: &Global, token: &Secret, router: Option<&Router>) -> Result<(),
 }
 
 /// A command that asks the demo model, at the address that is really listened on.
-fn curl_line(address: &BoundAddr, token: &str) -> String {
+fn curl_line(address: &BoundAddr, tls: bool, token: &str) -> String {
     let place = match address {
         BoundAddr::Tcp(address) => {
             let mut address = *address;
@@ -268,7 +271,7 @@ fn curl_line(address: &BoundAddr, token: &str) -> String {
                     std::net::SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
                 });
             }
-            format!("http://{address}")
+            format!("http{}://{address}", if tls { "s" } else { "" })
         }
         BoundAddr::Unix(path) => format!("--unix-socket {} http://localhost", path.display()),
     };
@@ -285,14 +288,17 @@ mod tests {
 
     #[test]
     fn the_curl_line_names_the_address_that_is_listened_on() {
-        let line = |address: &str| curl_line(&BoundAddr::Tcp(address.parse().unwrap()), "mk_x");
+        let line =
+            |address: &str| curl_line(&BoundAddr::Tcp(address.parse().unwrap()), false, "mk_x");
         let expected = "curl http://127.0.0.1:8080/v1/chat/completions -H \"Authorization: Bearer mk_x\" \
             -H \"Content-Type: application/json\" \
             -d '{\"model\":\"demo/echo\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello\"}]}'";
         assert_eq!(line("127.0.0.1:8080"), expected);
         assert_eq!(line("0.0.0.0:8080"), expected);
         assert!(line("[::]:1").starts_with("curl http://[::1]:1/v1/"));
-        let unix = curl_line(&BoundAddr::Unix("/run/mr".into()), "mk_x");
+        let tls = curl_line(&BoundAddr::Tcp("[::]:1".parse().unwrap()), true, "mk_x");
+        assert!(tls.starts_with("curl https://[::1]:1/v1/"));
+        let unix = curl_line(&BoundAddr::Unix("/run/mr".into()), true, "mk_x");
         assert!(unix.starts_with("curl --unix-socket /run/mr http://localhost/v1/"));
     }
 }

@@ -361,6 +361,25 @@ fn a_token_that_could_not_be_shown_is_told_of() {
 }
 
 #[test]
+fn check_tells_where_callers_and_operators_come_in() {
+    let home = Home::new();
+    for (toml, line, json) in [
+        ("admin.listen = \"off\"", "admin port      off", None),
+        (
+            "admin.listen = \"127.0.0.1:1\"",
+            "admin port      127.0.0.1:1",
+            Some("127.0.0.1:1"),
+        ),
+    ] {
+        fs::write(home.file("memoryrouter.toml"), toml).unwrap();
+        let text = home.run(&["check"]).stdout;
+        assert!(text.lines().any(|found| found == line), "{text}");
+        let report = home.run(&["check", "--json"]).json();
+        assert_eq!(report["admin"].as_str(), json, "{report}");
+    }
+}
+
+#[test]
 fn places_come_from_flags_or_the_environment() {
     let home = Home::new();
     let mut by_dir = command(&["check", "--json"]);

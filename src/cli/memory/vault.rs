@@ -94,8 +94,13 @@ impl Vault {
                 StoreState::Open => return Ok(Self::Here { store, vault, key }),
                 StoreState::Failed(reason) => {
                     let path = config.memory.path.display();
+                    // A router that is to be asked by nobody has it.
+                    let hint = match memory::is_held(&config.memory.path) {
+                        true if config.admin.listen.is_none() => "; admin.listen is off",
+                        _ => "",
+                    };
                     return Err(Failure::failed(format!(
-                        "the memory log {path} cannot be used: {reason}"
+                        "the memory log {path} cannot be used: {reason}{hint}"
                     )));
                 }
                 _ if started.elapsed() > OPEN_PATIENCE => {
