@@ -112,17 +112,15 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let prepared = Prepared::new(path, bytes)?;
     // Unlike a rename, a link never takes the place of what somebody else has made meanwhile.
     match fs::hard_link(&prepared.temporary, path) {
-        // A file system without links.
-        Err(error) if error.kind() == io::ErrorKind::Unsupported || is_denied(&error) => {
-            write_new(path, bytes, owner_beside(path))?;
-        }
+        Err(error) if has_no_links(&error) => write_new(path, bytes, owner_beside(path))?,
         linked => linked?,
     }
     sync_directory(path)
 }
 
-fn is_denied(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(nix::libc::EPERM)
+/// Whether it is the file system that makes no links.
+fn has_no_links(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(nix::libc::EPERM)
 }
 
 /// Puts `bytes` in the place of the file; through a symbolic link, in the place of what it points at.
@@ -136,7 +134,12 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 pub fn keep_as(path: &Path, name: &Path) -> Result<(), FileError> {
     let temporary = temporary_name(name);
     let _ = fs::remove_file(&temporary);
-    fs::hard_link(target(path), &temporary)?;
+    match fs::hard_link(target(path), &temporary) {
+        Err(error) if has_no_links(&error) => {
+            write_new(&temporary, &fs::read(path)?, owner_beside(name))?;
+        }
+        linked => linked?,
+    }
     let kept = fs::rename(&temporary, name);
     // Still there where both names are the file's already.
     let _ = fs::remove_file(&temporary);
