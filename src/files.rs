@@ -156,6 +156,7 @@ impl Prepared {
     /// Writes them, readable to the owner only; that is the file's owner where root writes.
     pub fn new(path: &Path, bytes: &[u8]) -> Result<Self, FileError> {
         let target = target(path);
+        check_reach(path, &target)?;
         let temporary = temporary_name(&target);
         // Left over from a crash of a process with our id; nobody else writes under the lock.
         let _ = fs::remove_file(&temporary);
@@ -206,6 +207,21 @@ pub fn clear_leftovers(path: &Path) {
 
 fn target(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Refuses what a link in another user's directory leads root to, unless that is the same user's: it may have come just
+/// now, to have any file of the machine replaced.
+fn check_reach(path: &Path, target: &Path) -> Result<(), FileError> {
+    let stays = fs::canonicalize(directory_of(path)).is_ok_and(|dir| {
+        path.file_name()
+            .is_some_and(|name| dir.join(name) == target)
+    });
+    match (owner_beside(path), owner_of(target)) {
+        (Some((user, _)), Some((owner, _))) if !stays && user != 0 && owner != user => {
+            Err(FileError::Owner)
+        }
+        _ => Ok(()),
+    }
 }
 
 /// User and group of a file; none where it does not matter, because only root can give a file away.
@@ -350,6 +366,33 @@ mod tests {
         replace_private(&at("link"), b"new").unwrap();
         assert_eq!(read_private(&at("kept"), 10).unwrap(), b"a");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    }
+
+    #[test]
+    fn root_replaces_no_file_that_another_users_link_leads_to() {
+        // Whoever is not root has no more to lose than the link's owner.
+        if !geteuid().is_root() {
+            return;
+        }
+        let (theirs, ours) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let give = |path: &Path| std::os::unix::fs::chown(path, Some(61_234), None).unwrap();
+        give(theirs.path());
+        let (link, file) = (theirs.path().join("keys"), ours.path().join("passwd"));
+        create_private(&file, b"root").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert!(matches!(
+            replace_private(&link, b"x"),
+            Err(FileError::Owner)
+        ));
+        assert_eq!(read_private(&file, 10).unwrap(), b"root");
+        // Their own, wherever it lies; and root's own links.
+        give(&file);
+        replace_private(&link, b"theirs").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().uid(), 61_234);
+        let own = ours.path().join("link");
+        std::os::unix::fs::symlink(&file, &own).unwrap();
+        replace_private(&own, b"ours").unwrap();
+        assert_eq!(read_private(&file, 10).unwrap(), b"ours");
     }
 
     #[test]
