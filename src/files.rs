@@ -118,9 +118,11 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     sync_directory(path)
 }
 
-/// Whether it is the file system that makes no links.
+/// Whether it is the file system that makes no links, or none to another one.
 fn has_no_links(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Unsupported || error.raw_os_error() == Some(nix::libc::EPERM)
+    use io::ErrorKind::{CrossesDevices, Unsupported};
+    matches!(error.kind(), Unsupported | CrossesDevices)
+        || error.raw_os_error() == Some(nix::libc::EPERM)
 }
 
 /// Puts `bytes` in the place of the file; through a symbolic link, in the place of what it points at.
@@ -362,6 +364,12 @@ mod tests {
         for _ in 0..2 {
             keep_as(&at("link"), &at("kept")).unwrap();
             assert_eq!(read_private(&at("other"), 10).unwrap(), b"other");
+        }
+        // Onto another file system, where this machine has one to write to.
+        if let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") {
+            let kept = elsewhere.path().join("kept");
+            keep_as(&at("link"), &kept).unwrap();
+            assert_eq!(read_private(&kept, 10).unwrap(), b"a");
         }
         replace_private(&at("link"), b"new").unwrap();
         assert_eq!(read_private(&at("kept"), 10).unwrap(), b"a");
