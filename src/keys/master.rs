@@ -301,7 +301,9 @@ fn check_passphrase(passphrase: &[u8]) -> Result<(), &'static str> {
 }
 
 fn is_credential(path: &Path) -> bool {
-    env::var_os(CREDENTIALS_VARIABLE).is_some_and(|directory| path.starts_with(directory))
+    // Every path starts with an empty one.
+    let directory = env::var_os(CREDENTIALS_VARIABLE).filter(|directory| !directory.is_empty());
+    directory.is_some_and(|directory| path.starts_with(directory))
 }
 
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, MasterError> {

@@ -323,6 +323,13 @@ fn the_master_key_can_lie_elsewhere() {
     };
     assert_eq!(home.run(&["check"]).code, 1);
     assert_eq!(check("MEMORYROUTER_MASTER_KEY_FILE", &moved), 0);
+    // What a service manager keeps may be readable to a group, and nothing else.
+    let credential = elsewhere.path().join("master.key");
+    fs::rename(&moved, &credential).unwrap();
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o440)).unwrap();
+    assert_eq!(check("CREDENTIALS_DIRECTORY", elsewhere.path()), 0);
+    fs::rename(&credential, home.file("master.key")).unwrap();
+    assert_eq!(check("CREDENTIALS_DIRECTORY", std::path::Path::new("")), 1);
 }
 
 #[test]
