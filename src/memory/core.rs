@@ -23,7 +23,7 @@ use super::embed::{Embedder, EmbeddingSettings};
 use super::jobs::{Job, Jobs};
 use super::log::Log;
 use super::queue::{Done, Queue};
-use super::seal::{Tag, VaultRef};
+use super::seal::VaultRef;
 use super::status::{Counters, StoreState, raise, raise_by};
 use super::turns::Turns;
 use super::vault::{By, Hot};
@@ -60,6 +60,8 @@ enum Slot {
 struct Coming {
     waiters: Vec<oneshot::Sender<Result<Arc<Hot>, MemoryError>>>,
     pending: Vec<(Vec<NewMemory>, Moment)>,
+    /// Something is to be taken in once it is here.
+    takes_in: bool,
 }
 
 /// What came of an explicit write: how it went, and when it is durable.
@@ -155,7 +157,7 @@ impl Core {
             Entry::Vacant(place) => {
                 place.insert(Slot::Coming(Coming {
                     waiters: vec![waiter],
-                    pending: Vec::new(),
+                    ..Coming::default()
                 }));
                 self.jobs.push(Job::Load(vault.clone()));
             }
@@ -163,12 +165,16 @@ impl Core {
         Ok(Found::Coming(told))
     }
 
-    /// The vault if it is in RAM, found by its tag.
-    pub(super) fn find_hot(&self, tag: &Tag) -> Option<Arc<Hot>> {
-        self.vaults.iter().find_map(|slot| match slot.value() {
-            Slot::Hot(hot) if hot.sealer.tag == *tag => Some(hot.clone()),
-            _ => None,
-        })
+    /// The vault if it is in RAM, for what another process left in the log. One that is on its way may have been read
+    /// before that: then it comes once the vault is here. A load that begins from now on finds it by itself.
+    pub(super) fn find_to_take_in(&self, id: &str) -> Option<Arc<Hot>> {
+        match self.vaults.get_mut(id)?.value_mut() {
+            Slot::Hot(hot) => Some(hot.clone()),
+            Slot::Coming(coming) => {
+                coming.takes_in = true;
+                None
+            }
+        }
     }
 
     fn used(&self, hot: &Arc<Hot>, vault: &VaultRef) -> Result<Arc<Hot>, MemoryError> {
@@ -203,8 +209,8 @@ impl Core {
             Entry::Vacant(place) => {
                 self.queue.announce(bytes);
                 place.insert(Slot::Coming(Coming {
-                    waiters: Vec::new(),
                     pending: vec![(memories, begun)],
+                    ..Coming::default()
                 }));
                 self.jobs.push(Job::Load(vault.clone()));
             }
@@ -251,11 +257,15 @@ impl Core {
                 continue;
             }
             let waiters = std::mem::take(&mut coming.waiters);
+            let takes_in = coming.takes_in;
             self.recount(&hot, hot.read().ram_bytes());
             // Counts as just used, or it could be the first to go.
             let _ = self.used(&hot, vault);
             *slot = Slot::Hot(hot.clone());
             drop(slot);
+            if takes_in {
+                self.jobs.push(Job::TakeIn(vault.id().clone()));
+            }
             for waiter in waiters {
                 let _ = waiter.send(Ok(hot.clone()));
             }

@@ -10,7 +10,7 @@ use futures_channel::oneshot;
 
 use super::core::{Added, Written};
 use super::deletions::Moment;
-use super::seal::{Tag, VaultRef};
+use super::seal::VaultRef;
 use super::vault::{By, Hashed, Hot};
 use super::words::{Delete, NewMemory};
 
@@ -27,7 +27,7 @@ pub(super) enum Job {
     ),
     Delete(Arc<Hot>, Delete, oneshot::Sender<Written<u64>>),
     /// Another process left something for a vault.
-    TakeIn(Tag),
+    TakeIn(Arc<str>),
     Evict,
     Retain,
 }

@@ -67,9 +67,9 @@ pub(super) fn work(core: &Core, job: Job) {
             core.recount(&hot, bytes);
             let _ = reply.send(Written { result, durable });
         }
-        Job::TakeIn(tag) => {
-            if let Some(hot) = core.find_hot(&tag)
-                && let Ok(begun) = core.log.read(&tag, |_, _, _| {})
+        Job::TakeIn(id) => {
+            if let Some(hot) = core.find_to_take_in(&id)
+                && let Ok(begun) = core.log.read(&hot.sealer.tag, |_, _, _| {})
             {
                 take_in(core, &hot, &begun.spooled);
             }

@@ -3,10 +3,11 @@
 //! While the log cannot be written the queue keeps what it has room for, and every second another attempt is made; one
 //! line says when that begins and one when it is over. Once the log is closed, what still comes goes into the spool.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::Ordering;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::MemoryError;
@@ -279,20 +280,12 @@ impl<'c> Writer<'c> {
         if let Err(error) = core.log.commit(&ops) {
             return self.failed(&error);
         }
+        let ids: BTreeSet<Arc<str>> = taken.records.iter().map(|(id, _)| id[..].into()).collect();
         if let Err(error) = taken.remove() {
             tracing::warn!(%error, "the memory spool cannot be removed");
         }
-        let mut tags: Vec<_> = ops
-            .iter()
-            .filter_map(|op| match op {
-                Op::Spool { id, .. } => Some(super::seal::tag(id)),
-                _ => None,
-            })
-            .collect();
-        tags.sort_unstable();
-        tags.dedup();
-        for tag in tags {
-            core.jobs.push(Job::TakeIn(tag));
+        for id in ids {
+            core.jobs.push(Job::TakeIn(id));
         }
     }
 

@@ -681,6 +681,36 @@ fn all_sessions_are_one_order_for_who_looks_through_them() {
 }
 
 #[test]
+fn what_another_process_left_comes_into_a_vault_that_was_just_being_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let core = Core::new(settings(dir.path()));
+    core.log.open().unwrap();
+    assert!(matches!(core.find(&vault(1)), Ok(Found::Coming(_))));
+    let sealer = Arc::new(seal::Sealer::new(&vault(1)));
+    // What it holds has been read, and then comes more.
+    let hot = Arc::new(Hot::new(
+        sealer.clone(),
+        crate::memory::vault::Vault::default(),
+    ));
+    let row = crate::memory::row::Row::new(said("late")).encode();
+    let sealed = sealer.seal(seal::Place::Spool, [1; seal::NONCE_BYTES], &row);
+    let left = Op::Spool {
+        id: "vault-1".into(),
+        sealed: sealed.unwrap(),
+    };
+    core.log.commit(&[left]).unwrap();
+    loader::work(&core, Job::TakeIn("vault-1".into()));
+    core.arrived(&vault(1), Ok(hot.clone()));
+    core.jobs.push(Job::Evict);
+    assert!(matches!(core.jobs.next(|| false), Some(Job::Load(_))));
+    let Some(job @ Job::TakeIn(_)) = core.jobs.next(|| false) else {
+        panic!("nothing is taken in");
+    };
+    loader::work(&core, job);
+    assert_eq!(hot.read().stats().memories, 1);
+}
+
+#[test]
 fn what_waits_for_a_vault_or_for_a_thread_has_bounds_too() {
     let dir = tempfile::tempdir().unwrap();
     // Nobody works for it.
