@@ -136,8 +136,16 @@ impl Core {
         self.vaults.len()
     }
 
+    fn add_turn(&self, hot: &Hot, memories: Vec<NewMemory>, begun: Moment) {
+        let new = self.without_twins(hot, memories, By::Turn);
+        self.add_new(hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
+    }
+
     /// The vault, or the place to wait for it. Only the first who waits causes a load.
     pub(super) fn find(&self, vault: &VaultRef) -> Result<Found, MemoryError> {
+        if self.queue.is_closed() {
+            return Err(MemoryError::Closed);
+        }
         if let Some(slot) = self.vaults.get(&**vault.id())
             && let Slot::Hot(hot) = &*slot
         {
@@ -226,11 +234,12 @@ impl Core {
                 let Some((_, Slot::Coming(coming))) = self.vaults.remove(&**vault.id()) else {
                     return;
                 };
+                let stand_in = self.queue.is_closed().then(|| Self::stand_in(vault));
                 for (memories, begun) in coming.pending {
                     let _arriving = self.queue.arriving(text_bytes(&memories));
-                    match self.queue.is_closed() {
-                        true => self.leave(vault, memories, begun),
-                        false => raise_by(&self.counters.dropped, memories.len()),
+                    match &stand_in {
+                        Some(hot) => self.add_turn(hot, memories, begun),
+                        None => raise_by(&self.counters.dropped, memories.len()),
                     }
                 }
                 for waiter in coming.waiters {
@@ -251,8 +260,7 @@ impl Core {
                 drop(slot);
                 for (memories, begun) in pending {
                     let _arriving = self.queue.arriving(text_bytes(&memories));
-                    let new = self.without_twins(&hot, memories, By::Turn);
-                    self.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
+                    self.add_turn(&hot, memories, begun);
                 }
                 continue;
             }

@@ -165,7 +165,7 @@ impl MemoryStore {
                 Some(found) => found,
                 None => return,
             },
-            Err(MemoryError::Closed) => return core.leave(vault, memories, begun),
+            Err(MemoryError::Closed) => (Core::stand_in(vault), memories),
             Err(_) => return raise_by(&core.counters.dropped, memories.len()),
         };
         let new = core.without_twins(&hot, memories, By::Turn);
@@ -335,13 +335,22 @@ impl MemoryStore {
         true
     }
 
-    /// Makes durable what was captured and lets go of the log, so that another process can have it; what is captured
-    /// afterwards is left for that one. Blocks: not for a worker.
+    /// Lets go of the log, so that another process can have it. From then on that one alone knows what vaults hold:
+    /// nothing is recalled or shown here any more, and what is captured is left for it. Blocks: not for a worker.
+    pub fn hand_over(&self) {
+        self.close_until(|core| core.queue.depth().0 == 0);
+    }
+
+    /// The same once nothing is captured any more: makes durable, or leaves, what still is on its way.
     pub fn close(&self) {
+        self.close_until(|core| core.queue.is_idle());
+    }
+
+    fn close_until(&self, done: impl Fn(&Core) -> bool) {
         let core = self.core();
         core.queue.close();
         let started = Instant::now();
-        while core.counters.state() != StoreState::Closed || !core.queue.is_idle() {
+        while core.counters.state() != StoreState::Closed || !done(core) {
             if started.elapsed() > CLOSE_PATIENCE {
                 tracing::error!("the memory log did not close in time");
                 return;

@@ -279,7 +279,7 @@ impl Control {
         // The successor waits for both; what is counted and remembered here from now on, it takes in. Before the end is
         // ordered, because the process may be gone right after it, and somebody has yet to hear of the successor.
         self.usage.hand_over();
-        self.memory.close();
+        self.memory.hand_over();
         self.end(|| Order::HandOver);
         Ok(successor)
     }

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Added, Core};
 use crate::memory::change::Op;
-use crate::memory::deletions::{Moment, Said};
+use crate::memory::deletions::Said;
 use crate::memory::queue::Done;
 use crate::memory::seal::{Sealer, VaultRef};
 use crate::memory::status::raise_by;
@@ -111,16 +111,9 @@ impl Core {
         added
     }
 
-    /// Leaves memories to the process that has the log now.
-    pub(in crate::memory) fn leave(
-        &self,
-        vault: &VaultRef,
-        memories: Vec<NewMemory>,
-        begun: Moment,
-    ) {
-        let hot = Hot::new(Arc::new(Sealer::new(vault)), Vault::default());
-        let new = self.without_twins(&hot, memories, By::Turn);
-        self.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
+    /// In the place of a vault that another process has now: what is added to it is left for that one.
+    pub(in crate::memory) fn stand_in(vault: &VaultRef) -> Arc<Hot> {
+        Arc::new(Hot::new(Arc::new(Sealer::new(vault)), Vault::default()))
     }
 
     /// To be asked under the vault's lock: a deletion is noted before it takes that.

@@ -375,6 +375,20 @@ fn late_captures_go_to_the_next_process() {
     old.close();
     let new = open(dir.path());
     add(&new, &vault(1), &["meanwhile"]);
+    // What it holds may have been deleted since, and have other ids.
+    assert_eq!(wait(old.stats(&vault(1))), Err(MemoryError::Closed));
+    let query = Query {
+        text: "before",
+        session: None,
+        limit: 5,
+        tokens_max: 1000,
+        now_ms: 1_700_000_000_000,
+        present: &|_| false,
+    };
+    assert_eq!(
+        wait(old.recall(&vault(1), &query)),
+        Err(MemoryError::Closed)
+    );
     old.capture(&vault(1), vec![said("late, hot")], old.moment());
     old.capture(&vault(2), vec![said("late, cold")], old.moment());
     old.close();
