@@ -130,14 +130,18 @@ impl Queue {
 
     /// Makes the writer write what there is and end; what comes afterwards is for the spool.
     pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
         self.lock().closing = true;
         self.wake.notify_one();
     }
 
+    /// The writer has written to the log for the last time.
+    pub(super) fn closed(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
+
     /// Whether what comes now is for the spool.
     pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Relaxed)
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Wakes the writer to look around.

@@ -363,6 +363,8 @@ impl<'c> Writer<'c> {
         if self.compaction.take().is_some() {
             compact::clear(self.core.log.path());
         }
+        // From here on nothing that is pushed can get into the log any more.
+        self.core.queue.closed();
         self.core.log.close();
         self.spool();
         self.core.counters.set_state(StoreState::Closed);

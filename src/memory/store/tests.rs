@@ -695,6 +695,32 @@ fn all_sessions_are_one_order_for_who_looks_through_them() {
 }
 
 #[test]
+fn what_is_captured_while_the_log_closes_takes_nobodys_place() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..10 {
+        let store = open(dir.path());
+        let before = texts(&store, &vault(1));
+        assert_eq!(before.len(), round * 50, "{before:?}");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for n in 0..50 {
+                    let text = format!("{round} {n}");
+                    store.capture(&vault(1), vec![said(&text)], store.moment());
+                }
+            });
+            store.hand_over();
+        });
+        store.close();
+        drop(store);
+        let store = open(dir.path());
+        eventually("the spool", || {
+            texts(&store, &vault(1)).len() == (round + 1) * 50
+        });
+        store.close();
+    }
+}
+
+#[test]
 fn what_another_process_left_comes_into_a_vault_that_was_just_being_read() {
     let dir = tempfile::tempdir().unwrap();
     let core = Core::new(settings(dir.path()));
