@@ -151,8 +151,9 @@ impl Connection {
         if matches!(framing, Framing::Length(length) if length > bytes_max as u64) {
             return Some(Err(too_large()));
         }
+        let has_body = !matches!(framing, Framing::None | Framing::Length(0));
         let waits = head.first(Name::Expect, bytes).is_some() && bytes.len() == head.end;
-        if waits {
+        if has_body && waits {
             let interim = b"HTTP/1.1 100 Continue\r\n\r\n".to_vec();
             self.writer.write_all(interim).await.0.ok()?;
         }
