@@ -317,6 +317,7 @@ pub(super) async fn import(
 ) -> Result<Reply, Denial> {
     let vault = vault(desk, id)?;
     let session = request.session()?;
+    request.only(&["session"])?;
     let memories = exchange::read_lines(&request.body, session, unix_millis()).await?;
     let about = vec![
         ("key", id.to_owned()),

@@ -54,6 +54,8 @@ fn a_selector_that_is_empty_deletes_nothing() {
     }
     let import = format!("{root}/import?session=");
     assert_eq!(ask(&router, "POST", &import, lines).status, 400);
+    let import = format!("{root}/import?session_id=s");
+    assert_eq!(ask(&router, "POST", &import, lines).status, 400);
     let kept = good(ask(&router, "GET", &format!("{root}/?session="), ""), 200);
     assert_eq!(kept["stats"]["memories"], 2);
     let kept = good(
@@ -154,6 +156,9 @@ fn an_answer_in_pieces_obeys_its_request() {
     assert_eq!(whole.field("connection"), Some("close"));
     assert!(caller.try_reply().is_none());
 
+    let mut caller = Caller::connect(router.admin_addr());
+    caller.send(asking("GET", "/admin/v1/log", "Expect: 100-continue\r\n"));
+    assert_eq!(caller.head().unwrap().status, 200, "nothing to go on with");
     let refused = ask_as(&router, "HEAD", "/admin/v1/keys", &[], "");
     assert_eq!((refused.status, refused.body.len()), (401, 0));
 }
