@@ -70,6 +70,8 @@ pub mod files;
 
 pub mod clock;
 
+pub mod depth;
+
 // Around the request: how the router is set up, run and tried out.
 pub mod config;
 

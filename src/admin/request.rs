@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 
 use super::answer::Denial;
+use crate::depth;
 use crate::error::json_reason;
 use crate::exchange::is_session_id;
 use crate::http::Method;
@@ -145,6 +146,9 @@ impl Request {
         // A list would do as well, for the parser: its members in their order.
         if !body.trim_ascii().starts_with(b"{") {
             return Err(Denial::odd("Invalid JSON body").hint("One JSON object"));
+        }
+        if !depth::fits(body) {
+            return Err(Denial::odd("Invalid JSON body").hint("It nests too deep"));
         }
         sonic_rs::from_slice(body).map_err(|error| {
             let denial = Denial::odd("Invalid JSON body");

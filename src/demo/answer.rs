@@ -6,6 +6,7 @@
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, Value, json};
 
 use super::{anthropic, gemini, openai};
+use crate::depth;
 use crate::memory::block;
 
 /// The one model.
@@ -65,7 +66,8 @@ pub(super) fn named(value: &Value) -> String {
 
 /// Answers a POST.
 pub(super) fn answer(path: &str, query: &str, body: &[u8], now: i64) -> Reply {
-    let Ok(request) = sonic_rs::from_slice::<Value>(body) else {
+    let request = depth::fits(body).then(|| sonic_rs::from_slice::<Value>(body));
+    let Some(Ok(request)) = request else {
         return Reply::json(
             400,
             &json!({"error": {"message": "not JSON", "type": "invalid_request_error"}}),

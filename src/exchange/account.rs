@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::{Caller, Exchange, Next, Stop, Tenant, body};
 use crate::audit::{self, Who};
 use crate::clock::{self, DAY_SECONDS};
+use crate::depth;
 use crate::error::{Fault, json_reason};
 use crate::http::Framing;
 use crate::http::head::{Head, RequestLine};
@@ -155,6 +156,9 @@ fn list(tenant: &Tenant) -> Result<String, Fault> {
 async fn mint(body: &[u8], tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault> {
     let wish: KeyWish = match body.trim_ascii() {
         b"" => KeyWish::default(),
+        body if !depth::fits(body) => {
+            return Err(Fault::InvalidKey("The body nests too deep".into()));
+        }
         body => sonic_rs::from_slice(body).map_err(|error| {
             let reason = json_reason::<KeyWish>(body, &error);
             Fault::InvalidKey(reason.unwrap_or_else(|| "The body is no JSON object".into()))

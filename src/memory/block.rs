@@ -12,7 +12,7 @@ use memchr::memmem::Finder;
 
 use super::analyse;
 use super::{Recalled, Role};
-use crate::clock;
+use crate::{clock, depth};
 
 const OPEN: &str = "<recalled_memories source=\"memoryrouter\">";
 const CLOSE: &str = "</recalled_memories>";
@@ -132,7 +132,9 @@ pub fn contents(text: &str) -> Vec<(String, String)> {
             let value = sonic_rs::get(line, [name]).ok()?;
             sonic_rs::from_str::<String>(value.as_raw_str()).ok()
         };
-        let lines = behind[..end].lines().filter(|line| line.starts_with('{'));
+        let lines = behind[..end]
+            .lines()
+            .filter(|line| line.starts_with('{') && depth::fits(line.as_bytes()));
         found.extend(lines.filter_map(|line| Some((member(line, "role")?, member(line, "text")?))));
         rest = &behind[end..];
     }
@@ -188,6 +190,12 @@ mod tests {
     use super::*;
     use crate::memory::analyse::tokens;
     use crate::memory::{MemoryId, Window};
+
+    #[test]
+    fn a_block_that_somebody_else_wrote_nests_as_deep_as_it_likes() {
+        let line = format!("{{\"text\":{}", "[".repeat(100_000));
+        assert!(contents(&format!("{OPEN}\n{line}\n{CLOSE}")).is_empty());
+    }
 
     fn memory(text: &str, role: Role) -> Recalled {
         Recalled {

@@ -18,6 +18,8 @@ use super::{Dialect, json};
 use counts::{CANDIDATES_MAX, Counts, depth_behind};
 use names::Names;
 
+use crate::depth;
+
 /// Where nobody counts, a token is taken to be this many bytes.
 const BYTES_PER_TOKEN: u64 = 4;
 pub use text::{TEXT_BYTES_MAX, without_reasoning};
@@ -207,6 +209,9 @@ fn is_error(name: &[u8]) -> bool {
 /// `{"error": …}`, or such a name in `type`, whatever the event is called. An `error` of null is none. For data in which
 /// `"error"` stands.
 fn top_level_error(data: &[u8]) -> bool {
+    if !depth::fits(data) {
+        return false;
+    }
     let error = sonic_rs::get(data, &["error"]).is_ok_and(|value| !value.is_null());
     let stated = || sonic_rs::get(data, &["type"]);
     error || stated().is_ok_and(|it| it.as_str().is_some_and(|name| is_error(name.as_bytes())))

@@ -31,6 +31,7 @@ mod local;
 mod memory;
 mod metrics;
 mod mishaps;
+mod nesting;
 mod operated;
 mod operator_port;
 mod overview;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use ureq::Agent;
 
 use super::EmbeddingSettings;
+use crate::depth;
 
 /// A batch of 64 vectors of 4,096 numbers is 6 MB.
 const ANSWER_BYTES_MAX: u64 = 32 << 20;
@@ -101,6 +102,9 @@ impl Endpoint {
 
 /// The vectors of an answer to so many texts.
 fn read(body: &[u8], count: usize) -> Option<Vec<Vec<f32>>> {
+    if !depth::fits(body) {
+        return None;
+    }
     let answer: Answer = sonic_rs::from_slice(body).ok()?;
     if answer.data.len() != count {
         return None;

@@ -9,6 +9,7 @@ use memchr::memmem::Finder;
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, Value};
 
 use super::super::Dialect;
+use crate::depth;
 
 static TOOL_CALLS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_calls\""));
 static CALL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"_call\""));
@@ -34,20 +35,21 @@ pub(super) fn any_in(dialect: Dialect, data: &[u8]) -> bool {
         Dialect::Anthropic => holds(&TOOL_USE),
         Dialect::Gemini => holds(&FUNCTION_CALL),
     };
-    may && sonic_rs::from_slice(data).is_ok_and(|value: Value| match dialect {
-        Dialect::OpenAi => of_openai(&value),
-        Dialect::Anthropic => {
-            let delta = &value["delta"];
-            any(&value["content"], |part| is(&part["type"], "tool_use"))
-                || is(&value["content_block"]["type"], "tool_use")
-                || is(&delta["stop_reason"], "tool_use")
-        }
-        // Without `alt=sse` a stream is one array of answers.
-        Dialect::Gemini => match value.is_array() {
-            true => any(&value, of_gemini),
-            false => of_gemini(&value),
-        },
-    })
+    may && depth::fits(data)
+        && sonic_rs::from_slice(data).is_ok_and(|value: Value| match dialect {
+            Dialect::OpenAi => of_openai(&value),
+            Dialect::Anthropic => {
+                let delta = &value["delta"];
+                any(&value["content"], |part| is(&part["type"], "tool_use"))
+                    || is(&value["content_block"]["type"], "tool_use")
+                    || is(&delta["stop_reason"], "tool_use")
+            }
+            // Without `alt=sse` a stream is one array of answers.
+            Dialect::Gemini => match value.is_array() {
+                true => any(&value, of_gemini),
+                false => of_gemini(&value),
+            },
+        })
 }
 
 fn of_openai(value: &Value) -> bool {

@@ -9,13 +9,14 @@ use memchr::memmem;
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, LazyValue, PointerNode, pointer};
 
 use super::super::Dialect;
+use crate::depth;
 
 /// More of an answer is not gathered.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 
 /// Appends the text that one event adds.
 pub(super) fn gather(text: &mut String, dialect: Dialect, name: &[u8], data: &[u8]) {
-    if text.len() >= TEXT_BYTES_MAX {
+    if text.len() >= TEXT_BYTES_MAX || !depth::fits(data) {
         return;
     }
     match dialect {
@@ -101,6 +102,9 @@ fn is_first(choice: &LazyValue<'_>) -> bool {
 }
 
 fn string_at<'d>(data: &'d [u8], path: &[PointerNode]) -> Option<Cow<'d, str>> {
+    if !depth::fits(data) {
+        return None;
+    }
     let value = sonic_rs::get(data, path).ok()?;
     let text = value.as_str()?.to_owned();
     Some(Cow::Owned(text))
@@ -129,6 +133,9 @@ pub fn without_reasoning(text: &str) -> &str {
 
 /// The text of a plain answer.
 pub(super) fn of_whole(dialect: Dialect, body: &[u8]) -> Option<String> {
+    if !depth::fits(body) {
+        return None;
+    }
     let value: sonic_rs::Value = sonic_rs::from_slice(body).ok()?;
     let mut text = match dialect {
         Dialect::OpenAi => {
