@@ -131,7 +131,7 @@ impl MasterSource {
             return Self::Passphrase(path.into());
         }
         let credential =
-            env::var_os(CREDENTIALS_VARIABLE).map(|dir| PathBuf::from(dir).join(CREDENTIAL));
+            named(CREDENTIALS_VARIABLE).map(|directory| PathBuf::from(directory).join(CREDENTIAL));
         Self::File(
             credential
                 .filter(|path| path.exists())
