@@ -136,16 +136,28 @@ pub fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 pub fn keep_as(path: &Path, name: &Path) -> Result<(), FileError> {
     let temporary = temporary_name(name);
     let _ = fs::remove_file(&temporary);
-    match fs::hard_link(target(path), &temporary) {
-        Err(error) if has_no_links(&error) => {
-            write_new(&temporary, &fs::read(path)?, owner_beside(name))?;
-        }
+    let target = target(path);
+    match fs::hard_link(&target, &temporary) {
+        Err(error) if has_no_links(&error) => copy_new(&target, &temporary)?,
         linked => linked?,
     }
     let kept = fs::rename(&temporary, name);
     // Still there where both names are the file's already.
     let _ = fs::remove_file(&temporary);
     Ok(kept?)
+}
+
+/// Copies a file beside another user's only if it is the same user's: judged on what is read, whatever a name leads to by then.
+fn copy_new(from: &Path, to: &Path) -> Result<(), FileError> {
+    let owner = owner_beside(to);
+    let mut file = File::open(from)?;
+    let from_user = file.metadata()?.uid();
+    if owner.is_some_and(|(user, _)| user != 0 && user != from_user) {
+        return Err(FileError::Owner);
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    write_new(to, &bytes, owner)
 }
 
 /// New bytes on disk beside a file, not yet in its place. Gone when dropped.
@@ -393,6 +405,9 @@ mod tests {
             Err(FileError::Owner)
         ));
         assert_eq!(read_private(&file, 10).unwrap(), b"root");
+        let copy = theirs.path().join("copy");
+        assert!(matches!(copy_new(&link, &copy), Err(FileError::Owner)));
+        assert!(!copy.exists());
         // Their own, wherever it lies; and root's own links.
         give(&file);
         replace_private(&link, b"theirs").unwrap();
