@@ -21,6 +21,9 @@ const READ_BYTES: usize = 4 * 1024;
 /// A caller whose requests follow each other faster than this is busy: its next request gets room for all of it, and
 /// the box of the one before.
 const BRISK_PAUSE: Duration = Duration::from_secs(1);
+/// How long a kept connection is kept by a router that goes down. Whoever sends requests over it may have sent one
+/// before hearing of the end, and most cannot send it again; its answer says that it is the last.
+pub const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// The rest of a refused request is read and dropped before the connection is closed: most callers write all of it
 /// before they read, and a reset would take the answer from them (RFC 9112 section 9.6). Up to so many times the
 /// largest body that is served: what is refused for its size is mostly not much larger.
@@ -52,7 +55,6 @@ pub fn serve(stream: Stream, peer: Option<IpAddr>, worker: Rc<Worker>) -> impl F
         let end = loop {
             let came = match next_head(&mut caller, &worker, wait, since).await {
                 Came::End => break Next::Close,
-                Came::Drain => break Next::Linger,
                 came => came,
             };
             match Box::pin(exchanges(&mut caller, &worker, came, since)).await {
@@ -88,7 +90,6 @@ async fn exchanges(
                 return Err(Next::Linger);
             }
             Came::End => return Err(Next::Close),
-            Came::Drain => return Err(Next::Linger),
             Came::Pause => return Ok(since),
         }
         // One request alone says nothing of a next one: thousands of such callers would hold a box each for a while.
@@ -118,8 +119,6 @@ enum Came {
     Refused(HeadError),
     /// The connection's end, or silence for too long.
     End,
-    /// Nothing, and the router goes down.
-    Drain,
     /// Nothing yet.
     Pause,
 }
@@ -127,10 +126,15 @@ enum Came {
 /// Waits for the next request's head, after an exchange that was over at `since`.
 async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Instant) -> Came {
     let timeouts = &worker.config.timeouts;
+    // Who waited before is ended by the drain, in the same time.
+    let draining = worker.draining();
     let mut scanned = 0;
     let mut begun = false;
     match wait {
         Wait::First => caller.deadline.arm(since, timeouts.head),
+        Wait::Next if draining => caller
+            .deadline
+            .arm(since, LAST_PAUSE.min(timeouts.keepalive)),
         Wait::Next => caller.deadline.arm(since, timeouts.keepalive),
         Wait::Soon => caller
             .deadline
@@ -156,15 +160,9 @@ async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Inst
                 Ok(None) => {}
             }
         }
-        let idle = wait != Wait::First && !begun;
-        if worker.draining() && idle {
-            // Who sent it was not told that the answer before it would be the last.
-            if let Some(Fill::Bytes(_)) = caller.reader.try_fill() {
-                continue;
-            }
-            return Came::Drain;
-        }
-        caller.deadline.set_idle(idle);
+        caller
+            .deadline
+            .set_idle(wait != Wait::First && !begun && !draining);
         if !begun {
             caller.reader.arm_next();
         }

@@ -63,7 +63,7 @@ struct Slot {
     queued_tick: Cell<u64>,
     fired: Cell<bool>,
     reminder: Reminder,
-    /// Between two exchanges: may be closed at once when the router drains.
+    /// Between two exchanges: may be closed before others when the router drains.
     idle: Cell<bool>,
 }
 

@@ -262,7 +262,7 @@ impl Drop for Open {
     }
 }
 
-/// Ends in steps: no new callers, idle ones off, busy ones in time, the rest cut.
+/// Ends in steps: no new callers, idle ones off in a moment, busy ones in time, the rest cut.
 async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Serving) {
     for listener in &listeners {
         listener.stop().now();
@@ -287,7 +287,9 @@ async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Ser
     let started = Instant::now();
     let mut cut = None;
     loop {
-        worker.deadlines.hang_up_downstream(true);
+        if started.elapsed() >= connection::LAST_PAUSE {
+            worker.deadlines.hang_up_downstream(true);
+        }
         if worker.deadlines.open_downstream() == 0 {
             break;
         }

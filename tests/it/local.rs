@@ -230,8 +230,22 @@ fn draining_lets_streams_finish_and_takes_nothing_new() {
     eventually("all of them accepted", || {
         router.running().connections() == 3
     });
+    let mut kept = router.connect();
+    assert_eq!(
+        kept.exchange(request("GET", "/health", &[], "")).status,
+        200
+    );
     router.running().drain();
-    assert_eq!(idle.rest(), b"", "idle connections end at once");
+    // What is sent over a kept connection meanwhile is answered.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let last = kept.exchange(request("GET", "/health", &[], ""));
+    assert_eq!(
+        (last.status, last.field("connection")),
+        (200, Some("close"))
+    );
+    assert_eq!(kept.rest(), b"");
+    drop(kept);
+    assert_eq!(idle.rest(), b"", "idle connections end soon");
     // One that has begun is answered, and told that it was the last.
     std::thread::sleep(std::time::Duration::from_millis(100));
     half.send("Host: a\r\n\r\n");
