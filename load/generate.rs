@@ -1,13 +1,15 @@
 //! A load generator: `generate URL [--connections N] [--threads N] [--seconds S] [--rate R] [--fresh] [--idle S]
-//! [--body BYTES] [--agent] [--key TOKEN] [--model NAME] [--field 'NAME: VALUE']`. URL is `http://ADDRESS:PORT/PATH`; anything that
-//! speaks HTTP/1.1 there can be measured. Connections are spread over threads; one is enough for a server of one.
+//! [--body BYTES] [--agent] [--key TOKEN] [--model NAME] [--field 'NAME: VALUE']`. URL is `http://ADDRESS:PORT/PATH`;
+//! anything that speaks HTTP/1.1 there can be measured. Connections are spread over threads; one is enough for a server
+//! of one.
 //!
 //! Closed loop: each of N connections sends its next request when its answer has come. With `--rate`, open loop:
 //! requests are due at a fixed rate however slow answers are, and a request's time counts from when it was due, so a
 //! stall shows in all requests that it held up (no coordinated omission). `--fresh` opens a connection per request.
 //! `--idle S` sends one request per connection and then holds all of them open. The body is one message of that size;
-//! with `--agent` the conversation of a coding agent at work. Prints one line of JSON; times are in microseconds. An answer with events is taken apart: time to its first byte, and each event's delay behind the time
-//! that `load/mock.rs` writes into it.
+//! with `--agent` the conversation of a coding agent at work. Prints one line of JSON; times are in microseconds. An
+//! answer with events is taken apart: time to its first byte, and each event's delay behind the time that
+//! `load/mock.rs` writes into it.
 
 use std::cell::RefCell;
 use std::error::Error;

@@ -1,8 +1,9 @@
 //! Private files on disk: read with suspicion, replaced whole, changed under a lock.
 //!
-//! `keys` keeps its files through here, `memory`, `usage`, `audit`, `admin` and `cli` make theirs. A file is opened once and judged on that descriptor, so it cannot be
-//! exchanged between look and read. A write goes to a new file in the same directory, is synced, renamed over the old
-//! one, and the directory synced: after a crash there is the old file or the new one.
+//! `keys` keeps its files through here, `memory`, `usage`, `audit`, `admin` and `cli` make theirs. A file is opened
+//! once and judged on that descriptor, so it cannot be exchanged between look and read. A write goes to a new file in
+//! the same directory, is synced, renamed over the old one, and the directory synced: after a crash there is the old
+//! file or the new one.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -147,7 +148,8 @@ pub fn keep_as(path: &Path, name: &Path) -> Result<(), FileError> {
     Ok(kept?)
 }
 
-/// Copies a file beside another user's only if it is the same user's: judged on what is read, whatever a name leads to by then.
+/// Copies a file beside another user's only if it is the same user's: judged on what is read, whatever a name leads to
+/// by then.
 fn copy_new(from: &Path, to: &Path) -> Result<(), FileError> {
     let owner = owner_beside(to);
     let mut file = File::open(from)?;

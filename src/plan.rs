@@ -1,7 +1,7 @@
 //! The configuration turned into what a request asks for: which provider a model means, and where that provider is.
 //!
-//! `server` makes the connectors (reading certificate files) and a plan per core, anew with each reload; `exchange` reads it. Origins are
-//! counted here, so that a connection pool can be an array.
+//! `server` makes the connectors (reading certificate files) and a plan per core, anew with each reload; `exchange`
+//! reads it. Origins are counted here, so that a connection pool can be an array.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

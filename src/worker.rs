@@ -282,7 +282,8 @@ pub fn connections_max(config: &Config) -> usize {
     config.limits.connections_max.min(fits)
 }
 
-/// The models named last, because records keep names for long after their exchanges, and most exchanges name the same few.
+/// The models named last, because records keep names for long after their exchanges, and most exchanges name the same
+/// few.
 #[derive(Default)]
 struct Models(RefCell<[Option<Arc<str>>; 16]>);
 

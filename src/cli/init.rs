@@ -60,7 +60,8 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
 }
 
 /// Makes what is missing for a start at `location`: the configuration file and a master key unless they are there, and
-/// an empty snapshot, which comes last and says that all is made. With `demo` the file that it writes enables the built-in provider.
+/// an empty snapshot, which comes last and says that all is made. With `demo` the file that it writes enables the
+/// built-in provider.
 pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure> {
     // Checked before anything is written, so that a refusal leaves nothing behind.
     let planned = if location.file.exists() {

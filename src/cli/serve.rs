@@ -1,8 +1,9 @@
 //! `memoryrouter serve`: runs the router until a signal ends it.
 //!
-//! SIGTERM and SIGINT drain, a second one of them ends at once; SIGHUP reads key snapshot, configuration and certificates anew;
-//! SIGUSR2 starts the program once more on the same sockets and drains once that accepts. Where there is no data
-//! directory yet, one is made, with a memory key that is printed once and a command line that works as it stands.
+//! SIGTERM and SIGINT drain, a second one of them ends at once; SIGHUP reads key snapshot, configuration and
+//! certificates anew; SIGUSR2 starts the program once more on the same sockets and drains once that accepts. Where
+//! there is no data directory yet, one is made, with a memory key that is printed once and a command line that works as
+//! it stands.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;

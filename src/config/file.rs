@@ -132,8 +132,8 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads the file of `location` and the operator's lists of models and prices. A file that nobody named may be absent: then
-    /// everything is at its default.
+    /// Reads the file of `location` and the operator's lists of models and prices. A file that nobody named may be
+    /// absent: then everything is at its default.
     pub fn load(location: &Location) -> Result<Self, ConfigError> {
         let unreadable = |file: &Path, error| ConfigError {
             file: file.to_owned(),

@@ -79,7 +79,8 @@ impl Exchange<'_> {
         self.task.map_or(0, |task| expected::tokens(task, body))
     }
 
-    /// The caller has left before an answer came to the request that ends `buffer`; its provider has it, and bills for it.
+    /// The caller has left before an answer came to the request that ends `buffer`; its provider has it, and bills for
+    /// it.
     pub(super) fn sent_in_vain(&mut self, buffer: &[u8]) {
         let mut nothing = Observed::default();
         nothing.estimate(|| self.asked(buffer), Ending::CallerLeft);

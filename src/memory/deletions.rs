@@ -2,9 +2,9 @@
 //!
 //! A turn is stored once its answer is over, a long one by a thread of the store's own, and one of a process that is on
 //! its way out by its successor: a deletion can come in between. Deletions are counted, and a turn notes the count as
-//! it begins; what was deleted since then is not stored. Another process goes by the clock instead. A deletion is noted before its memories are removed, and
-//! asked for under their vault's lock, so that none can slip through. Explicit writes are not held to it: whoever
-//! writes and deletes at once gets either order.
+//! it begins; what was deleted since then is not stored. Another process goes by the clock instead. A deletion is noted
+//! before its memories are removed, and asked for under their vault's lock, so that none can slip through. Explicit
+//! writes are not held to it: whoever writes and deletes at once gets either order.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};

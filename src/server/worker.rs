@@ -311,7 +311,8 @@ async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Ser
     net::sleep(DRAIN_LOOK).await;
 }
 
-/// Whoever came while this worker's accepts were being ended: one of them may have been told of it, and not the successor.
+/// Whoever came while this worker's accepts were being ended: one of them may have been told of it, and not the
+/// successor.
 async fn take_left(listeners: &[Rc<Listener>], serving: &Serving) {
     for listener in listeners {
         // Each accept that has not ended holds the listener; the last of them ends within a turn or two.

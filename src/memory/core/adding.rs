@@ -32,8 +32,8 @@ impl Core {
         added
     }
 
-    /// Those that the vault does not hold, or that are said again; the others are counted. Looking for a twin takes a fraction of what analysing
-    /// a long text does.
+    /// Those that the vault does not hold, or that are said again; the others are counted. Looking for a twin takes a
+    /// fraction of what analysing a long text does.
     pub(in crate::memory) fn without_twins(
         &self,
         hot: &Hot,
@@ -51,7 +51,8 @@ impl Core {
         new
     }
 
-    /// Adds what has just been looked for, and with it `also` to the log; where `said` tells when it was said, only what was not deleted since.
+    /// Adds what has just been looked for, and with it `also` to the log; where `said` tells when it was said, only
+    /// what was not deleted since.
     pub(in crate::memory) fn add_new(
         &self,
         hot: &Hot,

@@ -1,4 +1,5 @@
-//! A fair reverse proxy on Pingora: one thread, connections reused, the credential set. `pingora-peer PORT MOCK_PORT THREADS`
+//! A fair reverse proxy on Pingora: one thread, connections reused, the credential set. `pingora-peer PORT MOCK_PORT
+//! THREADS`
 
 use std::error::Error;
 
