@@ -17,6 +17,9 @@ pub const LINES_MAX: usize = 10_000;
 /// After so many lines other requests of the core get their turn.
 const LINES_AT_ONCE: usize = 200;
 
+/// A byte order mark, which some editors and shells put before the first line.
+const MARK: &[u8] = b"\xEF\xBB\xBF";
+
 /// 9999-12-31T23:59:59.999Z
 const AT_MS_MAX: i64 = 253_402_300_799_999;
 
@@ -36,6 +39,7 @@ pub async fn read(
     now_ms: i64,
 ) -> Result<Vec<NewMemory>, Fault> {
     let mut memories = Vec::new();
+    let body = body.strip_prefix(MARK).unwrap_or(body);
     for (index, bytes) in body.split(|byte| *byte == b'\n').enumerate() {
         if bytes.trim_ascii().is_empty() {
             continue;
@@ -110,6 +114,8 @@ mod tests {
         );
         assert_eq!(reads("{\"content\":\"a\"}", None).unwrap()[0].session, None);
         assert_eq!(reads("\n \n", None).unwrap(), []);
+        let marked = "\u{feff}{\"content\":\"a\"}\n{\"content\":\"c\"}";
+        assert_eq!(reads(marked, None).unwrap().len(), 2);
     }
 
     #[test]
