@@ -81,8 +81,8 @@ pub(super) async fn answer(
         let tried = try_candidate(&candidate, order, &mut request, watch, exchange).await?;
         match tried {
             Tried::Answered(attempt) => {
-                let last = last_try || left.peek().is_none();
-                if last || !curable(attempt.answer.head.line.status) {
+                let final_word = !curable(attempt.answer.head.line.status);
+                if final_word || last_try || left.peek().is_none() {
                     exchange.record.first_byte = Some(attempt.first_byte);
                     return Ok(attempt);
                 }

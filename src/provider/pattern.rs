@@ -12,6 +12,8 @@ pub struct Pattern {
     atoms: Box<[Atom]>,
     /// It is plain bytes and then one `*`, as most are.
     is_prefix: bool,
+    /// Its first plain byte: most names that do not fit have none.
+    byte: Option<u8>,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -69,10 +71,15 @@ impl Pattern {
         }
         let plain = |atom: &Atom| matches!(atom, Atom::Byte(_));
         let is_prefix = matches!(&atoms[..], [start @ .., Atom::Run] if start.iter().all(plain));
+        let byte = atoms.iter().find_map(|atom| match atom {
+            Atom::Byte(byte) => Some(*byte),
+            _ => None,
+        });
         Ok(Self {
             source: source.into(),
             atoms: atoms.into(),
             is_prefix,
+            byte,
         })
     }
 
@@ -83,6 +90,10 @@ impl Pattern {
             let prefix = &self.source.as_bytes()[..self.source.len() - 1];
             let start = name.get(..prefix.len());
             return start.is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+        }
+        let is_there = |byte: u8| memchr::memchr2(byte, byte.to_ascii_uppercase(), name).is_some();
+        if !self.byte.is_none_or(is_there) {
+            return false;
         }
         let (mut atom, mut at) = (0, 0);
         // Where to go on when what follows the last `*` does not fit: the `*` takes one byte more.

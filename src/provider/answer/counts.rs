@@ -195,18 +195,16 @@ const COUNT_MAX: u64 = 1_000_000_000_000;
 
 /// Digits, behind which some write a point and zeros.
 fn whole_number(value: &[u8]) -> Option<u64> {
-    let digits = value
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    let (number, rest) = value.split_at(digits);
-    let zeros = rest.strip_prefix(b".").unwrap_or(rest);
-    let whole = !number.is_empty() && zeros.iter().all(|byte| *byte == b'0');
-    let number = number.iter().fold(0_u64, |number, digit| {
-        number
+    let (mut number, mut rest) = (0_u64, value);
+    while let [digit @ b'0'..=b'9', behind @ ..] = rest {
+        number = number
             .saturating_mul(10)
-            .saturating_add(u64::from(digit - b'0'))
-    });
+            .saturating_add(u64::from(digit - b'0'));
+        rest = behind;
+    }
+    let has_digits = rest.len() < value.len();
+    let zeros = rest.strip_prefix(b".").unwrap_or(rest);
+    let whole = has_digits && zeros.iter().all(|byte| *byte == b'0');
     (whole && number <= COUNT_MAX).then_some(number)
 }
 
