@@ -77,6 +77,9 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
         return Ok(None);
     };
     let named = |error: io::Error| {
+        if net::is_out_of_descriptors(&error) {
+            return error;
+        }
         let text = format!("cannot listen on {listen} (admin.listen): {error}");
         io::Error::new(error.kind(), text)
     };
@@ -100,9 +103,9 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
         bound: bound.map(|(_, listener)| listener),
     };
     thread::Builder::new().name("admin".into()).spawn(move || {
-        let run = net::run(async move { seat.serve(stopped, ready).await });
-        if let Err(error) = run {
-            tracing::error!(%error, "the admin port stopped");
+        let not_started = ready.clone();
+        if let Err(error) = net::run(async move { seat.serve(stopped, ready).await }) {
+            let _ = not_started.send(Err(error));
         }
     })?;
     match started.recv() {
@@ -157,13 +160,15 @@ impl Seat {
             started_at: unix_seconds(),
             guest: RefCell::new(guest),
         });
-        let opened = self.bound.map(BoundListener::open).transpose();
         // The starter waits for exactly this.
-        let _ = ready.send(match &opened {
-            Ok(_) => Ok(()),
-            Err(error) => Err(io::Error::from(error.kind())),
-        });
-        let Ok(opened) = opened else { return };
+        let opened = match self.bound.map(BoundListener::open).transpose() {
+            Ok(opened) => opened,
+            Err(error) => {
+                let _ = ready.send(Err(error));
+                return;
+            }
+        };
+        let _ = ready.send(Ok(()));
         net::spawn(deadlines.clone().keep());
         net::spawn(tick(desk.clone()));
         let listener = match opened {

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::files::{FileError, create_private, read_private};
+use crate::net;
 use crate::secret::Secret;
 
 /// The file's name in the data directory.
@@ -18,12 +19,11 @@ const TOKEN_CHARACTERS: usize = 43;
 /// Reads the token; makes one if there is no file.
 pub fn ensure(dir: &Path) -> io::Result<Secret> {
     let path = dir.join(FILE_NAME);
-    let failed = |error: FileError| io::Error::other(format!("{} {error}", path.display()));
     if !path.exists() {
         match create_private(&path, [mint()?.expose(), b"\n"].concat().as_slice()) {
             // Somebody else made it just now.
             Ok(()) | Err(FileError::Exists) => {}
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(&path, error)),
         }
     }
     read(dir)
@@ -32,8 +32,7 @@ pub fn ensure(dir: &Path) -> io::Result<Secret> {
 /// Reads the token.
 pub fn read(dir: &Path) -> io::Result<Secret> {
     let path = dir.join(FILE_NAME);
-    let bytes = read_private(&path, FILE_BYTES_MAX)
-        .map_err(|error| io::Error::other(format!("{} {error}", path.display())))?;
+    let bytes = read_private(&path, FILE_BYTES_MAX).map_err(|error| failed(&path, error))?;
     let token = bytes.trim_ascii();
     if token.len() < TOKEN_BYTES_MIN || !token.iter().all(u8::is_ascii_graphic) {
         return Err(io::Error::other(format!(
@@ -42,6 +41,14 @@ pub fn read(dir: &Path) -> io::Result<Secret> {
         )));
     }
     Ok(Secret::new(token))
+}
+
+/// Names the file; but whoever starts waits for descriptors, and knows their want by the system's own word.
+fn failed(path: &Path, error: FileError) -> io::Error {
+    match error {
+        FileError::Io(error) if net::is_out_of_descriptors(&error) => error,
+        error => io::Error::other(format!("{} {error}", path.display())),
+    }
 }
 
 fn mint() -> io::Result<Secret> {

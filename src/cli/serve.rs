@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use std::{io, process, thread};
 
 use sd_notify::NotifyState;
@@ -21,9 +22,13 @@ use crate::config::{Config, Location};
 use crate::demo;
 use crate::keys::{self, KeyStore, NewKey, Reload, WatchGuard};
 use crate::log::{self, LogGuard};
-use crate::net::BoundAddr;
+use crate::net::{self, BoundAddr};
 use crate::secret::Secret;
 use crate::server::{self, Control, Running, StartError};
+
+/// How long a start waits for a descriptor, and between two looks for one.
+const DESCRIPTORS_TIMEOUT: Duration = Duration::from_secs(5);
+const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(20);
 
 /// The first run's key, and whose it is.
 const FIRST_NAME: &str = "default";
@@ -187,8 +192,7 @@ fn start(mut config: Config) -> Result<Router, Failure> {
     for address in running.addrs() {
         tracing::info!("listening on {address}");
     }
-    let admin = admin::start(&running.control(), &keys).map_err(Failure::failed);
-    let admin = match admin {
+    let admin = match start_admin(&running.control(), &keys).map_err(Failure::failed) {
         Ok(admin) => admin,
         Err(failure) => {
             // Workers are running already, and nobody else would end them.
@@ -208,6 +212,21 @@ fn start(mut config: Config) -> Result<Router, Failure> {
         _watch: watch,
         _log: log,
     })
+}
+
+/// Callers come already, and may hold every descriptor until those beyond the limit have been turned away.
+fn start_admin(control: &Control, keys: &KeyStore) -> io::Result<Option<admin::Running>> {
+    let began = Instant::now();
+    loop {
+        match admin::start(control, keys) {
+            Err(error)
+                if net::is_out_of_descriptors(&error) && began.elapsed() < DESCRIPTORS_TIMEOUT =>
+            {
+                thread::sleep(DESCRIPTORS_PAUSE);
+            }
+            started => return started,
+        }
+    }
 }
 
 fn warn_of(config: &Config) {

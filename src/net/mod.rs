@@ -21,7 +21,9 @@ pub use buffers::{buffer, recycle, trim};
 pub use deadline::{Deadline, Deadlines, Side};
 pub use listener::{AcceptStop, Accepted, BoundAddr, BoundListener, Listener};
 pub use reader::{Fill, Reader};
-pub use runtime::{Isolated, driver_name, isolate, pin_to_core, run, sleep, spawn, within};
+pub use runtime::{
+    Isolated, driver_name, is_out_of_descriptors, isolate, pin_to_core, run, sleep, spawn, within,
+};
 pub use stream::{Hangup, Stream, Writer, connect, pair};
 pub use tls::{
     TlsAcceptor, TlsConnector, TlsFileError, ca_file_roots, connect_pinned, system_roots,

@@ -12,6 +12,7 @@ use std::{io, panic};
 use io_uring::IoUring;
 use monoio::time::TimeDriver;
 use monoio::{FusionDriver, FusionRuntime, IoUringDriver, LegacyDriver, RuntimeBuilder};
+use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 
@@ -37,6 +38,12 @@ fn build(ring: io_uring::Builder) -> io::Result<Runtime> {
         .with_entries(RING_ENTRIES)
         .enable_timer()
         .build()
+}
+
+/// Whether something failed for want of descriptors: of those that this process may have, or of the system's.
+pub fn is_out_of_descriptors(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 /// Which driver `run` picks on this machine.

@@ -9,8 +9,6 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
-
 use super::resolve::Resolver;
 use super::{DialError, Keeping, Origin, OriginId};
 use crate::net::{self, Deadline, Deadlines, Side, Stream};
@@ -158,7 +156,7 @@ impl Dialler {
     }
 
     fn judge(&self, error: &io::Error, address: SocketAddr) -> DialError {
-        if let Some(Errno::EMFILE | Errno::ENFILE) = error.raw_os_error().map(Errno::from_raw) {
+        if net::is_out_of_descriptors(error) {
             return DialError::NoDescriptor;
         }
         let mut avoided = self.avoided.borrow_mut();

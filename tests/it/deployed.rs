@@ -98,6 +98,7 @@ fn what_a_router_would_refuse_takes_no_files_place() {
 #[test]
 fn a_loss_that_the_router_refused_is_refused_by_the_next_start_and_by_every_change() {
     let home = Home::new();
+    home.configure("");
     for _ in 0..6 {
         home.mint();
     }
@@ -123,12 +124,14 @@ fn a_loss_that_the_router_refused_is_refused_by_the_next_start_and_by_every_chan
     let export = home.run(&["snapshot", "export", "--plain"]);
     let import = home.run_with(&["snapshot", "import", "--allow-shrink"], &export.stdout);
     assert_eq!(import.code, 0, "{import:?}");
-    assert_eq!(home.serve().stop().0, 0);
+    let (code, log) = home.serve().stop();
+    assert_eq!(code, 0, "{log}");
     // And who does not puts the good one back, which is older by now.
     fs::write(&file, good).unwrap();
     assert!(home.run(&["serve"]).stderr.contains("is older"));
     fs::remove_file(home.file("keys.snapshot.seen")).unwrap();
-    assert_eq!(home.serve().stop().0, 0);
+    let (code, log) = home.serve().stop();
+    assert_eq!(code, 0, "{log}");
 }
 
 #[test]

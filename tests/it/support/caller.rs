@@ -1,6 +1,6 @@
 //! A caller: a raw connection to the router, and answers parsed strictly.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -49,13 +49,17 @@ pub struct Caller {
 
 impl Caller {
     pub fn connect(addr: SocketAddr) -> Self {
-        let stream = TcpStream::connect(addr).unwrap();
+        Self::try_connect(addr).unwrap()
+    }
+
+    pub fn try_connect(addr: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(addr)?;
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self {
+        Ok(Self {
             stream: BufReader::new(stream),
-        }
+        })
     }
 
     /// Sends; returns false if the router has closed.

@@ -112,7 +112,11 @@ impl Home {
             .into()
     }
 
+    /// On free ports, if nothing is configured: the usual ones may be taken.
     pub fn serve(&self) -> Served {
+        if !self.file("memoryrouter.toml").exists() {
+            self.configure("");
+        }
         Served::start(command(&["serve", "--dir"]).arg(self.path()))
     }
 }
@@ -164,8 +168,9 @@ impl Served {
         }
     }
 
+    #[track_caller]
     pub fn connect(&self) -> Caller {
-        Caller::connect(self.addr)
+        Caller::try_connect(self.addr).unwrap_or_else(|error| panic!("{error}: {}", self.log()))
     }
 
     /// The process that serves.
