@@ -155,7 +155,7 @@ impl Plan {
         &self,
         provider: ProviderId,
         is_down: impl Fn(OriginId) -> bool,
-    ) -> impl Iterator<Item = &Base> {
+    ) -> InTurn<'_> {
         let Bases { list, turn } = &self.bases[provider.0];
         let first = turn.get();
         turn.set(if first + 1 < list.len() { first + 1 } else { 0 });
@@ -167,13 +167,40 @@ impl Plan {
                 down | u64::from(is_down(base.origin)) << at
             }),
         };
-        let in_turn = (first..list.len()).chain(0..first);
-        let part = move |last: bool| {
-            let wanted =
-                move |at: &usize| (down.checked_shr(*at as u32).unwrap_or(0) & 1 == 1) == last;
-            in_turn.clone().filter(wanted).map(|at| &list[at])
-        };
-        part(false).chain(part(true))
+        InTurn {
+            list,
+            first,
+            down,
+            passed: 0,
+        }
+    }
+}
+
+/// A provider's addresses in the order in which they are asked.
+pub struct InTurn<'a> {
+    list: &'a [Base],
+    first: usize,
+    /// A bit for each of the first 64.
+    down: u64,
+    /// How many were looked at: all of them for those that are up, then all for those that are down.
+    passed: usize,
+}
+
+impl<'a> Iterator for InTurn<'a> {
+    type Item = &'a Base;
+
+    fn next(&mut self) -> Option<&'a Base> {
+        let count = self.list.len();
+        while self.passed < 2 * count {
+            let last = self.passed >= count;
+            let at = self.first + self.passed - if last { count } else { 0 };
+            let at = at - if at >= count { count } else { 0 };
+            self.passed += 1;
+            if (self.down.checked_shr(at as u32).unwrap_or(0) & 1 == 1) == last {
+                return Some(&self.list[at]);
+            }
+        }
+        None
     }
 }
 

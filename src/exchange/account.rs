@@ -30,7 +30,7 @@ const EDITS_MAX: usize = 8;
 pub(super) async fn serve(
     task: AccountTask<'_>,
     caller: &mut Caller,
-    head: Head<RequestLine>,
+    head: &Head<RequestLine>,
     framing: Framing,
     tenant: &Tenant,
     exchange: &mut Exchange<'_>,

@@ -4,7 +4,7 @@
 //! last answer is held, not thrown away: if nothing better comes, the caller gets it as it came. A request is sent
 //! again on the same provider only if no byte of an answer came and the connection was an old one.
 
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use super::answers::{is_event_stream, is_uncoded};
@@ -13,11 +13,14 @@ use super::order::{Order, Route};
 use super::{Exchange, Stop, Tenant};
 use crate::config::{Config, ProviderId};
 use crate::error::{Fault, Wait};
-use crate::http::Framing;
+use crate::http::{Framing, Method};
+use crate::keys::InTurn;
 use crate::metrics;
 use crate::plan::Base;
+use crate::provider::Kind;
 use crate::secret::Secret;
 use crate::upstream::{self, Answer, DialError, Failure, Outgoing, Sent, Watch};
+use crate::worker::Worker;
 
 /// The answer that goes to the caller.
 pub(super) struct Attempt {
@@ -54,18 +57,17 @@ fn curable(status: u16) -> bool {
 /// Tries until there is an answer for the caller, or none is to be had.
 pub(super) async fn answer(
     order: &Order<'_>,
-    mut request: Request,
+    request: &mut Request<'_>,
     tenant: &Tenant,
     watch: &mut Watch<'_>,
     exchange: &mut Exchange<'_>,
 ) -> Result<Attempt, Stop> {
     let worker = exchange.worker;
-    let candidates = candidates(order, tenant, &worker.config)?;
     let mut held: Option<(Attempt, ProviderId)> = None;
     let mut fault = None;
     let mut spent: Option<ProviderId> = None;
     let mut tries = 0;
-    let mut left = candidates.peekable();
+    let mut left = Candidates::new(order, tenant, &worker.config)?.peekable();
     while let Some(candidate) = left.next() {
         let provider = candidate.route.provider;
         // The other keys of a provider that does not answer are not tried, and do not count as tries.
@@ -78,7 +80,7 @@ pub(super) async fn answer(
         }
         tries += 1;
         let last_try = tries == worker.config.routing.attempts;
-        let tried = try_candidate(&candidate, order, &mut request, watch, exchange).await?;
+        let tried = try_candidate(&candidate, order, request, watch, exchange).await?;
         match tried {
             Tried::Answered(attempt) => {
                 let final_word = !curable(attempt.answer.head.line.status);
@@ -131,66 +133,122 @@ pub(super) async fn answer(
 
 /// The order's routes with each key that can pay them, looked up as they are needed. A key passed through pays the
 /// named provider only.
-fn candidates<'a>(
-    order: &'a Order,
+struct Candidates<'a> {
+    order: &'a Order<'a>,
     tenant: &'a Tenant,
     config: &'a Config,
-) -> Result<impl Iterator<Item = Candidate<'a>>, Fault> {
-    let keyless =
-        |route: &Route| config.providers.get(route.provider).kind == crate::provider::Kind::Keyless;
-    let stored = |route: &Route| {
-        let provider = &config.providers.get(route.provider).name;
-        let snapshot = &tenant.snapshot;
-        snapshot.provider_keys(&tenant.key.account, provider)
-    };
-    let passed = tenant.provider_key.as_ref();
-    let first = &order.routes.first;
-    let mut of_first = match keyless(first) || passed.is_some() {
-        true => None,
-        false => stored(first),
-    };
-    if !keyless(first) && passed.is_none() && of_first.is_none() {
-        let provider = config.providers.get(first.provider).name.clone();
-        return Err(Fault::NoProviderKey(provider));
-    }
-    let payable = match passed.and(order.routes.iter().position(|route| !keyless(route))) {
-        Some(paid) => paid + 1,
-        None => usize::MAX,
-    };
-    let of = move |route: &'a Route| {
-        let (alone, keys) = match (keyless(route), passed) {
-            (true, _) => (Some(None), None),
-            (false, Some(key)) => (Some(Some(key)), None),
-            (false, None) => (None, of_first.take().or_else(|| stored(route))),
+    route: &'a Route,
+    /// What is left of what pays `route`.
+    payment: Payment<'a>,
+    /// The place of the route behind it, and where those end that can be paid.
+    next: usize,
+    end: usize,
+}
+
+/// What pays a provider.
+enum Payment<'a> {
+    /// One key, or none where none is needed.
+    Once(Option<&'a Secret>),
+    Stored(InTurn<'a>),
+    /// Nothing, or nothing more.
+    Spent,
+}
+
+impl<'a> Candidates<'a> {
+    fn new(order: &'a Order<'a>, tenant: &'a Tenant, config: &'a Config) -> Result<Self, Fault> {
+        let route = &order.routes.first;
+        let passed = tenant.provider_key.as_ref();
+        let paid = |route: &Route| !is_keyless(route, config);
+        let end = match passed.and(order.routes.iter().position(paid)) {
+            Some(paid) => paid + 1,
+            None => usize::MAX,
         };
-        let keys = keys.into_iter().flat_map(|keys| keys.in_turn());
-        let keys = alone.into_iter().chain(keys.map(|key| Some(&key.secret)));
-        keys.map(move |key| Candidate { route, key })
-    };
-    Ok(order.routes.iter().take(payable).flat_map(of))
+        let payment = payment(route, tenant, config);
+        if let Payment::Spent = payment {
+            let provider = config.providers.get(route.provider).name.clone();
+            return Err(Fault::NoProviderKey(provider));
+        }
+        Ok(Self {
+            order,
+            tenant,
+            config,
+            route,
+            payment,
+            next: 1,
+            end,
+        })
+    }
+}
+
+impl<'a> Iterator for Candidates<'a> {
+    type Item = Candidate<'a>;
+
+    fn next(&mut self) -> Option<Candidate<'a>> {
+        loop {
+            let key = match &mut self.payment {
+                Payment::Once(key) => Some(*key),
+                Payment::Stored(keys) => keys.next().map(|key| Some(&key.secret)),
+                Payment::Spent => None,
+            };
+            if let Payment::Once(_) = self.payment {
+                self.payment = Payment::Spent;
+            }
+            if let Some(key) = key {
+                let route = self.route;
+                return Some(Candidate { route, key });
+            }
+            self.route = match self.next < self.end {
+                true => self.order.routes.get(self.next)?,
+                false => return None,
+            };
+            self.next += 1;
+            self.payment = payment(self.route, self.tenant, self.config);
+        }
+    }
+}
+
+fn is_keyless(route: &Route, config: &Config) -> bool {
+    config.providers.get(route.provider).kind == Kind::Keyless
+}
+
+fn payment<'a>(route: &Route, tenant: &'a Tenant, config: &Config) -> Payment<'a> {
+    let passed = tenant.provider_key.as_ref();
+    if is_keyless(route, config) {
+        return Payment::Once(None);
+    }
+    if passed.is_some() {
+        return Payment::Once(passed);
+    }
+    let provider = &config.providers.get(route.provider).name;
+    let stored = tenant.snapshot.provider_keys(&tenant.key.account, provider);
+    stored.map_or(Payment::Spent, |keys| Payment::Stored(keys.in_turn()))
 }
 
 async fn try_candidate(
     candidate: &Candidate<'_>,
     order: &Order<'_>,
-    request: &mut Request,
+    request: &mut Request<'_>,
     watch: &mut Watch<'_>,
     exchange: &mut Exchange<'_>,
 ) -> Result<Tried, Stop> {
     let worker = exchange.worker;
     let provider = &worker.config.providers.get(candidate.route.provider).name;
     let mut fault = None;
-    let upstreams = &worker.upstreams;
     let started = exchange.record.started();
-    let is_down = |origin| upstreams.is_down(origin, started);
+    let is_down = |origin| worker.upstreams.is_down(origin, started);
     for base in worker.plan.bases_in_turn(candidate.route.provider, is_down) {
-        let checkout = upstreams.checkout(base.origin, started);
-        let connection = match connected(pin!(checkout), watch, exchange).await? {
-            Ok(connection) => connection,
-            Err(error) => {
-                fault = Some(not_reached(error, provider));
-                continue;
+        let connection = match worker.upstreams.take_idle(base.origin, started) {
+            Some(connection) => {
+                metrics::add(&worker.metrics.pool_hits);
+                connection
             }
+            None => match dialled(base, watch, worker).await? {
+                Ok(connection) => connection,
+                Err(error) => {
+                    fault = Some(not_reached(error, provider));
+                    continue;
+                }
+            },
         };
         let outgoing = order.outgoing(
             candidate.route,
@@ -227,104 +285,107 @@ fn not_reached(error: DialError, provider: &str) -> Fault {
     }
 }
 
-/// Waits for a connection, and counts where it came from.
-async fn connected(
-    connecting: Pin<&mut impl Future<Output = Result<upstream::Connection, DialError>>>,
+/// Waits for a new connection.
+async fn dialled(
+    base: &Base,
     watch: &mut Watch<'_>,
-    exchange: &Exchange<'_>,
+    worker: &Worker,
 ) -> Result<Result<upstream::Connection, DialError>, Stop> {
-    let connection = watch.beside(connecting).await;
-    let metrics = &exchange.worker.metrics;
-    metrics::add(match &connection {
-        Ok(connection) if connection.reused() => &metrics.pool_hits,
-        Ok(_) => &metrics.pool_misses,
-        Err(_) => &metrics.dial_failures,
+    let dial = pin!(worker.upstreams.fresh(base.origin));
+    let dialled = watch.beside(dial).await;
+    metrics::add(match &dialled {
+        Ok(_) => &worker.metrics.pool_misses,
+        Err(_) => &worker.metrics.dial_failures,
     });
-    if watch.left() {
-        Err(Stop::CallerLeft)
-    } else {
-        Ok(connection)
+    match watch.left() {
+        true => Err(Stop::CallerLeft),
+        false => Ok(dialled),
     }
 }
 
 /// Sends over `connection`; once more over a new one if this was an old one that had died unnoticed.
-async fn send(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice"
+)]
+fn send(
     mut connection: upstream::Connection,
     mut outgoing: Outgoing,
     base: &Base,
-    request: &mut Request,
+    request: &mut Request<'_>,
     provider: &str,
     watch: &mut Watch<'_>,
     exchange: &mut Exchange<'_>,
-) -> Result<Tried, Stop> {
-    let worker = exchange.worker;
-    let limits = upstream::ANSWER_HEAD_LIMITS;
-    loop {
-        let departed = Instant::now();
-        let reused = connection.reused();
-        exchange.record.attempts += 1;
-        exchange.record.reused = reused;
-        exchange.record.departs(departed);
-        let first_byte_timeout = worker.config.timeouts.first_byte;
-        let sent = upstream::send(
-            connection,
-            outgoing,
-            departed,
-            first_byte_timeout,
-            &limits,
-            watch,
-        )
-        .await;
-        let arrived = Instant::now();
-        if watch.left() {
-            let outgoing = match sent {
-                Sent::Failed(_, outgoing) => outgoing,
-                Sent::Answered(answer) => Box::pin(answer.discard()).await,
-            };
-            exchange.sent_in_vain(&outgoing.body);
-            return Err(Stop::CallerLeft);
-        }
-        let (failure, returned) = match sent {
-            Sent::Failed(failure, outgoing) => (failure, outgoing),
-            Sent::Answered(answer) => {
-                match Framing::of_response(&answer.head, &answer.bytes, crate::http::Method::Post) {
-                    Ok(framing) => {
-                        return Ok(Tried::Answered(Attempt {
-                            answer,
-                            framing,
-                            at: arrived,
-                            first_byte: arrived - departed,
-                            cut: false,
-                        }));
-                    }
-                    Err(error) => {
-                        tracing::warn!(
-                            provider,
-                            error = error.0,
-                            "provider sent a malformed answer"
-                        );
-                        (Failure::Malformed, Box::pin(answer.discard()).await)
-                    }
-                }
+) -> impl Future<Output = Result<Tried, Stop>> {
+    async move {
+        let worker = exchange.worker;
+        let limits = upstream::ANSWER_HEAD_LIMITS;
+        loop {
+            let departed = Instant::now();
+            let reused = connection.reused();
+            exchange.record.attempts += 1;
+            exchange.record.reused = reused;
+            exchange.record.departs(departed);
+            let first_byte_timeout = worker.config.timeouts.first_byte;
+            let sent = upstream::send(
+                connection,
+                outgoing,
+                departed,
+                first_byte_timeout,
+                &limits,
+                watch,
+            )
+            .await;
+            let arrived = Instant::now();
+            if watch.left() {
+                let outgoing = match sent {
+                    Sent::Failed(_, outgoing) => outgoing,
+                    Sent::Answered(answer) => Box::pin(answer.discard()).await,
+                };
+                exchange.sent_in_vain(&outgoing.body);
+                return Err(Stop::CallerLeft);
             }
-        };
-        if failure == Failure::Closed && reused {
-            metrics::add(&worker.metrics.retries);
-            outgoing = returned;
-            let fresh = worker.upstreams.fresh(base.origin);
-            connection = match connected(pin!(fresh), watch, exchange).await? {
-                Ok(connection) => connection,
-                Err(error) => {
-                    request.restore_body(outgoing.body);
-                    return Ok(Tried::NotReached(not_reached(error, provider)));
+            let (failure, returned) = match sent {
+                Sent::Failed(failure, outgoing) => (failure, outgoing),
+                Sent::Answered(answer) => {
+                    match Framing::of_response(&answer.head, &answer.bytes, Method::Post) {
+                        Ok(framing) => {
+                            return Ok(Tried::Answered(Attempt {
+                                answer,
+                                framing,
+                                at: arrived,
+                                first_byte: arrived - departed,
+                                cut: false,
+                            }));
+                        }
+                        Err(error) => {
+                            tracing::warn!(
+                                provider,
+                                error = error.0,
+                                "provider sent a malformed answer"
+                            );
+                            (Failure::Malformed, Box::pin(answer.discard()).await)
+                        }
+                    }
                 }
             };
-            continue;
+            if failure == Failure::Closed && reused {
+                metrics::add(&worker.metrics.retries);
+                outgoing = returned;
+                connection = match dialled(base, watch, worker).await? {
+                    Ok(connection) => connection,
+                    Err(error) => {
+                        request.restore_body(outgoing.body);
+                        return Ok(Tried::NotReached(not_reached(error, provider)));
+                    }
+                };
+                continue;
+            }
+            request.restore_body(returned.body);
+            return Ok(Tried::Unanswered(match failure {
+                Failure::TimedOut => Fault::TimedOut(provider.to_owned(), Wait::FirstByte),
+                _ => Fault::Unreachable(provider.to_owned()),
+            }));
         }
-        request.restore_body(returned.body);
-        return Ok(Tried::Unanswered(match failure {
-            Failure::TimedOut => Fault::TimedOut(provider.to_owned(), Wait::FirstByte),
-            _ => Fault::Unreachable(provider.to_owned()),
-        }));
     }
 }

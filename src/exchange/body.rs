@@ -19,9 +19,9 @@ const READ_BYTES: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// A request that is here whole.
-pub(super) struct Request {
+pub(super) struct Request<'h> {
     /// Its head.
-    pub(super) head: Head<RequestLine>,
+    pub(super) head: &'h Head<RequestLine>,
     /// What `head` is over; behind it the body, if it came as it is.
     pub(super) bytes: Vec<u8>,
     body: Body,
@@ -36,7 +36,7 @@ enum Body {
     Apart(Vec<u8>),
 }
 
-impl Request {
+impl Request<'_> {
     /// The body's bytes.
     pub(super) fn body(&self) -> &[u8] {
         match &self.body {
@@ -72,20 +72,20 @@ impl Request {
 
 /// Reads the body. `head` was parsed from what `caller.reader` holds; `exchange` learns that it no longer stands there
 /// before anything can be wrong with what was read.
-pub(super) async fn receive(
+pub(super) async fn receive<'h>(
     caller: &mut Caller,
-    head: Head<RequestLine>,
+    head: &'h Head<RequestLine>,
     framing: Framing,
     exchange: &mut Exchange<'_>,
-) -> Result<Request, Stop> {
+) -> Result<Request<'h>, Stop> {
     let worker = exchange.worker;
     let limit = worker.config.limits.body_bytes_max;
     if matches!(framing, Framing::Length(length) if length > limit as u64) {
         return Err(Fault::BodyTooLarge(limit).into());
     }
-    let codings = codings(&head, caller.reader.bytes())?;
+    let codings = codings(head, caller.reader.bytes())?;
     let has_body = !matches!(framing, Framing::None | Framing::Length(0));
-    if expects_continue(&head, caller.reader.bytes())?
+    if expects_continue(head, caller.reader.bytes())?
         && has_body
         && caller.reader.bytes().len() == head.end
     {
@@ -145,12 +145,12 @@ fn expects_continue(head: &Head<RequestLine>, bytes: &[u8]) -> Result<bool, Faul
     }
 }
 
-async fn receive_length(
+async fn receive_length<'h>(
     caller: &mut Caller,
-    head: Head<RequestLine>,
+    head: &'h Head<RequestLine>,
     length: usize,
     worker: &Worker,
-) -> Result<Request, Stop> {
+) -> Result<Request<'h>, Stop> {
     let end = head.end + length;
     if length > READ_BYTES {
         caller.reader.make_room(end);
@@ -180,12 +180,12 @@ async fn receive_length(
     })
 }
 
-async fn receive_chunked(
+async fn receive_chunked<'h>(
     caller: &mut Caller,
-    head: Head<RequestLine>,
+    head: &'h Head<RequestLine>,
     limit: usize,
     worker: &Worker,
-) -> Result<Request, Stop> {
+) -> Result<Request<'h>, Stop> {
     let mut bytes = caller.reader.take();
     let mut received = bytes.split_off(head.end);
     let mut scanner = ChunkScanner::default();

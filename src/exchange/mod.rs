@@ -135,12 +135,12 @@ enum Unread {
 /// Serves the request that `head` begins, and that was there at `arrived`.
 pub async fn run(
     caller: &mut Caller,
-    head: Head<RequestLine>,
+    head: &Head<RequestLine>,
     arrived: Instant,
     worker: &Worker,
 ) -> Over {
     let bytes = caller.reader.bytes();
-    let mut exchange = Exchange::new(worker, &head, bytes, arrived);
+    let mut exchange = Exchange::new(worker, head, bytes, arrived);
     exchange.record.trace = worker.trace(head.first(Name::Traceparent, bytes));
     let next = match exchange.serve(caller, head).await {
         Ok(next) => next,
@@ -177,49 +177,35 @@ pub async fn run(
 
 impl<'w> Exchange<'w> {
     /// The story of a request.
-    async fn serve(&mut self, caller: &mut Caller, head: Head<RequestLine>) -> Result<Next, Stop> {
+    async fn serve(&mut self, caller: &mut Caller, head: &Head<RequestLine>) -> Result<Next, Stop> {
         let bytes = caller.reader.bytes();
         let framing =
-            Framing::of_request(&head, bytes).map_err(|error| Fault::Malformed(error.0))?;
+            Framing::of_request(head, bytes).map_err(|error| Fault::Malformed(error.0))?;
         if matches!(framing, Framing::None | Framing::Length(0)) {
             self.unread = Unread::Head(head.end);
         }
-        let method = head.line.method;
-        let (path, endpoint);
-        if let Some(usual) = route::usual(method.as_str(), head.path_bytes(bytes)) {
-            (path, endpoint) = (String::new(), Ok(usual));
-        } else {
-            path = head.path(bytes).to_owned();
-            if method == Method::Options {
-                return Ok(self
-                    .answer(caller, local::options(&path, &self.context()))
-                    .await);
-            }
-            endpoint = route::endpoint(method.as_str(), &path);
-        }
-        self.dialect = dialect_of(&endpoint, &path);
-        let tenant = match needs_key(&endpoint) {
-            true => Some(self.authenticate(&head, bytes, caller.peer)?),
-            false => None,
+        let path = match route::usual(head.line.method.as_str(), head.path_bytes(bytes)) {
+            Some(_) => String::new(),
+            None => head.path(bytes).to_owned(),
         };
-        let endpoint = endpoint.map_err(|miss| fault_of(miss, &path))?;
-        self.record.route = endpoint.template();
+        if head.line.method == Method::Options {
+            let answer = local::options(&path, &self.context());
+            return Ok(self.answer(caller, answer).await);
+        }
+        let (endpoint, tenant) = self.enter(head, bytes, &path, caller.peer)?;
         // What is rare is boxed: its futures would weigh on every exchange.
-        let operation = match (endpoint, &tenant) {
-            (Endpoint::Proxy(operation), Some(_)) => operation,
+        let (operation, tenant) = match (&endpoint, &tenant) {
+            (Endpoint::Proxy(operation), Some(tenant)) => (operation, tenant),
             (Endpoint::Vault(task), Some(tenant)) => {
-                return Box::pin(vault::serve(task, caller, head, framing, tenant, self)).await;
+                return Box::pin(vault::serve(*task, caller, head, framing, tenant, self)).await;
             }
             (Endpoint::Account(task), Some(tenant)) => {
-                return Box::pin(account::serve(task, caller, head, framing, tenant, self)).await;
+                return Box::pin(account::serve(*task, caller, head, framing, tenant, self)).await;
             }
             (endpoint, tenant) => {
-                let answer = local::answer(&endpoint, tenant.as_ref(), self);
-                return Ok(self.answer(caller, answer?).await);
+                let answer = local::answer(endpoint, tenant.as_ref(), self)?;
+                return Ok(self.answer(caller, answer).await);
             }
-        };
-        let Some(tenant) = tenant else {
-            return Err(Fault::NoMemoryKey.into());
         };
         self.task = Some(operation.task);
         let worker = self.worker;
@@ -227,27 +213,27 @@ impl<'w> Exchange<'w> {
         let mut permit = worker.shared.key_limits.admit(&tenant.key)?;
         let limited = permit.is_some();
 
-        let request = body::receive(caller, head, framing, self).await?;
+        let mut request = body::receive(caller, head, framing, self).await?;
         self.record.request_bytes = request.body().len() as u64;
         self.record.received = request.waited;
-        let mut order = order::take(&request, &operation, &tenant, self.worker)?;
+        let mut order = order::take(&request, operation, tenant, self.worker)?;
         self.record.model = Some(order.model.clone());
         if let Some(permit) = &mut permit {
             let tokens = || expected::tokens(operation.task, request.body());
             permit.reserve(&tenant.key.limits, tokens)?;
         }
-        let recall = recall::recall(&mut order, &request, &tenant, self).await;
+        let recall = recall::recall(&mut order, &request, tenant, self).await;
         self.record.memory_recalled = u64::from(recall.tokens());
         self.record.memory = recall.took;
 
         let embedded = operation.task.embeds();
         let presumed = embedded.then(|| expected::tokens(operation.task, request.body()));
         let mut watch = Watch::new(&mut caller.reader);
-        let answered = attempts::answer(&order, request, &tenant, &mut watch, self).await;
+        let answered = attempts::answer(&order, &mut request, tenant, &mut watch, self).await;
         let attempt = match answered {
             Ok(attempt) => attempt,
             Err(stop) => {
-                self.uses(permit, &tenant);
+                self.uses(permit, tenant);
                 return Err(stop);
             }
         };
@@ -291,7 +277,7 @@ impl<'w> Exchange<'w> {
         let mut seen = tap.finish();
         self.observed(&mut seen, &outcome.request);
         if permit.is_some() || !limited {
-            self.uses(permit, &tenant);
+            self.uses(permit, tenant);
         }
         if let Some(connection) = outcome.connection {
             self.worker.upstreams.give_back(connection, now);
@@ -330,6 +316,29 @@ impl<'w> Exchange<'w> {
             unread: Unread::Body,
             allowed_origin: origin.filter(allowed).map(str::to_owned),
         }
+    }
+
+    /// Where the request goes, and whose it is where that matters. Of the usual endpoints `path` may be empty.
+    fn enter<'p>(
+        &mut self,
+        head: &Head<RequestLine>,
+        bytes: &[u8],
+        path: &'p str,
+        peer: Option<IpAddr>,
+    ) -> Result<(Endpoint<'p>, Option<Tenant>), Fault> {
+        let method = head.line.method.as_str();
+        let endpoint = match route::usual(method, head.path_bytes(bytes)) {
+            Some(usual) => Ok(usual),
+            None => route::endpoint(method, path),
+        };
+        self.dialect = dialect_of(&endpoint, path);
+        let tenant = match needs_key(&endpoint) {
+            true => Some(self.authenticate(head, bytes, peer)?),
+            false => None,
+        };
+        let endpoint = endpoint.map_err(|miss| fault_of(miss, path))?;
+        self.record.route = endpoint.template();
+        Ok((endpoint, tenant))
     }
 
     /// Who calls. Unknown, revoked and expired keys get one answer.

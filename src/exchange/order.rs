@@ -80,6 +80,14 @@ pub(super) struct Routes {
 }
 
 impl Routes {
+    /// By its place, from the best on.
+    pub(super) fn get(&self, place: usize) -> Option<&Route> {
+        match place.checked_sub(1) {
+            None => Some(&self.first),
+            Some(place) => self.fallback.get(place),
+        }
+    }
+
     /// Best first.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
         std::iter::once(&self.first).chain(&self.fallback)
@@ -88,7 +96,7 @@ impl Routes {
 
 /// Reads the request.
 pub(super) fn take<'a>(
-    request: &Request,
+    request: &Request<'_>,
     operation: &'a Operation<'a>,
     tenant: &Tenant,
     worker: &Worker,
@@ -100,7 +108,7 @@ pub(super) fn take<'a>(
     // Forms are for files; everything else is JSON, whatever it is called.
     let is_form = operation.task.takes_form() && multipart::is_form(content_type);
     let sources = Sources {
-        head: &request.head,
+        head: request.head,
         bytes: &request.bytes,
         suffix: tenant.mode,
         config: &worker.config.memory,
@@ -164,7 +172,7 @@ pub(super) fn take<'a>(
 
 /// Finds what matters in the body, as JSON or as a form of this type.
 fn scan(
-    request: &Request,
+    request: &Request<'_>,
     operation: &Operation<'_>,
     form: Option<&[u8]>,
     conversation: bool,
@@ -280,7 +288,7 @@ impl Order<'_> {
         route: &Route,
         key: Option<&Secret>,
         base: &Base,
-        request: &mut Request,
+        request: &mut Request<'_>,
         trace: Option<Context>,
         worker: &Worker,
     ) -> Result<Outgoing, Fault> {
@@ -342,7 +350,7 @@ impl Order<'_> {
         };
         let mut start =
             net::buffer(request.head.end + 512 + with.body_bytes.min(ASSEMBLED_BYTES_MAX));
-        encode::upstream_request(&mut start, &request.head, &request.bytes, &with);
+        encode::upstream_request(&mut start, request.head, &request.bytes, &with);
         let (start, rest) = lay_out(start, &splices, request.body(), request.body_offset());
         Ok(Outgoing {
             start,

@@ -46,7 +46,7 @@ pub(super) struct Recall {
 /// Recalls, and puts what was recalled into the order.
 pub(super) async fn recall(
     order: &mut Order<'_>,
-    request: &Request,
+    request: &Request<'_>,
     tenant: &Tenant,
     exchange: &Exchange<'_>,
 ) -> Recall {
@@ -88,7 +88,7 @@ async fn find(
     turn: &Turn,
     vault: &VaultRef,
     order: &Order<'_>,
-    request: &Request,
+    request: &Request<'_>,
     tenant: &Tenant,
     exchange: &Exchange<'_>,
     recall: &mut Recall,

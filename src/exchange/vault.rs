@@ -28,8 +28,8 @@ use crate::route::VaultTask;
 use body::Request;
 
 /// What a JSON endpoint finds beside the members that it knows by name.
-struct Asked {
-    request: Request,
+struct Asked<'h> {
+    request: Request<'h>,
     body: RequestBody,
     settings: Settings,
 }
@@ -48,7 +48,7 @@ const CONVERSATION: Operation<'static> = Operation {
 pub(super) async fn serve(
     task: VaultTask<'_>,
     caller: &mut Caller,
-    head: Head<RequestLine>,
+    head: &Head<RequestLine>,
     framing: Framing,
     tenant: &Tenant,
     exchange: &mut Exchange<'_>,
@@ -88,14 +88,14 @@ async fn answer(body: String, caller: &mut Caller, exchange: &mut Exchange<'_>) 
 }
 
 /// Reads the body and the settings. An empty body says nothing; that of an upload is lines and no object.
-async fn receive(
+async fn receive<'h>(
     task: VaultTask<'_>,
     caller: &mut Caller,
-    head: Head<RequestLine>,
+    head: &'h Head<RequestLine>,
     framing: Framing,
     tenant: &Tenant,
     exchange: &mut Exchange<'_>,
-) -> Result<Asked, Stop> {
+) -> Result<Asked<'h>, Stop> {
     let request = body::receive(caller, head, framing, exchange).await?;
     exchange.record.request_bytes = request.body().len() as u64;
     let is_object = task != VaultTask::Upload && !request.body().trim_ascii().is_empty();
@@ -106,7 +106,7 @@ async fn receive(
         false => RequestBody::default(),
     };
     let sources = Sources {
-        head: &request.head,
+        head: request.head,
         bytes: &request.bytes,
         suffix: tenant.mode,
         config: &exchange.worker.config.memory,
@@ -128,7 +128,7 @@ fn fault_of(_: MemoryError) -> Fault {
 
 async fn delete(
     task: VaultTask<'_>,
-    asked: &Asked,
+    asked: &Asked<'_>,
     vault: &VaultRef,
     exchange: &Exchange<'_>,
 ) -> Result<String, Fault> {
@@ -145,7 +145,11 @@ async fn delete(
     Ok(format!("{{\"deleted\":{deleted}}}"))
 }
 
-async fn upload(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Result<String, Fault> {
+async fn upload(
+    asked: &Asked<'_>,
+    vault: &VaultRef,
+    exchange: &Exchange<'_>,
+) -> Result<String, Fault> {
     let session = asked.settings.session.as_deref();
     let memories = lines::read(asked.request.body(), session, clock::unix_millis()).await?;
     let total = memories.len();
@@ -155,7 +159,7 @@ async fn upload(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Res
 }
 
 async fn prepare(
-    asked: &Asked,
+    asked: &Asked<'_>,
     vault: &VaultRef,
     exchange: &Exchange<'_>,
 ) -> Result<String, Fault> {
@@ -181,7 +185,11 @@ async fn prepare(
     Ok(shown::prepared(block::render(&memories), &memories))
 }
 
-async fn search(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Result<String, Fault> {
+async fn search(
+    asked: &Asked<'_>,
+    vault: &VaultRef,
+    exchange: &Exchange<'_>,
+) -> Result<String, Fault> {
     let text = member(asked, "query").ok_or(Fault::MissingField("query"))?;
     let text: String = sonic_rs::from_str(&text).map_err(|_| Fault::InvalidField("query"))?;
     let browse = Browse {
@@ -196,7 +204,11 @@ async fn search(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Res
 }
 
 /// Stores a finished exchange: the newest user message and the response, a text or a provider's answer as it came.
-async fn ingest(asked: &Asked, vault: &VaultRef, exchange: &Exchange<'_>) -> Result<String, Fault> {
+async fn ingest(
+    asked: &Asked<'_>,
+    vault: &VaultRef,
+    exchange: &Exchange<'_>,
+) -> Result<String, Fault> {
     if !asked.body.has_messages {
         return Err(Fault::MissingField("messages"));
     }
@@ -245,7 +257,7 @@ fn response_text(raw: &str) -> Result<String, Fault> {
 }
 
 /// `limit` in the body, else what header and query say.
-fn limit(asked: &Asked) -> Result<usize, Fault> {
+fn limit(asked: &Asked<'_>) -> Result<usize, Fault> {
     match member(asked, "limit") {
         Some(raw) if raw != "null" => settings::number(&raw).ok_or(Fault::InvalidField("limit")),
         _ => Ok(asked.settings.limit),
@@ -253,7 +265,7 @@ fn limit(asked: &Asked) -> Result<usize, Fault> {
 }
 
 /// The JSON of a top-level member. The body has been checked whole before.
-fn member(asked: &Asked, name: &str) -> Option<String> {
+fn member(asked: &Asked<'_>, name: &str) -> Option<String> {
     let value = sonic_rs::get(asked.request.body(), [name]).ok()?;
     Some(value.as_raw_str().to_owned())
 }

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::iter::Chain;
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -224,6 +226,9 @@ pub struct ProviderKeys {
     next: AtomicUsize,
 }
 
+/// The keys that an account has for a provider, in the order in which they pay.
+pub type InTurn<'a> = Chain<slice::Iter<'a, ProviderKey>, slice::Iter<'a, ProviderKey>>;
+
 /// A provider key, ready for use.
 pub struct ProviderKey {
     /// Names it in commands and logs.
@@ -253,7 +258,7 @@ impl ProviderKeys {
     }
 
     /// All of them, starting with the one whose turn it is.
-    pub fn in_turn(&self) -> impl Iterator<Item = &ProviderKey> {
+    pub fn in_turn(&self) -> InTurn<'_> {
         // All cores share the turn; one key alone needs none.
         let first = match self.keys.len() {
             0 | 1 => 0,

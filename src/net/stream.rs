@@ -189,43 +189,55 @@ pub struct Writer {
 
 /// Writes `buf[range]` and gives `buf` back. Not by the runtime's own function, which for any kind of buffer wraps it
 /// once more; mostly one write is all.
-async fn write_all(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice"
+)]
+fn write_all(
     half: &mut impl AsyncWriteRent,
     mut buf: Vec<u8>,
     mut range: Range<usize>,
-) -> (io::Result<()>, Vec<u8>) {
-    while !range.is_empty() {
-        let (result, slice) = half.write(buf.slice(range.clone())).await;
-        buf = slice.into_inner();
-        match result {
-            Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
-            Ok(count) => range.start += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return (Err(error), buf),
+) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {
+    async move {
+        while !range.is_empty() {
+            let (result, slice) = half.write(buf.slice(range.clone())).await;
+            buf = slice.into_inner();
+            match result {
+                Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
+                Ok(count) => range.start += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (Err(error), buf),
+            }
         }
+        (Ok(()), buf)
     }
-    (Ok(()), buf)
 }
 
 impl Writer {
     /// Writes all of `buf` and gives it back.
-    pub async fn write_all(&mut self, buf: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+    pub fn write_all(&mut self, buf: Vec<u8>) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {
         let range = 0..buf.len();
-        self.write_range(buf, range).await
+        self.write_range(buf, range)
     }
 
     /// Writes `buf[range]` and gives `buf` back.
-    pub async fn write_range(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "an async fn keeps its arguments twice"
+    )]
+    pub fn write_range(
         &mut self,
         buf: Vec<u8>,
         range: Range<usize>,
-    ) -> (io::Result<()>, Vec<u8>) {
-        match &mut self.half {
-            WriteHalf::Tcp(half) => write_all(half, buf, range).await,
-            WriteHalf::Unix(half) => write_all(half, buf, range).await,
-            // Apart: beside what TLS costs an allocation is nothing, and a plain exchange's future stays small.
-            WriteHalf::TlsServer(half) => Box::pin(write_all(half, buf, range)).await,
-            WriteHalf::TlsClient(half) => Box::pin(write_all(half, buf, range)).await,
+    ) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {
+        async move {
+            match &mut self.half {
+                WriteHalf::Tcp(half) => write_all(half, buf, range).await,
+                WriteHalf::Unix(half) => write_all(half, buf, range).await,
+                // Apart: beside what TLS costs an allocation is nothing, and a plain exchange's future stays small.
+                WriteHalf::TlsServer(half) => Box::pin(write_all(half, buf, range)).await,
+                WriteHalf::TlsClient(half) => Box::pin(write_all(half, buf, range)).await,
+            }
         }
     }
 

@@ -92,133 +92,139 @@ pub fn framing_for(framing: Framing, version: Version, remade: bool) -> Relayed 
     }
 }
 
-/// Relays an answer from `now` on. `head` holds the rewritten head, up to and with its empty line; `tap` sees the body's
+/// Relays an answer from `now` on. `outgoing` holds the rewritten head, up to and with its empty line; `tap` sees the body's
 /// content.
-pub async fn relay(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice"
+)]
+pub fn relay(
     mut answer: Box<Answer>,
     framing: Framing,
     mut now: Instant,
-    head: Vec<u8>,
+    mut outgoing: Vec<u8>,
     downstream: Downstream<'_>,
     watch: &mut Watch<'_>,
     tap: &mut Tap,
-) -> Outcome {
-    let mut body = Body::new(framing, downstream.version, downstream.cut);
-    let mut end = End::Complete;
-    // Whether a stream's last word has been written.
-    let mut heard_out = false;
-    let left = |heard_out| match heard_out {
-        true => End::Complete,
-        false => End::CallerLeft,
-    };
-    let keeps_alive = framing::keeps_alive(&answer.head, &answer.bytes, answer.head.line.version);
-    let received = std::mem::take(&mut answer.bytes);
-    let mut outgoing = head;
-    // The head leaves with the first of the body, or alone and at once.
-    let begin = &received[answer.head.end..];
-    let whole = matches!(framing, Framing::Length(length) if length == begin.len() as u64);
-    let seen = whole && tap.whole(begin);
-    body.append(begin, &mut outgoing, |content| {
-        if !seen {
-            tap.content(content);
-        }
-    });
-    net::recycle(received);
-    if body.malformed {
-        let outcome = Box::pin(Outcome::broken(End::Malformed, &body, answer)).await;
-        return Outcome {
-            begun: false,
-            ..outcome
+) -> impl Future<Output = Outcome> {
+    async move {
+        let mut body = Body::new(framing, downstream.version, downstream.cut);
+        let mut end = End::Complete;
+        // Whether a stream's last word has been written.
+        let mut heard_out = false;
+        let left = |heard_out| match heard_out {
+            true => End::Complete,
+            false => End::CallerLeft,
         };
-    }
-    loop {
-        if body.done || tap.has_last_word() {
-            (downstream.at_end)(tap);
-        }
-        if !outgoing.is_empty() {
-            downstream.deadline.arm(now, downstream.stream_idle_timeout);
-            let write = pin!(downstream.writer.write_all(outgoing));
-            // Once the provider has said everything its connection is clean, whatever the caller does.
-            let (result, written) = if body.done {
-                write.await
-            } else {
-                let upstream = answer.deadline();
-                watch
-                    .while_writing(upstream, downstream.deadline, write)
-                    .await
+        let keeps_alive =
+            framing::keeps_alive(&answer.head, &answer.bytes, answer.head.line.version);
+        let received = std::mem::take(&mut answer.bytes);
+        // The head leaves with the first of the body, or alone and at once.
+        let begin = &received[answer.head.end..];
+        let whole = matches!(framing, Framing::Length(length) if length == begin.len() as u64);
+        let seen = whole && tap.whole(begin);
+        body.append(begin, &mut outgoing, |content| {
+            if !seen {
+                tap.content(content);
+            }
+        });
+        net::recycle(received);
+        if body.malformed {
+            let outcome = Box::pin(Outcome::broken(End::Malformed, &body, answer)).await;
+            return Outcome {
+                begun: false,
+                ..outcome
             };
-            downstream.deadline.disarm();
-            outgoing = written;
-            if result.is_err() && body.done {
-                end = left(heard_out);
+        }
+        loop {
+            if body.done || tap.has_last_word() {
+                (downstream.at_end)(tap);
+            }
+            if !outgoing.is_empty() {
+                downstream.deadline.arm(now, downstream.stream_idle_timeout);
+                let write = pin!(downstream.writer.write_all(outgoing));
+                // Once the provider has said everything its connection is clean, whatever the caller does.
+                let (result, written) = if body.done {
+                    write.await
+                } else {
+                    let upstream = answer.deadline();
+                    watch
+                        .while_writing(upstream, downstream.deadline, write)
+                        .await
+                };
+                downstream.deadline.disarm();
+                outgoing = written;
+                if result.is_err() && body.done {
+                    end = left(heard_out);
+                    break;
+                }
+                if result.is_err() {
+                    return Box::pin(Outcome::broken(left(heard_out), &body, answer)).await;
+                }
+                heard_out = tap.has_last_word();
+            }
+            if body.done {
                 break;
             }
-            if result.is_err() {
-                return Box::pin(Outcome::broken(left(heard_out), &body, answer)).await;
+            if body.malformed {
+                return Box::pin(Outcome::broken(End::Malformed, &body, answer)).await;
             }
-            heard_out = tap.has_last_word();
-        }
-        if body.done {
-            break;
-        }
-        if body.malformed {
-            return Box::pin(Outcome::broken(End::Malformed, &body, answer)).await;
-        }
-        let spare = body.next_read_bytes(outgoing.len());
-        outgoing.clear();
-        answer
-            .deadline()
-            .arm(Instant::now(), downstream.stream_idle_timeout);
-        let (fill, received) = answer.receive(outgoing, spare, watch).await;
-        now = Instant::now();
-        outgoing = match fill {
-            // What a provider had sent before its connection was shut down is there to be read; nobody is to get it.
-            _ if watch.left() => {
-                // SDKs close as soon as they have a stream's last word, which is often sent before the body's end.
-                let end = match tap.has_last_word() {
-                    true => End::Complete,
-                    false => End::CallerLeft,
-                };
-                return Box::pin(Outcome::broken(end, &body, answer)).await;
-            }
-            Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
-            Fill::End if body.track.ends_with_connection() => body.finish(),
-            _ => {
-                let end = match answer.deadline().fired() {
-                    true => End::StreamIdle,
-                    false => End::Truncated,
-                };
-                // What was held for its end is the caller's too.
-                let rest = body.release();
-                if !rest.is_empty() {
-                    downstream.deadline.arm(now, downstream.stream_idle_timeout);
-                    // The connection ends here either way.
-                    let _ = downstream.writer.write_all(rest).await;
-                    downstream.deadline.disarm();
+            let spare = body.next_read_bytes(outgoing.len());
+            outgoing.clear();
+            answer
+                .deadline()
+                .arm(Instant::now(), downstream.stream_idle_timeout);
+            let (fill, received) = answer.receive(outgoing, spare, watch).await;
+            now = Instant::now();
+            outgoing = match fill {
+                // What a provider had sent before its connection was shut down is there to be read; nobody is to get it.
+                _ if watch.left() => {
+                    // SDKs close as soon as they have a stream's last word, which is often sent before the body's end.
+                    let end = match tap.has_last_word() {
+                        true => End::Complete,
+                        false => End::CallerLeft,
+                    };
+                    return Box::pin(Outcome::broken(end, &body, answer)).await;
                 }
-                return Box::pin(Outcome::broken(end, &body, answer)).await;
-            }
+                Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
+                Fill::End if body.track.ends_with_connection() => body.finish(),
+                _ => {
+                    let end = match answer.deadline().fired() {
+                        true => End::StreamIdle,
+                        false => End::Truncated,
+                    };
+                    // What was held for its end is the caller's too.
+                    let rest = body.release();
+                    if !rest.is_empty() {
+                        downstream.deadline.arm(now, downstream.stream_idle_timeout);
+                        // The connection ends here either way.
+                        let _ = downstream.writer.write_all(rest).await;
+                        downstream.deadline.disarm();
+                    }
+                    return Box::pin(Outcome::broken(end, &body, answer)).await;
+                }
+            };
+        }
+        answer.deadline().disarm();
+        net::recycle(outgoing);
+        let request = match tap.input_uncounted() {
+            true => answer.reclaim_outgoing().unwrap_or_default().body,
+            false => Vec::new(),
         };
-    }
-    answer.deadline().disarm();
-    net::recycle(outgoing);
-    let request = match tap.input_uncounted() {
-        true => answer.reclaim_outgoing().unwrap_or_default().body,
-        false => Vec::new(),
-    };
-    let connection = if keeps_alive && !body.surplus {
-        answer.into_connection()
-    } else {
-        Box::pin(answer.discard()).await;
-        None
-    };
-    Outcome {
-        end,
-        begun: true,
-        framed: true,
-        body_bytes: body.bytes,
-        connection,
-        request,
+        let connection = if keeps_alive && !body.surplus {
+            answer.into_connection()
+        } else {
+            Box::pin(answer.discard()).await;
+            None
+        };
+        Outcome {
+            end,
+            begun: true,
+            framed: true,
+            body_bytes: body.bytes,
+            connection,
+            request,
+        }
     }
 }
 

@@ -111,14 +111,6 @@ impl Upstreams {
         }
     }
 
-    /// The idle connection used last, or a new one. `now` may be somewhat old: `sweep` looks more closely.
-    pub async fn checkout(&self, origin: OriginId, now: Instant) -> Result<Connection, DialError> {
-        if let Some(connection) = self.take_idle(origin, now) {
-            return Ok(connection);
-        }
-        self.fresh(origin).await
-    }
-
     /// Whether a dial to it failed a short time ago: others may be asked first.
     pub fn is_down(&self, origin: OriginId, now: Instant) -> bool {
         self.dialler.is_down(origin, now)
@@ -159,7 +151,8 @@ impl Upstreams {
         self.idle.borrow().iter().map(VecDeque::len).sum()
     }
 
-    fn take_idle(&self, origin: OriginId, now: Instant) -> Option<Connection> {
+    /// The idle connection used last. `now` may be somewhat old: `sweep` looks more closely.
+    pub fn take_idle(&self, origin: OriginId, now: Instant) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
         while let Some(mut connection) = idle[origin.0].pop_back() {
             if self.usable(&mut connection.line, now) {

@@ -245,73 +245,79 @@ pub enum Sent {
 }
 
 /// Sends `outgoing` at `now` and waits for the head of the final response.
-pub async fn send(
+#[expect(
+    clippy::manual_async_fn,
+    reason = "an async fn keeps its arguments twice"
+)]
+pub fn send(
     connection: Connection,
     mut outgoing: Outgoing,
     now: Instant,
     first_byte_timeout: Duration,
     limits: &HeadLimits,
     watch: &mut Watch<'_>,
-) -> Sent {
-    let Connection {
-        mut line,
-        mut writer,
-    } = connection;
-    let Line {
-        reader, deadline, ..
-    } = &mut *line;
-    deadline.arm(now, first_byte_timeout);
-    // What fits into the socket's buffer is with the kernel in a moment, and nobody is asked before. What may take longer
-    // is sent beside all else, and the provider's time begins when it has the whole request.
-    let takes_time = !outgoing.rest.is_empty();
-    let mut sending = match takes_time {
-        true => Sending::Running(Box::pin(outgoing.write(writer))),
-        false => {
-            let (result, start) = writer.write_all(std::mem::take(&mut outgoing.start)).await;
-            outgoing.start = start;
-            Sending::Ended {
-                writer,
-                outgoing,
-                whole: result.is_ok(),
+) -> impl Future<Output = Sent> {
+    async move {
+        let Connection {
+            mut line,
+            mut writer,
+        } = connection;
+        let Line {
+            reader, deadline, ..
+        } = &mut *line;
+        deadline.arm(now, first_byte_timeout);
+        // What fits into the socket's buffer is with the kernel in a moment, and nobody is asked before. What may take longer
+        // is sent beside all else, and the provider's time begins when it has the whole request.
+        let takes_time = !outgoing.rest.is_empty();
+        let mut sending = match takes_time {
+            true => Sending::Running(Box::pin(outgoing.write(writer))),
+            false => {
+                let (result, start) = writer.write_all(std::mem::take(&mut outgoing.start)).await;
+                outgoing.start = start;
+                Sending::Ended {
+                    writer,
+                    outgoing,
+                    whole: result.is_ok(),
+                }
             }
-        }
-    };
-    let mut arriving = Arriving {
-        limits,
-        scanned: 0,
-        interim: 0,
-    };
-    let arrived = poll_fn(|cx| {
-        if sending.poll(cx) {
-            deadline.arm(Instant::now(), first_byte_timeout);
-        }
-        let arrived = arriving.poll(cx, reader);
-        if arrived.is_pending() {
-            watch.poll(cx, deadline);
-        }
-        arrived
-    })
-    .await;
-    match arrived {
-        Ok(head) => {
-            deadline.disarm();
-            let bytes = reader.take();
-            Sent::Answered(Box::new(Answer {
-                head,
-                bytes,
-                line,
-                sending,
-            }))
-        }
-        Err(failure) => {
-            deadline.hang_up();
-            let (_, outgoing, _) = Box::pin(sending.ended()).await;
-            let failure = if deadline.fired() {
-                Failure::TimedOut
-            } else {
-                failure
-            };
-            Sent::Failed(failure, outgoing)
+        };
+        let mut arriving = Arriving {
+            limits,
+            scanned: 0,
+            interim: 0,
+        };
+        let arrived = poll_fn(|cx| {
+            if sending.poll(cx) {
+                deadline.arm(Instant::now(), first_byte_timeout);
+            }
+            let arrived = arriving.poll(cx, reader);
+            if arrived.is_pending() {
+                watch.poll(cx, deadline);
+            }
+            arrived
+        })
+        .await;
+        match arrived {
+            Ok(head) => {
+                deadline.disarm();
+                let bytes = reader.take();
+                Sent::Answered(Box::new(Answer {
+                    head,
+                    bytes,
+                    line,
+                    sending,
+                }))
+            }
+            Err(failure) => {
+                deadline.hang_up();
+                let (_, outgoing, _) = Box::pin(sending.ended()).await;
+                let failure = if deadline.fired() {
+                    Failure::TimedOut
+                } else {
+                    failure
+                };
+                Sent::Failed(failure, outgoing)
+            }
         }
     }
 }
