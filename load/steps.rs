@@ -70,7 +70,8 @@ fn look_up(count: usize) -> Step {
     let mut next = 0;
     step(&format!("look up one key of {count}"), 0, move || {
         next = (next + 7919) % tokens.len();
-        let record = reader.get().authenticate(tokens[next].expose(), 0);
+        let keys = reader.get();
+        let record = keys.authenticate(tokens[next].expose(), 0);
         assert!(record.is_some());
     })
 }

@@ -73,9 +73,9 @@ impl KeyLimits {
     }
 
     /// Counts what a key without limits has used: a limit that it gets later is on this too.
-    pub fn used(&self, key_id: &str, tokens: u64) {
+    pub fn used(&self, key_id: &str, tokens: u64, now: Instant) {
         if tokens > 0 {
-            let (now, today) = (Instant::now(), clock::unix_seconds());
+            let today = clock::unix_seconds();
             match self.0.get(key_id) {
                 Some(state) => lock(&state).count(tokens, now, today),
                 None => lock(&self.state(key_id)).count(tokens, now, today),

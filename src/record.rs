@@ -85,8 +85,8 @@ pub struct Record {
     pub overhead: Option<Duration>,
     /// From the request's departure to the head of the answer that the caller got.
     pub first_byte: Option<Duration>,
-    /// Its place in a trace, where exchanges are traced.
-    pub trace: Option<Context>,
+    /// Its place in a trace, where exchanges are traced: apart, since most are not and the last ones are kept.
+    pub trace: Option<Box<Context>>,
     /// How the exchange ended.
     pub ended: Ended,
     started: Instant,
@@ -178,7 +178,7 @@ impl Record {
     /// The exchange as spans: the router's own, and one for its wait for the provider. None for a caller who does not
     /// want them.
     pub fn spans(&self) -> Vec<Span> {
-        let Some(trace) = self.trace.filter(|trace| trace.sampled) else {
+        let Some(trace) = self.trace.as_ref().filter(|trace| trace.sampled) else {
             return Vec::new();
         };
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);

@@ -13,7 +13,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::config::Config;
 use crate::http::HeadLimits;
-use crate::keys::{KeyRecord, KeyStore, Reader, Snapshot};
+use crate::keys::{Held, KeyRecord, KeyStore, Reader};
 use crate::limits::{AuthBrake, KeyLimits};
 use crate::memory::MemoryStore;
 use crate::metrics::{CoreMetrics, Metrics};
@@ -173,8 +173,8 @@ impl Worker {
     }
 
     /// The keys as they are now.
-    pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.reader.borrow_mut().get().clone()
+    pub fn snapshot(&self) -> Held {
+        self.reader.borrow_mut().get()
     }
 
     /// An exchange's place in its caller's trace, or in a new one; none where nothing is traced.

@@ -87,12 +87,16 @@ impl Exchange<'_> {
         self.record.usage = nothing.usage;
     }
 
-    /// Counts toward the key's limits what the exchange has used.
-    pub(super) fn uses(&self, permit: Option<Permit>, tenant: &Tenant) {
+    /// Counts toward the key's limits what the exchange has used up to `now`.
+    pub(super) fn uses(&self, permit: Option<Permit>, tenant: &Tenant, now: Instant) {
         let tokens = tokens_used(&self.record.usage);
         match permit {
             Some(permit) => permit.settle(tokens),
-            None => self.worker.shared.key_limits.used(&tenant.key.id, tokens),
+            None => self
+                .worker
+                .shared
+                .key_limits
+                .used(&tenant.key.id, tokens, now),
         }
     }
 

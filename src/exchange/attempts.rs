@@ -255,7 +255,7 @@ async fn try_candidate(
             candidate.key,
             base,
             request,
-            exchange.record.trace,
+            exchange.record.trace.as_deref(),
             worker,
         )?;
         let tried = send(

@@ -17,6 +17,7 @@ mod settings;
 mod vault;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::auth::{self, ModeSuffix};
@@ -24,6 +25,7 @@ use crate::clock;
 use crate::error::Fault;
 use crate::http::head::{Head, RequestLine};
 use crate::http::{Framing, Method, Name, Version, framing};
+use crate::keys::{Held, KeyRecord};
 use crate::memory::VaultRef;
 use crate::metrics::Live;
 use crate::net::{Deadline, Reader, Writer};
@@ -91,8 +93,8 @@ impl From<Fault> for Stop {
 
 /// Who calls: what a memory key stands for.
 struct Tenant {
-    key: std::sync::Arc<crate::keys::KeyRecord>,
-    snapshot: std::sync::Arc<crate::keys::Snapshot>,
+    key: Arc<KeyRecord>,
+    snapshot: Held,
     /// A key that came with the request, good for this request only.
     provider_key: Option<Secret>,
     /// The memory mode that the key's suffix asks for.
@@ -141,7 +143,9 @@ pub async fn run(
 ) -> Over {
     let bytes = caller.reader.bytes();
     let mut exchange = Exchange::new(worker, head, bytes, arrived);
-    exchange.record.trace = worker.trace(head.first(Name::Traceparent, bytes));
+    exchange.record.trace = worker
+        .trace(head.first(Name::Traceparent, bytes))
+        .map(Box::new);
     let next = match exchange.serve(caller, head).await {
         Ok(next) => next,
         Err(Stop::Fault(fault)) => {
@@ -233,7 +237,7 @@ impl<'w> Exchange<'w> {
         let attempt = match answered {
             Ok(attempt) => attempt,
             Err(stop) => {
-                self.uses(permit, tenant);
+                self.uses(permit, tenant, Instant::now());
                 return Err(stop);
             }
         };
@@ -277,7 +281,7 @@ impl<'w> Exchange<'w> {
         let mut seen = tap.finish();
         self.observed(&mut seen, &outcome.request);
         if permit.is_some() || !limited {
-            self.uses(permit, tenant);
+            self.uses(permit, tenant, now);
         }
         if let Some(connection) = outcome.connection {
             self.worker.upstreams.give_back(connection, now);

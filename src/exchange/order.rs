@@ -289,10 +289,10 @@ impl Order<'_> {
         key: Option<&Secret>,
         base: &Base,
         request: &mut Request<'_>,
-        trace: Option<Context>,
+        trace: Option<&Context>,
         worker: &Worker,
     ) -> Result<Outgoing, Fault> {
-        let traceparent = trace.map(Context::to_field);
+        let traceparent = trace.map(|trace| trace.to_field());
         let provider = worker.config.providers.get(route.provider);
         let (prefix, model_sent) = route.split(&self.model);
         // Edits of one pass over one body do not overlap; should they, the body is not what it seemed.

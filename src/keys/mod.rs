@@ -30,7 +30,7 @@ pub use models::{ProviderNames, model_allowed};
 pub use seal::{Header, SealError, Sealed};
 pub use seen::has_shrunk;
 pub use snapshot::{InTurn, ProviderKey, ProviderKeys, Snapshot};
-pub use store::{KeyFiles, KeyStore, Reader, Refusal, Reload, Status};
+pub use store::{Held, KeyFiles, KeyStore, Reader, Refusal, Reload, Status};
 pub use token::{TokenError, check_imported, is_memory_key, mint};
 pub use watch::WatchGuard;
 

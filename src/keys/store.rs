@@ -5,7 +5,9 @@
 //! last is kept in a small file beside the snapshot (`seen`), so a rolled-back file is refused after a restart too.
 
 use std::fmt;
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -203,12 +205,41 @@ struct Told {
 }
 
 /// A worker's view: one atomic load while nothing changes.
-pub struct Reader(Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>);
+pub struct Reader {
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    held: Held,
+}
+
+/// The keys as a core holds them. Copies are counted by this core alone: over the one count of all cores their
+/// requests would get in each other's way.
+#[derive(Clone)]
+pub struct Held(Rc<Whole>);
+
+/// Of all cores.
+struct Whole(Arc<Snapshot>);
+
+impl Deref for Held {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0.0
+    }
+}
+
+impl Held {
+    fn new(snapshot: &Arc<Snapshot>) -> Self {
+        Self(Rc::new(Whole(snapshot.clone())))
+    }
+}
 
 impl Reader {
     /// The keys as they are now.
-    pub fn get(&mut self) -> &Arc<Snapshot> {
-        self.0.load()
+    pub fn get(&mut self) -> Held {
+        let now = self.cache.load();
+        if !Arc::ptr_eq(now, &self.held.0.0) {
+            self.held = Held::new(now);
+        }
+        self.held.clone()
     }
 }
 
@@ -236,7 +267,10 @@ impl KeyStore {
 
     /// A view for one worker.
     pub fn reader(&self) -> Reader {
-        Reader(Cache::new(self.0.published.clone()))
+        Reader {
+            cache: Cache::new(self.0.published.clone()),
+            held: Held::new(&self.0.published.load_full()),
+        }
     }
 
     /// The keys as they are now.

@@ -2,7 +2,6 @@ mod faults;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -45,7 +44,7 @@ impl Dir {
     }
 }
 
-fn works(snapshot: &Arc<Snapshot>, token: &Secret) -> bool {
+fn works(snapshot: &Snapshot, token: &Secret) -> bool {
     snapshot
         .authenticate(token.expose(), clock::unix_seconds())
         .is_some()
@@ -380,7 +379,7 @@ fn a_watched_file_is_taken_by_rename_in_place_and_by_link() {
     let store = dir.open();
     let _watch = store.watch().unwrap();
     let mut reader = store.reader();
-    let mut taken = |token: &Secret| within_two_seconds(|| works(reader.get(), token));
+    let mut taken = |token: &Secret| within_two_seconds(|| works(&reader.get(), token));
     let (_, renamed) = dir.add("rename");
     assert!(taken(&renamed));
     let elsewhere = Dir::new();
