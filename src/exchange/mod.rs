@@ -40,6 +40,7 @@ use crate::upstream::Watch;
 use crate::worker::Worker;
 
 use answers::{dialect_of, fault_of, is_event_stream, settled};
+use recall::Recall;
 
 pub use local::models_of;
 pub use refuse::{refuse_head, turn_away};
@@ -226,7 +227,8 @@ impl<'w> Exchange<'w> {
             let tokens = || expected::tokens(operation.task, request.body());
             permit.reserve(&tenant.key.limits, tokens)?;
         }
-        let recall = recall::recall(&mut order, &request, tenant, self).await;
+        let mut recall = Recall::new(&order, self);
+        recall.recall(&mut order, &request, tenant, self).await;
         self.record.memory_recalled = u64::from(recall.tokens());
         self.record.memory = recall.took;
 
@@ -278,8 +280,8 @@ impl<'w> Exchange<'w> {
         self.record.response_bytes = outcome.body_bytes;
         self.record.ended = Ended::Relayed(outcome.end);
         let now = self.record.ends();
-        let mut seen = tap.finish();
-        self.observed(&mut seen, &outcome.request);
+        let seen = tap.finish();
+        self.observed(seen, &outcome.request);
         if permit.is_some() || !limited {
             self.uses(permit, tenant, now);
         }
@@ -287,7 +289,8 @@ impl<'w> Exchange<'w> {
             self.worker.upstreams.give_back(connection, now);
         }
         let whole = seen.ended || !ends_with_connection;
-        remember::remember(recall, seen.text, whole && !seen.calls, self);
+        let text = std::mem::take(&mut seen.text);
+        remember::remember(recall, text, whole && !seen.calls, self);
         Ok(match outcome.end {
             End::Complete if outcome.framed => next,
             _ => Next::Close,

@@ -1,6 +1,6 @@
 //! Before the request leaves: what the vault holds that helps with it, put at the end of the newest user message.
 //!
-//! `exchange` calls `recall` once the order is known. A vault that fails or takes too long leaves the request as it
+//! `exchange` calls it once the order is known. A vault that fails or takes too long leaves the request as it
 //! was. While an agent loops over tool results the same turn gets the same block: it is recalled once and kept. What
 //! happened is told in the answer's head, and `remember` goes on from it once the answer is over.
 
@@ -41,46 +41,6 @@ pub(super) struct Recall {
     pub(super) begun: Moment,
     pub(super) took: Duration,
     failed: bool,
-}
-
-/// Recalls, and puts what was recalled into the order.
-pub(super) async fn recall(
-    order: &mut Order<'_>,
-    request: &Request<'_>,
-    tenant: &Tenant,
-    exchange: &Exchange<'_>,
-) -> Recall {
-    let mut recall = Recall {
-        settings: order.settings.clone(),
-        vault: None,
-        turn: None,
-        recollection: None,
-        at_ms: 0,
-        begun: exchange.worker.memory.moment(),
-        took: Duration::ZERO,
-        failed: false,
-    };
-    let wanted = recall.settings.recalls() || recall.settings.remembers();
-    if !wanted || !order.operation.task.converses() {
-        return recall;
-    }
-    let started = Instant::now();
-    recall.at_ms = clock::unix_millis();
-    let vault = tenant.vault();
-    if let Some(mut turn) = order.body.turn(request.body(), order.operation) {
-        turn.text = block::own_words(turn.text);
-        let found = find(&turn, &vault, order, request, tenant, exchange, &mut recall).await;
-        if recall.settings.recalls()
-            && let Some(block) = &found.block
-        {
-            order.insertion = Some(turn.insertion(block));
-        }
-        recall.turn = Some(turn);
-        recall.recollection = Some(found);
-    }
-    recall.vault = Some(vault);
-    recall.took = started.elapsed();
-    recall
 }
 
 /// What was recalled for this turn before, else what the vault gives now.
@@ -141,6 +101,50 @@ fn shortened(text: &str) -> Cow<'_, str> {
 }
 
 impl Recall {
+    /// Nothing yet.
+    pub(super) fn new(order: &Order<'_>, exchange: &Exchange<'_>) -> Self {
+        Self {
+            settings: order.settings.clone(),
+            vault: None,
+            turn: None,
+            recollection: None,
+            at_ms: 0,
+            begun: exchange.worker.memory.moment(),
+            took: Duration::ZERO,
+            failed: false,
+        }
+    }
+
+    /// Recalls, and puts what was recalled into the order.
+    pub(super) async fn recall(
+        &mut self,
+        order: &mut Order<'_>,
+        request: &Request<'_>,
+        tenant: &Tenant,
+        exchange: &Exchange<'_>,
+    ) {
+        let wanted = self.settings.recalls() || self.settings.remembers();
+        if !wanted || !order.operation.task.converses() {
+            return;
+        }
+        let started = Instant::now();
+        self.at_ms = clock::unix_millis();
+        let vault = tenant.vault();
+        if let Some(mut turn) = order.body.turn(request.body(), order.operation) {
+            turn.text = block::own_words(turn.text);
+            let found = find(&turn, &vault, order, request, tenant, exchange, self).await;
+            if self.settings.recalls()
+                && let Some(block) = &found.block
+            {
+                order.insertion = Some(turn.insertion(block));
+            }
+            self.turn = Some(turn);
+            self.recollection = Some(found);
+        }
+        self.vault = Some(vault);
+        self.took = started.elapsed();
+    }
+
     /// Whether the answer's text will be stored.
     pub(super) fn keeps_answer(&self) -> bool {
         self.vault.is_some() && self.settings.remembers() && self.settings.store_answer

@@ -149,7 +149,8 @@ impl Observed {
 
     /// Takes the counts, and says where they end.
     fn counts(&mut self, dialect: Dialect, bytes: &[u8]) -> Option<usize> {
-        let (counts, end) = Counts::find(bytes, dialect)?;
+        let mut counts = Counts::default();
+        let end = counts.find(bytes, dialect)?;
         self.usage.add(&counts, dialect);
         Some(end)
     }

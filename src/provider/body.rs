@@ -252,7 +252,7 @@ pub fn scan_for(
 ) -> Result<RequestBody, BodyError> {
     // Most text is ASCII and costs next to nothing here; the standard library takes a second per GB of the rest.
     simdutf8::basic::from_utf8(body).map_err(|_| BodyError::InvalidJson)?;
-    Ok(walk::root(body, places(dialect), conversation)?)
+    walk::root(body, places(dialect), conversation)
 }
 
 impl RequestBody {

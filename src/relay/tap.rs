@@ -146,15 +146,15 @@ impl Tap {
     }
 
     /// What was seen, once the last byte has passed.
-    pub fn finish(mut self) -> Observed {
+    pub fn finish(&mut self) -> &mut Observed {
         self.counted();
-        if let Form::Plain(kept) = self.form {
+        if let Form::Plain(kept) = &mut self.form {
             if self.with_text {
-                self.seen.whole(self.dialect, &kept);
+                self.seen.whole(self.dialect, kept);
             }
-            net::recycle(kept);
+            net::recycle(std::mem::take(kept));
         }
-        self.seen
+        &mut self.seen
     }
 }
 

@@ -146,7 +146,8 @@ pub struct Answer {
 impl Answer {
     /// The connection again, after a clean exchange; none if the request was not sent whole, or the provider sent more
     /// than its answer.
-    pub fn into_connection(self) -> Option<Connection> {
+    #[expect(clippy::boxed_local, reason = "taken apart where it lies")]
+    pub fn into_connection(self: Box<Self>) -> Option<Connection> {
         let Sending::Ended {
             writer,
             outgoing,

@@ -37,55 +37,58 @@ fn name_of(dialect: Dialect) -> &'static [u8] {
 }
 
 impl Counts {
-    /// The counts of an answer, and where they end. Its start may be missing.
-    pub(super) fn find(bytes: &[u8], dialect: Dialect) -> Option<(Self, usize)> {
+    /// Takes the counts of an answer, and says where they end. Its start may be missing.
+    pub(super) fn find(&mut self, bytes: &[u8], dialect: Dialect) -> Option<usize> {
         let name = name_of(dialect);
-        let mut found = None;
+        // Where the least deep one begins and ends.
+        let mut found: Option<(usize, usize)> = None;
         let mut least_deep = u32::MAX;
         let mut rest = bytes;
         for _ in 0..CANDIDATES_MAX {
             let Some(at) = rfind(rest, name) else { break };
             rest = &bytes[..at];
-            let Some((counts, end)) = Self::read(bytes, at + name.len()) else {
+            let start = at + name.len();
+            let Some(end) = self.read(bytes, start) else {
                 continue;
             };
             let depth = depth_behind(bytes, end).unwrap_or(u32::MAX);
             if found.is_none() || depth < least_deep {
-                (found, least_deep) = (Some((counts, end)), depth);
+                (found, least_deep) = (Some((start, end)), depth);
             }
             if depth <= 1 {
-                break;
+                return Some(end);
             }
         }
-        found
+        // The last one that was looked at is another.
+        found.and_then(|(start, _)| self.read(bytes, start))
     }
 
     /// The counts among the first members of an answer whose end is missing.
     pub(super) fn find_at_start(bytes: &[u8], dialect: Dialect) -> Option<Self> {
         let name = name_of(dialect);
         let at = json::take(bytes, 0, b'{').ok()?;
-        let mut found = None;
+        let (mut counts, mut found) = (Self::default(), false);
         // It ends in an error where the bytes do.
         let _ = json::each_member(bytes, at, 1, |member, _, value| {
             if member == &name[1..name.len() - 1] {
-                found = Self::of_object(bytes, value.start).map(|(counts, _)| counts);
+                found = counts.take_object(bytes, value.start).is_some();
             }
         });
-        found
+        found.then_some(counts)
     }
 
-    /// Reads the object that follows a colon at `at`; none if there is no whole one.
-    fn read(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
-        Self::of_object(bytes, json::take(bytes, at, b':').ok()?)
+    /// Takes those of the object that follows a colon at `at`, and says where it ends; none if there is no whole one.
+    fn read(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
+        self.take_object(bytes, json::take(bytes, at, b':').ok()?)
     }
 
-    fn of_object(bytes: &[u8], at: usize) -> Option<(Self, usize)> {
+    fn take_object(&mut self, bytes: &[u8], at: usize) -> Option<usize> {
         let at = json::take(bytes, at, b'{').ok()?;
-        let mut counts = Self::default();
+        *self = Self::default();
         let end = json::each_member(bytes, at, 1, |name, _, value| {
-            counts.member(name, &bytes[value]);
+            self.member(name, &bytes[value]);
         });
-        Some((counts, end.ok()?))
+        end.ok()
     }
 
     fn member(&mut self, name: &[u8], value: &[u8]) {

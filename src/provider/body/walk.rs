@@ -4,7 +4,9 @@ mod message;
 
 use std::ops::Range;
 
-use super::{Messages, Places, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Text};
+use super::{
+    BodyError, Messages, Places, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Text,
+};
 use crate::provider::json::{self, Broken};
 use message::Draft;
 
@@ -16,7 +18,7 @@ pub(super) fn root(
     body: &[u8],
     places: &'static Places,
     conversation: bool,
-) -> Result<RequestBody, Broken> {
+) -> Result<RequestBody, BodyError> {
     let start = json::take(body, 0, b'{')?;
     let mut walk = Walk {
         body,
@@ -31,7 +33,7 @@ pub(super) fn root(
     };
     let end = walk.members(start, Place::Root, 1)?;
     if json::skip_space(body, end) != body.len() {
-        return Err(Broken);
+        return Err(BodyError::InvalidJson);
     }
     Ok(walk.found)
 }

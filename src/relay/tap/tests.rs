@@ -29,7 +29,7 @@ fn the_text_of_a_plain_answer_in_any_pieces() {
             let pieces = body.as_bytes().chunks(step);
             pieces.for_each(|piece| tap.content(piece));
         }
-        tap.finish()
+        std::mem::take(tap.finish())
     };
     for step in [1, 7, 100] {
         assert_eq!(text_of(&body("hi"), step).text, "hi");
