@@ -77,16 +77,17 @@ async fn exchanges(
     mut since: Instant,
 ) -> Result<Instant, Next> {
     loop {
-        match &came {
+        match came {
             Came::Head(head, arrived) => {
-                let over = exchange::run(caller, head, *arrived, worker).await;
+                let over = exchange::run(caller, &head, arrived, worker).await;
+                head.recycle();
                 if over.next != Next::Exchange {
                     return Err(over.next);
                 }
                 since = over.at;
             }
             Came::Refused(error) => {
-                Box::pin(exchange::refuse_head(caller, worker, *error)).await;
+                Box::pin(exchange::refuse_head(caller, worker, error)).await;
                 return Err(Next::Linger);
             }
             Came::End => return Err(Next::Close),

@@ -26,9 +26,9 @@ use std::time::Duration;
 
 use support::{CHAT, Caller, Gate, Provider, Router, Setup, Then, json};
 
-/// Allocations of one kept-alive exchange with memory off, behind another without a pause: heads' fields (2), and the
-/// answer's box, which outlives a stage. The model's name is one of those named before.
-const EXCHANGE: u64 = 3;
+/// Allocations of one kept-alive exchange with memory off, behind another without a pause: the answer's box, which
+/// outlives a stage. Buffers and lists are those of an exchange before, the model's name is one of those named before.
+const EXCHANGE: u64 = 1;
 /// Of a refused key: the answer is put together from texts.
 const REFUSAL: u64 = 15;
 /// Of a relayed event of a stream.

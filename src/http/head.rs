@@ -5,6 +5,7 @@
 //! requests, by `upstream` for responses, and by the demo provider.
 
 mod end;
+mod spare;
 
 use std::mem::MaybeUninit;
 use std::ops::Range;
@@ -155,6 +156,11 @@ impl<L> Head<L> {
     /// Whether there are fields of any of these names.
     pub fn has_any(&self, names: NameSet) -> bool {
         self.names.meets(names)
+    }
+
+    /// Lets go of a head that nobody needs any more: its list serves another.
+    pub fn recycle(self) {
+        spare::give_back(self.fields);
     }
 
     /// The first value of one name.
@@ -359,7 +365,9 @@ fn fields(parsed: &[httparse::Header<'_>], bytes: &[u8]) -> (Vec<Field>, NameSet
             value_at: if value.is_empty() { 0..0 } else { range(value) },
         }
     };
-    (parsed.iter().map(field).collect(), names)
+    let mut fields = spare::list(parsed.len());
+    fields.extend(parsed.iter().map(field));
+    (fields, names)
 }
 
 #[cfg(test)]

@@ -156,6 +156,7 @@ impl Answer {
         else {
             return None;
         };
+        self.head.recycle();
         net::recycle(outgoing.start);
         net::recycle(outgoing.body);
         let line = self.line;
