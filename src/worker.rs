@@ -5,10 +5,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_channel::oneshot;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::config::Config;
@@ -42,8 +43,8 @@ pub struct Shared {
     pub panics: AtomicU64,
     /// Set once the router goes down.
     pub draining: AtomicBool,
-    /// Set once another process serves on the same sockets.
-    pub handed_over: AtomicBool,
+    /// The process that serves on the same sockets next.
+    pub successor: Successor,
     /// What limited keys have used.
     pub key_limits: KeyLimits,
     /// Where wrong keys come from.
@@ -54,6 +55,46 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Where spans go, where exchanges are traced.
     pub tracer: Option<Tracer>,
+}
+
+/// Whether another process serves on the same sockets.
+#[derive(Default)]
+pub struct Successor {
+    serves: AtomicBool,
+    waiting: Mutex<Vec<oneshot::Sender<()>>>,
+}
+
+impl Successor {
+    /// It does from now on.
+    pub fn arrives(&self) {
+        self.serves.store(true, Ordering::Release);
+        for waiting in self.lock().drain(..) {
+            // Who has gone does not wait.
+            let _ = waiting.send(());
+        }
+    }
+
+    /// Whether it does.
+    pub fn serves(&self) -> bool {
+        self.serves.load(Ordering::Acquire)
+    }
+
+    /// Is over once it does; with an error if it never will.
+    pub fn arrived(&self) -> oneshot::Receiver<()> {
+        let (told, arrived) = oneshot::channel();
+        let mut waiting = self.lock();
+        match self.serves() {
+            true => {
+                let _ = told.send(());
+            }
+            false => waiting.push(told),
+        }
+        arrived
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Shared {

@@ -31,7 +31,6 @@ mod usage;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -193,7 +192,7 @@ impl Seat {
 }
 
 fn handed_over(desk: &Desk) -> bool {
-    desk.control.shared().handed_over.load(Ordering::Relaxed)
+    desk.control.shared().successor.serves()
 }
 
 /// Waits for the port that the process before this one still holds.
@@ -225,8 +224,9 @@ async fn tick(desk: Rc<Desk>) {
 
 /// Leaves the port to the successor.
 async fn leave(desk: Rc<Desk>, listener: Rc<Listener>) {
-    while !handed_over(&desk) {
-        net::sleep(PAUSE).await;
+    let arrived = desk.control.shared().successor.arrived();
+    if arrived.await.is_err() {
+        return;
     }
     listener.stop().now();
     desk.deadlines.hang_up_downstream(false);

@@ -3,8 +3,6 @@
 //! `exchange` calls in after it has authenticated where that is needed. Every answer is made from what the worker
 //! already holds; nothing here waits.
 
-use std::sync::atomic::Ordering;
-
 use super::{Exchange, Tenant};
 use crate::error::Fault;
 use crate::keys::{KeyRecord, Snapshot, model_allowed};
@@ -45,7 +43,7 @@ pub(super) fn answer(
 /// Ready means: keys are loaded (a worker does not run without) and the router is not going down.
 fn ready(exchange: &Exchange<'_>) -> Result<String, Fault> {
     // Whoever asks an old process for the one that serves on the same sockets now hears of that one.
-    let handed_over = exchange.worker.shared.handed_over.load(Ordering::Relaxed);
+    let handed_over = exchange.worker.shared.successor.serves();
     if exchange.worker.draining() && !handed_over {
         return Err(Fault::Draining);
     }

@@ -2,17 +2,20 @@
 //!
 //! Every connection of a core has one `Deadline`. Arming it is a store: the wheel looks at the stored time only when
 //! the queued one comes up, and queues again if it moved later, so a connection that is armed a thousand times stands
-//! in the wheel once. `server` spawns `keep`, which advances it every tick; `connection` and `upstream` arm.
+//! in the wheel once. `server` spawns `keep`, which advances it whenever something comes up; `connection` and
+//! `upstream` arm.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::stream::Hangup;
 
-/// Half of how late a deadline may fire. Timeouts are seconds; 25 ms costs 40 loop turns a second on an idle core.
+/// Half of how late a deadline may fire. Timeouts are seconds; 25 ms costs a busy core 40 loop turns a second at most.
 pub(super) const TICK: Duration = Duration::from_nanos(TICK_NANOS as u64);
 const TICK_NANOS: u32 = 25_000_000;
 const TICKS_PER_SECOND: u64 = 40;
@@ -39,6 +42,15 @@ pub struct Deadlines {
     /// comparing costs a fifth of counting.
     current: Cell<(Instant, Instant, u64)>,
     slots: RefCell<Slots>,
+    keeper: Keeper,
+}
+
+/// What `keep` waits for: an idle core's loop does not turn.
+#[derive(Default)]
+struct Keeper {
+    /// The tick at which it will look, if nothing comes up earlier.
+    looks_at: Cell<u64>,
+    waker: RefCell<Option<Waker>>,
 }
 
 #[derive(Default)]
@@ -89,6 +101,7 @@ impl Deadlines {
             started,
             current: Cell::new((started, started, 0)),
             slots: RefCell::default(),
+            keeper: Keeper::default(),
         })
     }
 
@@ -198,9 +211,48 @@ impl Deadlines {
 
     /// Runs the wheel for as long as this thread's loop runs.
     pub async fn keep(self: Rc<Self>) {
+        /// For a clock that is a little ahead of the loop's.
+        const SHORTEST: Duration = Duration::from_millis(1);
         loop {
-            super::sleep(TICK).await;
+            let next = self.slots.borrow().queue.keys().next().copied();
+            self.keeper.looks_at.set(next.unwrap_or(NEVER));
+            let time = next.map(|tick| {
+                let nanos = tick.saturating_mul(TICK_NANOS.into());
+                let passed = self.started.elapsed();
+                Duration::from_nanos(nanos)
+                    .saturating_sub(passed)
+                    .max(SHORTEST)
+            });
+            self.until_earlier(time).await;
             self.advance(Instant::now());
+        }
+    }
+
+    /// Waits for so long, or until something is queued that comes up earlier than anything before.
+    async fn until_earlier(&self, time: Option<Duration>) {
+        let looks_at = self.keeper.looks_at.get();
+        let earlier = poll_fn(|cx| match self.keeper.looks_at.get() == looks_at {
+            true => {
+                *self.keeper.waker.borrow_mut() = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            false => Poll::Ready(()),
+        });
+        match time {
+            Some(time) => {
+                super::within(time, pin!(earlier)).await;
+            }
+            None => earlier.await,
+        }
+    }
+
+    /// Something has been queued for `tick`.
+    fn queued(&self, tick: u64) {
+        if tick < self.keeper.looks_at.get() {
+            self.keeper.looks_at.set(tick);
+            if let Some(waker) = self.keeper.waker.take() {
+                waker.wake();
+            }
         }
     }
 
@@ -276,6 +328,8 @@ impl Deadline {
                 .entry(look)
                 .or_default()
                 .push((self.place, generation));
+            drop(slots);
+            self.wheel.queued(look);
         }
     }
 

@@ -275,7 +275,7 @@ impl Control {
         };
         // Not under the lock: an end is not to wait for a successor that does not come.
         let successor = handover::start_successor(&listeners, &self.own_files, &self.attempt)?;
-        self.shared.handed_over.store(true, Ordering::Relaxed);
+        self.shared.successor.arrives();
         // The successor waits for both; what is counted and remembered here from now on, it takes in. Before the end is
         // ordered, because the process may be gone right after it, and somebody has yet to hear of the successor.
         self.usage.hand_over();

@@ -124,3 +124,31 @@ fn drain_hangs_up_idle_callers_only() {
         [true, true, false]
     );
 }
+
+#[test]
+fn the_keeper_wakes_for_what_comes_up_earlier() {
+    let pause = || super::super::sleep(Duration::from_millis(10));
+    super::super::run(async move {
+        let wheel = Deadlines::new(Instant::now());
+        super::super::spawn(wheel.clone().keep());
+        let pairs: Vec<_> = (0..2).map(|_| UnixStream::pair().unwrap()).collect();
+        let register =
+            |end: &UnixStream| wheel.register(Side::Upstream, Hangup::new(end.as_raw_fd()));
+        pause().await;
+        let late = register(&pairs[0].0);
+        late.arm(Instant::now(), Duration::from_secs(600));
+        pause().await;
+        let soon = register(&pairs[1].0);
+        soon.arm(Instant::now(), Duration::from_millis(50));
+        // Well before the late one is looked at.
+        for _ in 0..500 {
+            pause().await;
+            if soon.fired() {
+                break;
+            }
+        }
+        assert!(soon.fired() && !late.fired());
+        assert!(closed(&pairs[1].1) && !closed(&pairs[0].1));
+    })
+    .unwrap();
+}
