@@ -30,7 +30,7 @@ use support::{CHAT, Caller, Gate, Provider, Router, Setup, Then, json};
 /// outlives a stage. Buffers and lists are those of an exchange before, the model's name is one of those named before.
 const EXCHANGE: u64 = 1;
 /// Of a refused key: the answer is put together from texts.
-const REFUSAL: u64 = 15;
+const REFUSAL: u64 = 14;
 /// Of a relayed event of a stream.
 const CHUNK: u64 = 0;
 /// Bytes that a connection holds between two requests, apart from what the allocator adds.
