@@ -1,4 +1,4 @@
-//! The thread behind the store: four times a second it takes what the cores have counted and writes it in one commit.
+//! The thread behind the store: every 400 ms it takes what the cores have counted and writes it in one commit.
 //!
 //! A file that cannot be opened or written stops nobody: rows wait in memory, bounded, the reason is in the status, and
 //! each round tries again. A batch whose commit failed is looked for in the file once that opens again, so it is
@@ -21,8 +21,9 @@ use crate::prices::Prices;
 /// The name of the store's file.
 pub(super) const FILE_NAME: &str = "usage.redb";
 
-/// Four rounds fit into the second within which everything must be written.
-const ROUND: Duration = Duration::from_millis(250);
+/// Within a second everything must be written: two rounds fit into it, and a slow disk's commit. Each is a flush and takes
+/// half a millisecond of a core.
+const ROUND: Duration = Duration::from_millis(400);
 /// Places that wait while nothing can be written; some 30 MiB at most.
 const PENDING_ROWS_MAX: usize = 65_536;
 /// Rows that compaction looks at in one round: a few milliseconds of work.
