@@ -73,6 +73,37 @@ fn the_last_exchanges_are_kept_and_no_more() {
 }
 
 #[test]
+fn in_a_crowd_the_newest_and_those_that_failed_stay() {
+    let metrics = Metrics::default();
+    let core = metrics.core();
+    // 40 in each millisecond, of which one in 4,000 fails.
+    for n in 0..40_000 {
+        let mut record = record(None, if n % 4_000 == 2_000 { 500 } else { 200 });
+        record.request_bytes = n;
+        if n % 4_000 == 2_000 {
+            record.refused(&crate::error::Fault::Draining);
+        }
+        core.finished(record, false, n as i64 / 40);
+    }
+    let recent = metrics.recent(10_000);
+    assert_eq!(recent.len(), 256);
+    let numbers: Vec<u64> = recent.iter().map(|one| one.record.request_bytes).collect();
+    assert!(numbers.contains(&39_999) && numbers.contains(&38_000));
+    assert!(*numbers.iter().min().unwrap() < 37_000);
+    let failed = recent.iter().filter(|one| one.record.side().is_some());
+    assert_eq!(failed.count(), 1);
+    // A second later each is kept again.
+    for n in 0..20 {
+        let mut record = record(None, 200);
+        record.request_bytes = 50_000 + n;
+        core.finished(record, false, 3_000 + n as i64 * 100);
+    }
+    let recent = metrics.recent(20);
+    let numbers = recent.iter().map(|one| one.record.request_bytes);
+    assert!(numbers.eq((50_000..50_020).rev()));
+}
+
+#[test]
 fn what_came_since() {
     let mut timing = Timing::default();
     assert_eq!(timing.quantile_ms(0.5), None);
