@@ -2,8 +2,8 @@
 //!
 //! `server` spawns one per accepted connection. While it waits it holds no buffer but a small read in flight; the
 //! futures of exchanges and of an end are boxed, so that one that waits stays small. Exchanges that follow each other
-//! without a pause share one box: it weighs three and a half kilobytes, and to make it anew would be to touch all of them. A head
-//! that does not come in time ends the connection without an answer, by its deadline.
+//! without a pause share one box: it weighs three and a half kilobytes, and to make it anew would be to touch all of
+//! them. A head that does not come in time ends the connection without an answer, by its deadline.
 
 use std::future::poll_fn;
 use std::net::IpAddr;
