@@ -3,15 +3,15 @@
 //! The modules are declared in the order in which a request meets them: reading them so is walking one request. A
 //! module imports only from those that stand lower in the layers that `tests/tidy.rs` holds.
 //!
-//! Tried and left out, measured as `load/compare` does: huge pages for the allocator (no difference in time, 14 MiB
-//! more of an idle router); io_uring with a polling kernel thread (9 % more CPU, and it panics on a full queue) or with
-//! deferred task running (7 % more on one core, level with cooperative on two); a worker that is not pinned, another
-//! congestion control, other read buffers (no difference); splice(2) for bodies (3.4 times a copy loop); zero-copy
-//! sends; optimization level 2 (1 to 2 % more). A third less of a future, and of what is copied in an exchange, saved no
-//! more than 1 %: what helped most of late was to let no thread wake for nothing (the admin port's took 1.2 %). Nearly four fifths of a request's CPU are the kernel's: two sends are 58 % of all, with the receiving side's
-//! TCP in them, two receives 9 %. A third of that is a try before the wait, and the flag against it is out of the
-//! runtime's reach; an eighth of an event is its acknowledgement, which is not delayed, because a provider that gathers
-//! small writes would pause with it.
+//! Tried and left out, measured as `load/compare` does: huge pages for the allocator (no less time, 14 MiB more of an
+//! idle router); io_uring with a polling kernel thread (9 % more CPU, panics on a full queue) or deferred task running
+//! (7 % more on one core, level on two); an unpinned worker, another congestion control, other read buffers (no
+//! difference); optimization level 2 (1 to 2 % more); splice(2) for bodies (3.4 times a copy loop); zero-copy sends. A
+//! third less of a future and of what is copied saved 1 %; as much as one thread that woke sixty times a second. Nearly
+//! four fifths of a request's CPU are the kernel's: two sends are 58 % of all, with the receiving side's TCP in them, two
+//! receives 9 %. A third of that is a try before the wait, and the flag against it is out of the runtime's reach; an
+//! eighth of an event is its acknowledgement, which is not delayed, because a provider that gathers small writes would
+//! pause with it.
 
 #![forbid(unsafe_code)]
 

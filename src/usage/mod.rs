@@ -1,6 +1,6 @@
 //! What every key has used: requests, tokens, latencies and cost by hour, provider, model and route.
 //!
-//! Each core counts into its own `Recorder`; a thread writes what has come together four times a second, so a request
+//! Each core counts into its own `Recorder`; a thread writes what has come together twice a second and more, so a request
 //! costs one uncontended lock and nothing is older than a second when the machine dies. `DIR/usage.redb` holds hours,
 //! after `usage.compact_after` days, for as long as `usage.retention`. Whatever is wrong with the file, requests flow on.
 
