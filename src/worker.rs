@@ -3,13 +3,14 @@
 //! `server` makes one per thread; `connection` and `exchange` borrow it. Nothing in it is shared with another core
 //! except the key snapshot (read through arc-swap) and the counters in `Shared`.
 
+mod successor;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_channel::oneshot;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::config::Config;
@@ -25,6 +26,8 @@ use crate::secret::Secret;
 use crate::traces::{Context, Ids, Tracer};
 use crate::upstream::Upstreams;
 use crate::usage::Recorder;
+
+pub use successor::Successor;
 
 /// How often idle upstream connections are looked through.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -55,46 +58,6 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Where spans go, where exchanges are traced.
     pub tracer: Option<Tracer>,
-}
-
-/// Whether another process serves on the same sockets.
-#[derive(Default)]
-pub struct Successor {
-    serves: AtomicBool,
-    waiting: Mutex<Vec<oneshot::Sender<()>>>,
-}
-
-impl Successor {
-    /// It does from now on.
-    pub fn arrives(&self) {
-        self.serves.store(true, Ordering::Release);
-        for waiting in self.lock().drain(..) {
-            // Who has gone does not wait.
-            let _ = waiting.send(());
-        }
-    }
-
-    /// Whether it does.
-    pub fn serves(&self) -> bool {
-        self.serves.load(Ordering::Acquire)
-    }
-
-    /// Is over once it does; with an error if it never will.
-    pub fn arrived(&self) -> oneshot::Receiver<()> {
-        let (told, arrived) = oneshot::channel();
-        let mut waiting = self.lock();
-        match self.serves() {
-            true => {
-                let _ = told.send(());
-            }
-            false => waiting.push(told),
-        }
-        arrived
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<oneshot::Sender<()>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Shared {
