@@ -22,7 +22,8 @@ pub(super) fn list(count: usize) -> Vec<Field> {
             .flatten(),
         _ => None,
     };
-    spare.unwrap_or_else(|| Vec::with_capacity(count))
+    // With the room of all others, so that none grows beyond what is kept.
+    spare.unwrap_or_else(|| Vec::with_capacity(count.max(FIELDS)))
 }
 
 /// Takes a list that nobody needs any more.
