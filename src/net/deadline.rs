@@ -45,7 +45,7 @@ pub struct Deadlines {
     keeper: Keeper,
 }
 
-/// What `keep` waits for: an idle core's loop does not turn.
+/// What `keep` waits for, so that it does not turn an idle core's loop.
 #[derive(Default)]
 struct Keeper {
     /// The tick at which it will look, if nothing comes up earlier.
