@@ -16,7 +16,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -344,6 +344,9 @@ fn quantiles(out: &mut String, name: &str, histogram: &Histogram<u64>) {
 
 /// One thread's connections, to their end: every so many'th of all, from `first` on.
 fn run(options: &Arc<Options>, first: usize) -> Result<Found, Box<dyn Error + Send + Sync>> {
+    if options.threads > 1 {
+        memoryrouter::net::pin_to_core(first)?;
+    }
     let found = Rc::new(RefCell::new(Found::new()?));
     memoryrouter::net::run(async {
         let mut tasks = Vec::new();
@@ -370,10 +373,15 @@ fn run(options: &Arc<Options>, first: usize) -> Result<Found, Box<dyn Error + Se
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Arc::new(Options::read()?);
     let started = Instant::now();
+    // As callers from several places would: none of them finds a server that only the other one uses.
+    let all_there = Arc::new(Barrier::new(options.threads));
     let threads: Vec<_> = (0..options.threads)
         .map(|first| {
-            let options = options.clone();
-            thread::spawn(move || run(&options, first))
+            let (options, all_there) = (options.clone(), all_there.clone());
+            thread::spawn(move || {
+                all_there.wait();
+                run(&options, first)
+            })
         })
         .collect();
     let mut found = Found::new()?;

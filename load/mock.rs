@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use memoryrouter::http::{HeadLimits, Name, head};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
-use monoio::net::{ListenerOpts, TcpListener};
+use monoio::net::TcpListener;
 
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 64 * 1024,
@@ -166,10 +166,22 @@ fn acceptor(file: &str) -> Result<monoio_rustls::TlsAcceptor, Box<dyn Error>> {
     Ok(std::sync::Arc::new(config).into())
 }
 
-fn run(options: Options, tls: Option<monoio_rustls::TlsAcceptor>) -> std::io::Result<()> {
+fn run(
+    index: usize,
+    options: Options,
+    tls: Option<monoio_rustls::TlsAcceptor>,
+) -> std::io::Result<()> {
     memoryrouter::net::run(async move {
-        let opts = ListenerOpts::new().backlog(4096).reuse_port(true);
-        let listener = TcpListener::bind_with_config(("127.0.0.1", options.port), &opts)?;
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(true)?;
+        if options.threads > 1 {
+            socket.set_cpu_affinity(memoryrouter::net::pin_to_core(index)?)?;
+        }
+        let address: std::net::SocketAddr = ([127, 0, 0, 1], options.port).into();
+        socket.bind(&address.into())?;
+        socket.listen(4096)?;
+        let listener = TcpListener::from_std(socket.into())?;
         let plain = Rc::new(plain());
         let options = Rc::new(options);
         loop {
@@ -195,10 +207,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::read()?;
     let tls = options.tls.as_deref().map(acceptor).transpose()?;
     let mut threads = Vec::new();
-    for _ in 0..options.threads.max(1) {
+    for index in 0..options.threads.max(1) {
         let tls = tls.clone();
         let options = Options::read()?;
-        threads.push(std::thread::spawn(move || run(options, tls)));
+        threads.push(std::thread::spawn(move || run(index, options, tls)));
     }
     for thread in threads {
         thread.join().map_err(|_| "a thread of the mock ended")??;

@@ -40,7 +40,7 @@ use futures_channel::oneshot;
 use crate::clock::unix_seconds;
 use crate::config::Listen;
 use crate::keys::KeyStore;
-use crate::net::{self, BoundAddr, BoundListener, Deadlines, Listener, TlsAcceptor};
+use crate::net::{self, Accepted, BoundAddr, BoundListener, Deadlines, Listener, TlsAcceptor};
 use crate::secret::Secret;
 use crate::server::Control;
 use access::Access;
@@ -182,7 +182,7 @@ impl Seat {
         net::spawn(accept(listener.clone(), desk.clone()));
         // The handle was dropped: nobody needs this port any more.
         let _ = stopped.await;
-        listener.stop().now();
+        listener.stop();
         desk.deadlines.hang_up_downstream(false);
         if let (Listen::Unix(path), false) = (&self.listen, handed_over(&desk)) {
             let _ = std::fs::remove_file(path);
@@ -228,7 +228,7 @@ async fn leave(desk: Rc<Desk>, listener: Rc<Listener>) {
     if arrived.await.is_err() {
         return;
     }
-    listener.stop().now();
+    listener.stop();
     desk.deadlines.hang_up_downstream(false);
 }
 
@@ -241,11 +241,11 @@ async fn accept(listener: Rc<Listener>, desk: Rc<Desk>) {
                 let tls = desk.control.current().admin_tls;
                 let tls = tls.filter(|_| accepted.peer.is_some());
                 net::spawn(async move {
-                    let secure = tls.is_some();
-                    let Some(stream) = secured(accepted.stream, tls, &desk).await else {
+                    let (secure, peer) = (tls.is_some(), accepted.peer);
+                    let Some(stream) = secured(accepted, tls, &desk).await else {
                         return;
                     };
-                    let connection = Connection::new(stream, accepted.peer, secure, &desk);
+                    let connection = Connection::new(stream, peer, secure, &desk);
                     connection::serve(connection, desk).await;
                 });
             }
@@ -259,12 +259,9 @@ async fn accept(listener: Rc<Listener>, desk: Rc<Desk>) {
     }
 }
 
-async fn secured(
-    stream: net::Stream,
-    tls: Option<TlsAcceptor>,
-    desk: &Desk,
-) -> Option<net::Stream> {
+async fn secured(accepted: Accepted, tls: Option<TlsAcceptor>, desk: &Desk) -> Option<net::Stream> {
     const HANDSHAKE: Duration = Duration::from_secs(10);
+    let stream = accepted.open().ok()?;
     let Some(tls) = tls else { return Some(stream) };
     let deadline = desk
         .deadlines

@@ -80,9 +80,12 @@ async fn serve(listener: net::Listener) {
     loop {
         match listener.accept().await {
             Ok(accepted) => {
+                let Ok(stream) = accepted.open() else {
+                    continue;
+                };
                 let deadlines = deadlines.clone();
                 net::spawn(async move {
-                    let connection = Connection::new(accepted.stream, &deadlines);
+                    let connection = Connection::new(stream, &deadlines);
                     if net::isolate(Box::pin(connection.serve())).await.is_err() {
                         tracing::error!("the demo provider lost a connection to a bug");
                     }

@@ -4,35 +4,33 @@
 //! shared queue; a Unix socket has one queue that all workers accept from, and so has a socket that a service manager
 //! hands in. `server` binds before any thread starts, so a taken port is an error of the start and not of a worker.
 //! A listening socket is never shut down: it may be another process's too.
+//!
+//! The loop only waits for callers; they are taken from the queue by a call that never waits. So an accept may be
+//! dropped or stopped at any time without losing anybody, and a caller may go to another thread before its first byte.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::net::UnixListener as StdUnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::rc::Rc;
-use std::time::Duration;
+use std::task::{Poll, Waker};
 
-use monoio::io::{CancelHandle, Canceller};
-use monoio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::runtime::{epoll, within};
+use super::runtime::epoll;
 use super::stream::Stream;
 
 /// Connections the kernel completes while a core is busy; more than any burst a core can lag behind.
 const BACKLOG: i32 = 4096;
-/// See [`Listener::take_left`]: a caller who is there comes with the next turn of the loop.
-const LEFT_PATIENCE: Duration = Duration::from_millis(20);
-/// How often the other process may be faster before it is trusted with the queue.
-const LEFT_TRIES: usize = 50;
-/// See [`Listener::accepts_at_once`].
-const ACCEPTS_AT_ONCE: usize = 32;
+/// Callers taken from the queue before the loop turns once: a burst is soon taken in, and those who are served already
+/// wait for half a millisecond at most.
+const ACCEPTS_IN_A_ROW: usize = 32;
 
 /// The address that a listener really got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +55,7 @@ pub enum BoundListener {
     /// TCP.
     Tcp(std::net::TcpListener),
     /// Unix.
-    Unix(StdUnixListener),
+    Unix(UnixListener),
 }
 
 impl BoundListener {
@@ -83,7 +81,7 @@ impl BoundListener {
     pub fn unix(path: &Path, count: usize) -> io::Result<(BoundAddr, Vec<Self>)> {
         let socket = std::fs::symlink_metadata(path).is_ok_and(|at| at.file_type().is_socket());
         let refused = || {
-            let connected = std::os::unix::net::UnixStream::connect(path);
+            let connected = UnixStream::connect(path);
             connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         };
         if socket && refused() {
@@ -94,7 +92,7 @@ impl BoundListener {
         socket.listen(BACKLOG)?;
         let mut listeners = Vec::with_capacity(count);
         for _ in 0..count {
-            listeners.push(Self::Unix(StdUnixListener::from(socket.try_clone()?)));
+            listeners.push(Self::Unix(UnixListener::from(socket.try_clone()?)));
         }
         Ok((BoundAddr::Unix(path.to_owned()), listeners))
     }
@@ -119,26 +117,32 @@ impl BoundListener {
         })
     }
 
-    fn set_nonblocking(&self, nonblocking: bool) -> io::Result<()> {
-        match self {
-            Self::Tcp(listener) => listener.set_nonblocking(nonblocking),
-            Self::Unix(listener) => listener.set_nonblocking(nonblocking),
-        }
+    /// Whether a caller waits to be accepted.
+    pub fn somebody_waits(&self) -> bool {
+        let mut queue = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        poll(&mut queue, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     /// Hands the socket to this thread's loop.
     pub fn open(self) -> io::Result<Listener> {
-        // epoll wants a socket that never blocks; io_uring answers EAGAIN on such a one instead of waiting.
-        self.set_nonblocking(epoll())?;
-        let own = self.try_clone()?;
-        let socket = match self {
-            Self::Tcp(listener) => OnLoop::Tcp(TcpListener::from_std(listener)?),
-            Self::Unix(listener) => OnLoop::Unix(UnixListener::from_std(listener)?),
+        match &self {
+            Self::Tcp(listener) => {
+                listener.set_nonblocking(true)?;
+                // Who is accepted inherits it.
+                SockRef::from(listener).set_tcp_nodelay(true)?;
+            }
+            Self::Unix(listener) => listener.set_nonblocking(true)?,
+        }
+        let own = match self.try_clone()? {
+            Self::Tcp(listener) => listener,
+            Self::Unix(listener) => OwnedFd::from(listener).into(),
         };
         Ok(Listener {
-            socket,
-            own,
-            stop: AcceptStop::default(),
+            bound: self,
+            queue: monoio::net::TcpListener::from_std(own)?,
+            in_a_row: Cell::new(0),
+            preferred: Cell::new(None),
+            stop: Stop::default(),
         })
     }
 }
@@ -169,148 +173,124 @@ fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
 
 /// A listening socket on this thread's loop.
 pub struct Listener {
-    socket: OnLoop,
-    /// The same socket for calls that do not go through the loop.
-    own: BoundListener,
-    stop: AcceptStop,
+    bound: BoundListener,
+    /// The same socket, of either kind, for the loop to wait on.
+    queue: monoio::net::TcpListener,
+    in_a_row: Cell<usize>,
+    preferred: Cell<Option<usize>>,
+    stop: Stop,
 }
-
-enum OnLoop {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-/// Ends a listener's accepting.
-#[derive(Clone, Default)]
-pub struct AcceptStop(Rc<RefCell<Stop>>);
 
 #[derive(Default)]
 struct Stop {
-    canceller: Canceller,
-    stopped: bool,
+    stopped: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
 }
 
-impl AcceptStop {
-    /// Makes the accept under way, and every later one, return with an error. A caller that has just been accepted is
-    /// still handed out.
-    pub fn now(&self) {
-        let running = {
-            let mut stop = self.0.borrow_mut();
-            stop.stopped = true;
-            std::mem::take(&mut stop.canceller)
-        };
-        running.cancel();
-    }
-}
-
-/// A new caller.
+/// A new caller, on no loop yet.
 pub struct Accepted {
-    /// The connection.
-    pub stream: Stream,
+    connection: Connection,
     /// Who it is; none for a Unix socket.
     pub peer: Option<SocketAddr>,
 }
 
+enum Connection {
+    Tcp(std::net::TcpStream),
+    Unix(UnixStream),
+}
+
+impl Accepted {
+    /// Takes the connection onto this thread's loop.
+    pub fn open(self) -> io::Result<Stream> {
+        // epoll wants a socket that never blocks; io_uring waits in the kernel, which it does not for such a one.
+        let stream = match self.connection {
+            Connection::Tcp(stream) => {
+                stream.set_nonblocking(epoll())?;
+                Stream::tcp(monoio::net::TcpStream::from_std(stream)?)
+            }
+            Connection::Unix(stream) => {
+                stream.set_nonblocking(epoll())?;
+                Stream::unix(monoio::net::UnixStream::from_std(stream)?)
+            }
+        };
+        Ok(stream)
+    }
+}
+
 impl Listener {
-    /// Waits for a caller. Never dropped half-way (an accepted descriptor would leak): ended by `stop`.
+    /// Waits for a caller; an error once the listener is stopped.
     pub async fn accept(&self) -> io::Result<Accepted> {
-        let handle = {
-            let stop = self.stop.0.borrow();
-            if stop.stopped {
+        loop {
+            if self.stopped() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            stop.canceller.handle()
-        };
-        self.accepted(handle).await
-    }
-
-    async fn accepted(&self, ends_with: CancelHandle) -> io::Result<Accepted> {
-        match &self.socket {
-            OnLoop::Tcp(listener) => {
-                let (stream, peer) = listener.cancelable_accept(ends_with).await?;
-                accepted_tcp(stream, peer)
+            let in_a_row = self.in_a_row.get();
+            if in_a_row < ACCEPTS_IN_A_ROW
+                && let Some(accepted) = self.accept_waiting()?
+            {
+                self.in_a_row.set(in_a_row + 1);
+                return Ok(accepted);
             }
-            OnLoop::Unix(listener) => {
-                let (stream, _) = listener.cancelable_accept(ends_with).await?;
-                Ok(accepted_unix(stream))
-            }
+            self.in_a_row.set(0);
+            self.readable().await?;
         }
     }
 
-    /// How many accepts are to wait at once. With io_uring one brings one caller for each turn of the loop, and a turn
-    /// with a thousand busy callers takes 25 ms: those who come in a burst would wait for seconds. With epoll one
-    /// accept goes on while there are callers.
-    pub fn accepts_at_once(&self) -> usize {
-        if epoll() { 1 } else { ACCEPTS_AT_ONCE }
+    async fn readable(&self) -> io::Result<()> {
+        let mut ready = pin!(self.queue.readable(false));
+        poll_fn(|cx| {
+            if self.stopped() {
+                return Poll::Ready(Ok(()));
+            }
+            *self.stop.waiting.borrow_mut() = Some(cx.waker().clone());
+            ready.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// A caller that the kernel has connected already; none if none waits. Whoever is still in the queue when a listener
+    /// closes that nobody else accepts from is reset.
+    pub fn accept_waiting(&self) -> io::Result<Option<Accepted>> {
+        let accepted = match &self.bound {
+            BoundListener::Tcp(listener) => listener
+                .accept()
+                .map(|(stream, peer)| (Connection::Tcp(stream), Some(peer))),
+            BoundListener::Unix(listener) => listener
+                .accept()
+                .map(|(stream, _)| (Connection::Unix(stream), None)),
+        };
+        match accepted {
+            Ok((connection, peer)) => Ok(Some(Accepted { connection, peer })),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the accept under way, and every later one, return with an error.
+    pub fn stop(&self) {
+        self.stop.stopped.set(true);
+        if let Some(waiting) = self.stop.waiting.take() {
+            waiting.wake();
+        }
     }
 
     /// Whether accepting has been ended.
     pub fn stopped(&self) -> bool {
-        self.stop.0.borrow().stopped
+        self.stop.stopped.get()
     }
 
-    /// The handle that ends accepting.
-    pub fn stop(&self) -> AcceptStop {
-        self.stop.clone()
-    }
-
-    /// A caller that is still in the queue once this process accepts no more, on a socket that another one accepts from;
-    /// none if nobody is there. The kernel wakes one waiter for each caller, and it may have been one that was just
-    /// being ended: the other process would not hear of that caller before the next one comes.
-    pub async fn take_left(&self) -> io::Result<Option<Accepted>> {
-        for _ in 0..LEFT_TRIES {
-            let mut ready = [PollFd::new(self.own.as_fd(), PollFlags::POLLIN)];
-            if poll(&mut ready, PollTimeout::ZERO)? == 0 {
-                return Ok(None);
-            }
-            // The other process may be faster, and then this one would wait; it is ended like all others, never dropped.
-            let canceller = Canceller::new();
-            let mut accepting = pin!(self.accepted(canceller.handle()));
-            if let Some(accepted) = within(LEFT_PATIENCE, accepting.as_mut()).await {
-                return accepted.map(Some);
-            }
-            drop(canceller.cancel());
-            if let Ok(accepted) = accepting.await {
-                return Ok(Some(accepted));
-            }
-            // That end may have been told of a caller too: the queue is looked at again.
-        }
-        Ok(None)
-    }
-
-    /// A caller that the kernel has connected already; none if none waits. For the end of a listener that nobody else
-    /// accepts from: whoever is left in the queue would be reset when it closes.
-    pub fn accept_waiting(&self) -> io::Result<Option<Accepted>> {
-        self.own.set_nonblocking(true)?;
-        let accepted = match &self.own {
-            BoundListener::Tcp(listener) => listener.accept().and_then(|(stream, peer)| {
-                stream.set_nonblocking(epoll())?;
-                accepted_tcp(TcpStream::from_std(stream)?, peer)
-            }),
-            BoundListener::Unix(listener) => listener.accept().and_then(|(stream, _)| {
-                stream.set_nonblocking(epoll())?;
-                Ok(accepted_unix(UnixStream::from_std(stream)?))
-            }),
+    /// Asks for the callers that the kernel hears of on `cpu`; none: for any, as its hash of their addresses has it.
+    /// What several sockets share (SO_REUSEPORT) is told apart so since Linux 6.2; kernels before that do not mind.
+    pub fn prefer(&self, cpu: Option<usize>) {
+        /// The kernel's −1.
+        const ANY: usize = usize::MAX;
+        let BoundListener::Tcp(listener) = &self.bound else {
+            return;
         };
-        match accepted {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            other => other.map(Some),
+        if self.preferred.replace(cpu) != cpu {
+            // A wish: callers come without it too.
+            let _ = SockRef::from(listener).set_cpu_affinity(cpu.unwrap_or(ANY));
         }
-    }
-}
-
-fn accepted_tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Accepted> {
-    stream.set_nodelay(true)?;
-    Ok(Accepted {
-        stream: Stream::tcp(stream),
-        peer: Some(peer),
-    })
-}
-
-fn accepted_unix(stream: UnixStream) -> Accepted {
-    Accepted {
-        stream: Stream::unix(stream),
-        peer: None,
     }
 }
 

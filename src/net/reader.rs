@@ -287,7 +287,7 @@ mod tests {
         net::run(async {
             let listener = listeners.remove(0).open().unwrap();
             let accepted = listener.accept().await.unwrap();
-            test(accepted.stream, peer).await;
+            test(accepted.open().unwrap(), peer).await;
         })
         .unwrap();
     }

@@ -60,16 +60,17 @@ pub(super) fn epoll() -> bool {
     driver_name() == "epoll"
 }
 
-/// Binds the calling thread to the `index`-th of the CPUs that this process may use. Fails harmlessly where there are
-/// fewer, or the scheduler forbids it.
-pub fn pin_to_core(index: usize) -> io::Result<()> {
+/// Binds the calling thread to the `index`-th of the CPUs that this process may use, and tells its number. Fails
+/// harmlessly where there are fewer, or the scheduler forbids it.
+pub fn pin_to_core(index: usize) -> io::Result<usize> {
     let allowed = sched_getaffinity(Pid::from_raw(0))?;
     let core = (0..CpuSet::count())
         .filter(|core| allowed.is_set(*core).unwrap_or(false))
         .nth(index)
         .ok_or_else(|| io::Error::other("fewer CPUs than workers"))?;
     monoio::utils::bind_to_cpu_set([core])
-        .map_err(|errno| io::Error::from_raw_os_error(errno as i32))
+        .map_err(|errno| io::Error::from_raw_os_error(errno as i32))?;
+    Ok(core)
 }
 
 /// Runs a task on this thread's loop; it is not joined, so it must end by itself.

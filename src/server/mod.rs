@@ -3,6 +3,7 @@
 //! `cli` starts it and tests do the same on port 0. Every listener is bound before the first thread starts, so what
 //! can fail fails here and once. Threads are told to drain by message; nothing is shared but what `Shared` holds.
 
+mod balance;
 mod guest;
 mod handover;
 mod parts;
@@ -16,16 +17,15 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use futures_channel::mpsc::{UnboundedSender, unbounded};
-
 use crate::config::Config;
 use crate::keys::KeyStore;
 use crate::memory::MemoryStore;
-use crate::net::{self, BoundAddr, BoundListener, TlsAcceptor, TlsFileError};
+use crate::net::{self, BoundAddr, TlsAcceptor, TlsFileError};
 use crate::plan::{Connectors, PlanError};
 use crate::upstream::Resolver;
 use crate::usage::UsageStore;
 use crate::worker::{Shared, Ties, connections_max};
+use balance::Workers;
 pub use guest::Guest;
 pub use handover::close_strays;
 use parts::{Bound, bind, open_memory, open_usage, tls_of, tracer};
@@ -68,10 +68,8 @@ pub struct Running {
 #[derive(Clone)]
 pub struct Control {
     shared: Arc<Shared>,
-    orders: Vec<UnboundedSender<Order>>,
+    workers: Workers,
     usage: UsageStore,
-    /// The listening sockets once more, for a successor; none once the router drains.
-    listeners: Arc<Mutex<Vec<BoundListener>>>,
     addrs: Arc<[BoundAddr]>,
     /// Files of Unix sockets, which go when nobody new is accepted.
     own_files: Arc<[PathBuf]>,
@@ -95,23 +93,15 @@ pub struct Current {
 /// Starts the router; returns when every worker accepts.
 pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError> {
     handover::keep_program();
-    let workers = config.server.workers_count();
+    let count = config.server.workers_count();
     let tls = tls_of("server.tls", &config.server.tls)?;
     let admin_tls = tls_of("admin.tls", &config.admin.tls)?;
     let connectors = Connectors::new(&config).map_err(StartError::Plan)?;
     let Bound {
         addrs,
-        seats: mut listeners,
+        listeners,
         own_files,
-    } = bind(&config, workers)?;
-    let copies = listeners
-        .iter()
-        .flatten()
-        .flatten()
-        .map(BoundListener::try_clone);
-    let copies: Vec<_> = copies
-        .collect::<io::Result<_>>()
-        .map_err(StartError::Worker)?;
+    } = bind(&config, count)?;
     if net::driver_name() == "epoll" {
         tracing::warn!("io_uring is not available here; running on epoll");
     }
@@ -129,14 +119,14 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
     let usage = open_usage(&config, &shared).map_err(StartError::Worker)?;
     let memory = open_memory(&config).map_err(StartError::Worker)?;
     let resolver = Resolver::default();
+    let (workers, views) = Workers::new(&listeners, &shared).map_err(StartError::Worker)?;
     let mut running = Running {
         addrs: addrs.clone(),
         threads: Vec::new(),
         control: Control {
             shared: shared.clone(),
-            orders: Vec::new(),
+            workers,
             usage: usage.clone(),
-            listeners: Arc::new(Mutex::new(copies)),
             addrs: addrs.clone().into(),
             own_files: own_files.into(),
             resolver: resolver.clone(),
@@ -150,11 +140,10 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
         },
     };
     let (ready, all_ready) = std::sync::mpsc::channel();
-    for index in 0..workers {
-        let (orders, inbox) = unbounded();
+    for (index, ((neighbours, inbox), listeners)) in views.into_iter().zip(listeners).enumerate() {
         let seat = Seat {
             index,
-            pinned: workers > 1,
+            pinned: count > 1,
             config: config.clone(),
             connectors: connectors.clone(),
             resolver: resolver.clone(),
@@ -162,14 +151,11 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
                 shared: shared.clone(),
                 keys: keys.clone(),
                 memory: memory.clone(),
-                metrics: shared.metrics.core(),
+                metrics: neighbours.metrics.clone(),
                 usage: usage.recorder(),
             },
-            listeners: listeners
-                .iter_mut()
-                .filter_map(Vec::pop)
-                .flatten()
-                .collect(),
+            neighbours,
+            listeners,
             tls: tls.clone(),
             id_prefix: random_prefix().map_err(StartError::Worker)?,
             inbox,
@@ -179,12 +165,11 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
             .name(format!("worker-{index}"))
             .spawn(move || seat.run())
             .map_err(StartError::Worker)?;
-        running.control.orders.push(orders);
         running.threads.push(thread);
     }
     drop(ready);
-    let accepting = all_ready.iter().take(workers).count();
-    if accepting < workers {
+    let accepting = all_ready.iter().take(count).count();
+    if accepting < count {
         // A worker that could not start has said why; its thread holds the reason. Files stay: a predecessor goes on.
         running.control.end(|| Order::Drain);
         let failed = running.wait().err();
@@ -262,17 +247,10 @@ impl Control {
 
     /// Starts this program once more on the same sockets; once that accepts, this router drains. Blocks until then.
     pub fn hand_over(&self) -> io::Result<Child> {
-        let listeners = {
-            let listeners = self
-                .listeners
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            if self.draining() || listeners.is_empty() {
-                return Err(io::Error::other("the router is ending"));
-            }
-            let copies = listeners.iter().map(BoundListener::try_clone);
-            copies.collect::<io::Result<Vec<_>>>()?
-        };
+        let listeners = self.workers.listeners()?;
+        if self.draining() || listeners.is_empty() {
+            return Err(io::Error::other("the router is ending"));
+        }
         // Not under the lock: an end is not to wait for a successor that does not come.
         let successor = handover::start_successor(&listeners, &self.own_files, &self.attempt)?;
         self.shared.successor.arrives();
@@ -301,15 +279,11 @@ impl Control {
             connectors: connectors.clone(),
             admin_tls,
         };
-        for orders in &self.orders {
-            let (config, connectors, tls) = (config.clone(), connectors.clone(), tls.clone());
-            // A worker that has ended needs no order.
-            let _ = orders.unbounded_send(Order::Reload {
-                config,
-                connectors,
-                tls,
-            });
-        }
+        self.workers.tell(|| Order::Reload {
+            config: config.clone(),
+            connectors: connectors.clone(),
+            tls: tls.clone(),
+        });
         Ok(())
     }
 
@@ -351,13 +325,7 @@ impl Control {
 
     fn end(&self, order: impl Fn() -> Order) {
         self.shared.draining.store(true, Ordering::Relaxed);
-        for orders in &self.orders {
-            let _ = orders.unbounded_send(order());
-        }
-        // The last copies but those of the workers.
-        self.listeners
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.workers.tell(order);
+        self.workers.close_listeners();
     }
 }

@@ -65,8 +65,8 @@ pub(super) fn tracer(config: &Config) -> Result<Option<Tracer>, StartError> {
 #[derive(Default)]
 pub(super) struct Bound {
     pub(super) addrs: Vec<BoundAddr>,
-    /// For each address the sockets of each worker, handed in or bound here.
-    pub(super) seats: Vec<Vec<Vec<BoundListener>>>,
+    /// The sockets of each worker, handed in or bound here.
+    pub(super) listeners: Vec<Vec<BoundListener>>,
     /// The files of Unix sockets that a router bound, this one or one before it: a service manager's are not ours.
     pub(super) own_files: Vec<PathBuf>,
 }
@@ -75,6 +75,7 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<Bound, StartError>
     let mut inherited = Inherited::take();
     let files_before = handover::files_of_predecessor();
     let mut bound = Bound::default();
+    bound.listeners.resize_with(workers, Vec::new);
     for listen in &config.server.listen {
         let failed = |error| StartError::Listen(listen.to_string(), error);
         let claimed = inherited.claim(listen);
@@ -93,7 +94,9 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<Bound, StartError>
         }
         bound.addrs.push(addr);
         let spread = handover::spread(listeners, workers).map_err(failed)?;
-        bound.seats.push(spread);
+        for (own, more) in bound.listeners.iter_mut().zip(spread) {
+            own.extend(more);
+        }
     }
     inherited.finish();
     Ok(bound)

@@ -1,9 +1,9 @@
 //! One worker thread: its loop, its listeners, its end.
 //!
-//! Accepting never stands in a select (a dropped accept leaks its descriptor): it is stopped by cancelling the accepts.
+//! A new caller is served here or passed to a neighbour (`balance`), and a neighbour may pass one here at any time.
 //! Each connection is a task of its own, and a panic in it is counted and costs that connection only.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
@@ -15,23 +15,21 @@ use std::time::{Duration, Instant};
 
 use futures_channel::mpsc::UnboundedReceiver;
 
+use super::balance::{Neighbours, Open};
 use crate::config::Config;
 use crate::connection;
 use crate::error::Fault;
 use crate::exchange;
-use crate::metrics::{self, CoreMetrics};
+use crate::metrics;
 use crate::net::{self, Accepted, BoundListener, Deadlines, Listener, Side, Stream, TlsAcceptor};
 use crate::plan::{Connectors, Plan};
 use crate::upstream::{Keeping, Resolver, Upstreams};
-use crate::worker::{Shared, Ties, Worker};
+use crate::worker::{Ties, Worker};
 
 /// The pause after a failed accept: out of descriptors, for instance. Without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Callers taken from a listener's queue before it closes: all that it can hold, and no more, however many still come.
 const QUEUED_MAX: usize = 4096;
-/// How often, and how many times, a worker looks whether its accepts have ended.
-const ENDING_LOOK: Duration = Duration::from_millis(1);
-const ENDING_LOOKS: usize = 100;
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// How long connections get to end after they were shut down.
@@ -39,6 +37,8 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 /// What a worker can be told.
 pub(super) enum Order {
+    /// Serve a caller that a neighbour accepted and counted.
+    Serve { accepted: Accepted, open: Open },
     /// Stop accepting, finish, end.
     Drain,
     /// The same, but another process accepts from the same sockets.
@@ -68,6 +68,7 @@ pub(super) struct Seat {
     pub(super) connectors: Connectors,
     pub(super) resolver: Resolver,
     pub(super) ties: Ties,
+    pub(super) neighbours: Neighbours,
     pub(super) listeners: Vec<BoundListener>,
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) id_prefix: u64,
@@ -77,17 +78,18 @@ pub(super) struct Seat {
 
 impl Seat {
     /// The thread's whole life.
-    pub(super) fn run(self) -> io::Result<()> {
+    pub(super) fn run(mut self) -> io::Result<()> {
         if self.pinned {
-            // Fewer CPUs than workers, or a scheduler that forbids it: unpinned works too.
-            if let Err(error) = net::pin_to_core(self.index) {
-                tracing::debug!(worker = self.index, %error, "not pinned");
+            match net::pin_to_core(self.index) {
+                Ok(cpu) => self.neighbours.cpu = Some(cpu),
+                // Fewer CPUs than workers, or a scheduler that forbids it: unpinned works too.
+                Err(error) => tracing::debug!(worker = self.index, %error, "not pinned"),
             }
         }
         net::run(self.serve())?
     }
 
-    async fn serve(self) -> io::Result<()> {
+    async fn serve(mut self) -> io::Result<()> {
         let deadlines = Deadlines::new(Instant::now());
         let plan = Rc::new(Plan::new(&self.config, &self.connectors));
         let upstreams = upstreams(&self.config, &plan, &self.resolver, &deadlines);
@@ -103,21 +105,19 @@ impl Seat {
         net::spawn(worker.clone().keep_upstreams());
         let tls = self.tls;
         let serving = Rc::new(RefCell::new(Current { worker, tls }));
+        let neighbours = Rc::new(self.neighbours);
         let mut listeners = Vec::new();
         for bound in self.listeners {
             let listener = Rc::new(bound.open()?);
+            listener.prefer(neighbours.cpu);
             listeners.push(listener.clone());
-            let failed_at = Rc::new(Cell::new(None));
-            for _ in 0..listener.accepts_at_once() {
-                let accepting = accept(listener.clone(), serving.clone(), failed_at.clone());
-                net::spawn(accepting);
-            }
+            net::spawn(accept(listener, serving.clone(), neighbours.clone()));
         }
         // The starter may have given up; then this worker is told to drain.
         let _ = self.ready.send(());
         drop(self.ready);
-        let order = obey(self.inbox, &serving, &self.resolver).await;
-        drain(order, listeners, &serving).await;
+        let order = obey(&mut self.inbox, &serving, &self.resolver).await;
+        drain(order, self.inbox, listeners, &serving).await;
         Ok(())
     }
 }
@@ -139,12 +139,13 @@ pub(super) fn upstreams(
 
 /// Follows orders until one of them is the end; None when nobody is left to give any.
 async fn obey(
-    mut inbox: UnboundedReceiver<Order>,
+    inbox: &mut UnboundedReceiver<Order>,
     serving: &Serving,
     resolver: &Resolver,
 ) -> Option<Order> {
     loop {
-        match std::future::poll_fn(|cx| poll_next(&mut inbox, cx)).await {
+        match next(inbox).await {
+            Some(Order::Serve { accepted, open }) => admit(accepted, open, serving),
             Some(Order::Reload {
                 config,
                 connectors,
@@ -162,21 +163,24 @@ async fn obey(
     }
 }
 
-/// Accepts until the worker drains. Several of these share a listener, and `failed_at`, so that a failure that meets all
-/// of them is told once.
-async fn accept(listener: Rc<Listener>, serving: Serving, failed_at: Rc<Cell<Option<Instant>>>) {
+/// Accepts until the listener is stopped.
+async fn accept(listener: Rc<Listener>, serving: Serving, neighbours: Rc<Neighbours>) {
     loop {
         match listener.accept().await {
-            Ok(accepted) => admit(accepted, &serving),
-            Err(_) if serving.borrow().worker.draining() => return,
-            Err(error) => {
-                let now = Instant::now();
-                let told = |at| now.duration_since(at) < ACCEPT_PAUSE;
-                if !failed_at.get().is_some_and(told) {
-                    failed_at.set(Some(now));
-                    metrics::add(&serving.borrow().worker.metrics.accept_failures);
-                    tracing::warn!(%error, "accept failed");
+            Ok(accepted) => {
+                let shared = serving.borrow().worker.shared.clone();
+                if let Some(accepted) = neighbours.share(accepted, &listener, &shared) {
+                    admit(
+                        accepted,
+                        Open::new(shared, neighbours.metrics.clone()),
+                        &serving,
+                    );
                 }
+            }
+            Err(_) if listener.stopped() => return,
+            Err(error) => {
+                metrics::add(&neighbours.metrics.accept_failures);
+                tracing::warn!(%error, "accept failed");
                 net::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -184,20 +188,27 @@ async fn accept(listener: Rc<Listener>, serving: Serving, failed_at: Rc<Cell<Opt
 }
 
 /// Starts a connection's task, or turns the caller away when there are too many.
-fn admit(accepted: Accepted, serving: &Serving) {
+fn admit(accepted: Accepted, open: Open, serving: &Serving) {
     let Current { worker, tls } = &*serving.borrow();
     // TLS is for TCP, and only a TCP caller has an address.
     let tls = tls.clone().filter(|_| accepted.peer.is_some());
-    let open = Open::new(worker.shared.clone(), worker.metrics.clone());
     metrics::add(&worker.metrics.accepted);
     let within_limit = open.count <= worker.connections_max;
     let peer = accepted.peer.map(|peer| peer.ip());
+    let stream = match accepted.open() {
+        Ok(stream) => stream,
+        Err(error) => {
+            metrics::add(&worker.metrics.accept_failures);
+            tracing::warn!(%error, "a caller is lost: its connection cannot be waited on");
+            return;
+        }
+    };
     let (shared, worker) = (worker.shared.clone(), worker.clone());
     // Only what a connection needs while it waits stays in its task: a handshake's future alone weighs more.
     let task: Pin<Box<dyn Future<Output = ()>>> = match tls {
-        None => serve(accepted.stream, peer, worker, within_limit),
+        None => serve(stream, peer, worker, within_limit),
         Some(tls) => Box::pin(async move {
-            if let Some(stream) = Box::pin(secure(accepted.stream, tls, &worker)).await {
+            if let Some(stream) = Box::pin(secure(stream, tls, &worker)).await {
                 serve(stream, peer, worker, within_limit).await;
             }
         }),
@@ -236,52 +247,40 @@ async fn secure(stream: Stream, tls: TlsAcceptor, worker: &Worker) -> Option<Str
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Open {
-    shared: Arc<Shared>,
-    metrics: Arc<CoreMetrics>,
-    count: usize,
-}
-
-impl Open {
-    fn new(shared: Arc<Shared>, metrics: Arc<CoreMetrics>) -> Self {
-        let count = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
-        metrics.connections.fetch_add(1, Ordering::Relaxed);
-        Self {
-            shared,
-            metrics,
-            count,
+/// Ends in steps: no new callers, idle ones off in a moment, busy ones in time, the rest cut.
+async fn drain(
+    order: Option<Order>,
+    mut inbox: UnboundedReceiver<Order>,
+    listeners: Vec<Rc<Listener>>,
+    serving: &Serving,
+) {
+    for listener in &listeners {
+        listener.stop();
+    }
+    // From here on neighbours keep their callers; who is under way is taken in.
+    inbox.close();
+    while let Some(order) = next(&mut inbox).await {
+        if let Order::Serve { accepted, open } = order {
+            admit(accepted, open, serving);
         }
     }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Ends in steps: no new callers, idle ones off in a moment, busy ones in time, the rest cut.
-async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Serving) {
-    for listener in &listeners {
-        listener.stop().now();
-    }
-    if matches!(order, Some(Order::HandOver)) {
-        take_left(&listeners, serving).await;
-    } else {
+    if !matches!(order, Some(Order::HandOver)) {
         // Nobody else takes those whom the kernel has connected already.
         for listener in &listeners {
             for _ in 0..QUEUED_MAX {
-                match listener.accept_waiting() {
-                    Ok(Some(accepted)) => admit(accepted, serving),
-                    _ => break,
-                }
+                let Ok(Some(accepted)) = listener.accept_waiting() else {
+                    break;
+                };
+                let open = {
+                    let worker = &serving.borrow().worker;
+                    Open::new(worker.shared.clone(), worker.metrics.clone())
+                };
+                admit(accepted, open, serving);
             }
         }
     }
     drop(listeners);
-    // An accept that came through before its listener stopped has yet to be heard of; its caller counts from then on.
+    // Whoever was just admitted counts once its task has begun.
     net::sleep(DRAIN_LOOK).await;
     let worker = serving.borrow().worker.clone();
     let started = Instant::now();
@@ -311,30 +310,7 @@ async fn drain(order: Option<Order>, listeners: Vec<Rc<Listener>>, serving: &Ser
     net::sleep(DRAIN_LOOK).await;
 }
 
-/// Whoever came while this worker's accepts were being ended: one of them may have been told of it, and not the
-/// successor.
-async fn take_left(listeners: &[Rc<Listener>], serving: &Serving) {
-    for listener in listeners {
-        // Each accept that has not ended holds the listener; the last of them ends within a turn or two.
-        for _ in 0..ENDING_LOOKS {
-            if Rc::strong_count(listener) == 1 {
-                break;
-            }
-            net::sleep(ENDING_LOOK).await;
-        }
-        for _ in 0..QUEUED_MAX {
-            match listener.take_left().await {
-                Ok(Some(accepted)) => admit(accepted, serving),
-                _ => break,
-            }
-        }
-    }
-}
-
-fn poll_next<T>(
-    inbox: &mut UnboundedReceiver<T>,
-    cx: &mut std::task::Context<'_>,
-) -> std::task::Poll<Option<T>> {
+async fn next(inbox: &mut UnboundedReceiver<Order>) -> Option<Order> {
     use futures_core::Stream as _;
-    std::pin::Pin::new(inbox).poll_next(cx)
+    std::future::poll_fn(|cx| Pin::new(&mut *inbox).poll_next(cx)).await
 }

@@ -1,7 +1,7 @@
-//! Accepts that wait side by side: a burst finds them all, and an end ends them all.
+//! A burst is taken in whole, a stop loses nobody, and the loop turns meanwhile.
 
-use std::cell::RefCell;
 use std::net::TcpStream as StdTcpStream;
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
@@ -10,27 +10,20 @@ use crate::net;
 #[derive(Default)]
 struct Seen {
     peers: Vec<SocketAddr>,
-    ended: usize,
-    /// Kept, or what was accepted would be closed.
-    streams: Vec<Stream>,
+    ended: bool,
 }
 
-/// Opens a listener with as many accepts waiting as there are to be, in tasks of their own, which go on until they are
-/// ended.
+/// Opens a listener with a task that accepts until it is stopped.
 fn waiting(bound: BoundListener) -> (Rc<Listener>, Rc<RefCell<Seen>>) {
     let listener = Rc::new(bound.open().unwrap());
     let seen = Rc::<RefCell<Seen>>::default();
-    for _ in 0..listener.accepts_at_once() {
-        let (listener, seen) = (listener.clone(), seen.clone());
-        net::spawn(async move {
-            while let Ok(accepted) = listener.accept().await {
-                let mut seen = seen.borrow_mut();
-                seen.peers.extend(accepted.peer);
-                seen.streams.push(accepted.stream);
-            }
-            seen.borrow_mut().ended += 1;
-        });
-    }
+    let (accepting, into) = (listener.clone(), seen.clone());
+    net::spawn(async move {
+        while let Ok(accepted) = accepting.accept().await {
+            into.borrow_mut().peers.extend(accepted.peer);
+        }
+        into.borrow_mut().ended = true;
+    });
     (listener, seen)
 }
 
@@ -57,8 +50,7 @@ fn each_caller_of_a_burst_is_taken_in_once() {
     let (address, listener) = bound();
     net::run(async {
         let (_, seen) = waiting(listener);
-        // More than wait, so that some of them are taken by accepts that begin anew.
-        let callers: Vec<StdTcpStream> = (0..3 * ACCEPTS_AT_ONCE)
+        let callers: Vec<StdTcpStream> = (0..3 * ACCEPTS_IN_A_ROW)
             .map(|_| StdTcpStream::connect(address).unwrap())
             .collect();
         until(|| seen.borrow().peers.len() >= callers.len()).await;
@@ -71,19 +63,41 @@ fn each_caller_of_a_burst_is_taken_in_once() {
         peers.sort_unstable();
         expected.sort_unstable();
         assert_eq!(peers, expected);
-        assert_eq!(seen.borrow().ended, 0);
+        assert!(!seen.borrow().ended);
     })
     .unwrap();
 }
 
 #[test]
-fn an_end_ends_all_that_wait_and_leaves_the_queue() {
+fn the_loop_turns_while_a_burst_is_taken_in() {
+    let (address, listener) = bound();
+    let _callers: Vec<StdTcpStream> = (0..3 * ACCEPTS_IN_A_ROW)
+        .map(|_| StdTcpStream::connect(address).unwrap())
+        .collect();
+    net::run(async {
+        let listener = listener.open().unwrap();
+        let mut waited = Vec::new();
+        for number in 0..3 * ACCEPTS_IN_A_ROW {
+            let mut accepting = pin!(listener.accept());
+            let at_once = poll_fn(|cx| Poll::Ready(accepting.as_mut().poll(cx))).await;
+            if at_once.is_pending() {
+                accepting.await.unwrap();
+                waited.push(number);
+            }
+        }
+        assert_eq!(waited, [ACCEPTS_IN_A_ROW, 2 * ACCEPTS_IN_A_ROW]);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_stop_ends_the_wait_and_leaves_the_queue() {
     let (address, listener) = bound();
     net::run(async {
         let (listener, seen) = waiting(listener);
         net::sleep(Duration::from_millis(20)).await;
-        listener.stop().now();
-        until(|| seen.borrow().ended == listener.accepts_at_once()).await;
+        listener.stop();
+        until(|| seen.borrow().ended).await;
         assert!(listener.stopped());
         assert!(listener.accept().await.is_err(), "and every later one");
         // Whom the kernel connects from here on is not lost.
@@ -97,19 +111,47 @@ fn an_end_ends_all_that_wait_and_leaves_the_queue() {
 }
 
 #[test]
-fn who_is_left_in_the_queue_is_taken_and_nobody_else_is_waited_for() {
+fn an_accept_that_is_dropped_loses_nobody() {
     let (address, listener) = bound();
     net::run(async {
-        let (listener, seen) = waiting(listener);
-        listener.stop().now();
-        until(|| seen.borrow().ended == listener.accepts_at_once()).await;
-        assert!(listener.take_left().await.unwrap().is_none());
-        let callers = [(); 3].map(|()| StdTcpStream::connect(address).unwrap());
-        for caller in &callers {
-            let accepted = listener.take_left().await.unwrap().unwrap();
+        let listener = listener.open().unwrap();
+        for _ in 0..20 {
+            let moment = Duration::from_millis(1);
+            assert!(net::within(moment, listener.accept()).await.is_none());
+            let caller = StdTcpStream::connect(address).unwrap();
+            let accepted = listener.accept().await.unwrap();
             assert_eq!(accepted.peer, Some(caller.local_addr().unwrap()));
         }
-        assert!(listener.take_left().await.unwrap().is_none());
+    })
+    .unwrap();
+}
+
+#[test]
+fn whoever_is_accepted_sends_without_delay() {
+    let (address, listener) = bound();
+    net::run(async {
+        let listener = listener.open().unwrap();
+        let _caller = StdTcpStream::connect(address).unwrap();
+        let Connection::Tcp(stream) = listener.accept().await.unwrap().connection else {
+            panic!("not TCP")
+        };
+        assert!(stream.nodelay().unwrap());
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_preference_is_the_kernels_until_it_is_taken_back() {
+    let (_, listener) = bound();
+    let own = listener.try_clone().unwrap();
+    let preferred = || SockRef::from(&own).cpu_affinity().unwrap() as i32;
+    net::run(async {
+        let listener = listener.open().unwrap();
+        assert_eq!(preferred(), -1);
+        listener.prefer(Some(1));
+        assert_eq!(preferred(), 1);
+        listener.prefer(None);
+        assert_eq!(preferred(), -1);
     })
     .unwrap();
 }

@@ -1,0 +1,177 @@
+//! Which worker serves a new caller: as a rule the one whose CPU hears of it, so that packets, socket and exchange share
+//! that CPU's caches (on two shared cores a tenth of a request's CPU).
+//!
+//! Where a network has fewer queues than the machine has CPUs, or one process next door opens all connections, that
+//! would be the same worker each time. So a worker that has more than its share passes callers on to the one that has
+//! the fewest, before their first byte, and asks for no more until it is level again. Whose callers are only just coming
+//! in has none to spare room for: it is passed none.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use futures_channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+
+use super::worker::Order;
+use crate::metrics::CoreMetrics;
+use crate::net::{Accepted, BoundListener, Listener};
+use crate::worker::Shared;
+
+/// All workers, as those see them who give orders.
+#[derive(Clone)]
+pub(super) struct Workers(Arc<[Seat]>);
+
+struct Seat {
+    orders: UnboundedSender<Order>,
+    metrics: Arc<CoreMetrics>,
+    /// Where it accepts, once more; none once no new callers are wanted.
+    listeners: Mutex<Vec<BoundListener>>,
+}
+
+impl Seat {
+    fn listeners(&self) -> MutexGuard<'_, Vec<BoundListener>> {
+        self.listeners
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn connections(&self) -> usize {
+        self.metrics.connections.load(Ordering::Relaxed)
+    }
+
+    fn somebody_waits(&self) -> bool {
+        self.listeners().iter().any(BoundListener::somebody_waits)
+    }
+}
+
+impl Workers {
+    /// A seat for each worker with the sockets that it accepts from, and where it hears its orders.
+    pub(super) fn new(
+        listeners: &[Vec<BoundListener>],
+        shared: &Shared,
+    ) -> io::Result<(Self, Vec<(Neighbours, UnboundedReceiver<Order>)>)> {
+        let mut inboxes = Vec::new();
+        let seats = listeners.iter().map(|own| {
+            let (orders, inbox) = unbounded();
+            inboxes.push(inbox);
+            let copies = own.iter().map(BoundListener::try_clone);
+            Ok(Seat {
+                orders,
+                metrics: shared.metrics.core(),
+                listeners: Mutex::new(copies.collect::<io::Result<_>>()?),
+            })
+        });
+        let seats: Arc<[Seat]> = seats.collect::<io::Result<_>>()?;
+        let views = inboxes.into_iter().enumerate().map(|(own, inbox)| {
+            let neighbours = Neighbours {
+                cpu: None,
+                metrics: seats[own].metrics.clone(),
+                seats: Arc::downgrade(&seats),
+            };
+            (neighbours, inbox)
+        });
+        let views = views.collect();
+        Ok((Self(seats), views))
+    }
+
+    /// All sockets once more, for a successor; none once no new callers are wanted.
+    pub(super) fn listeners(&self) -> io::Result<Vec<BoundListener>> {
+        let mut all = Vec::new();
+        for seat in self.0.iter() {
+            for listener in seat.listeners().iter() {
+                all.push(listener.try_clone()?);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Closes the sockets, but for those that the workers have themselves.
+    pub(super) fn close_listeners(&self) {
+        for seat in self.0.iter() {
+            seat.listeners().clear();
+        }
+    }
+
+    /// Gives an order to each of them; one that has ended needs none.
+    pub(super) fn tell(&self, order: impl Fn() -> Order) {
+        for seat in self.0.iter() {
+            let _ = seat.orders.unbounded_send(order());
+        }
+    }
+}
+
+/// All workers, as one of them sees them. It does not keep their inboxes open: without anybody to give orders they end.
+pub(super) struct Neighbours {
+    /// The CPU that this worker is bound to, if it is.
+    pub(super) cpu: Option<usize>,
+    /// What this worker counts.
+    pub(super) metrics: Arc<CoreMetrics>,
+    seats: Weak<[Seat]>,
+}
+
+impl Neighbours {
+    /// Passes a new caller on, if this worker has its share of callers and another one fewer; gives it back otherwise.
+    pub(super) fn share(
+        &self,
+        accepted: Accepted,
+        listener: &Listener,
+        shared: &Arc<Shared>,
+    ) -> Option<Accepted> {
+        let own = self.metrics.connections.load(Ordering::Relaxed);
+        let Some(seats) = self.seats.upgrade() else {
+            return Some(accepted);
+        };
+        let even = shared.connections.load(Ordering::Relaxed) / seats.len();
+        if own <= even {
+            listener.prefer(self.cpu);
+        }
+        if own < most(even) {
+            return Some(accepted);
+        }
+        let least = seats.iter().min_by_key(|seat| seat.connections())?;
+        if least.connections() >= own || least.somebody_waits() {
+            return Some(accepted);
+        }
+        listener.prefer(None);
+        // Counted here, so that the next caller of a burst goes to another one.
+        let open = Open::new(shared.clone(), least.metrics.clone());
+        let refused = least.orders.unbounded_send(Order::Serve { accepted, open });
+        match refused.err()?.into_inner() {
+            Order::Serve { accepted, .. } => Some(accepted),
+            _ => None,
+        }
+    }
+}
+
+/// The callers that a worker may have where `even` would be its even share: about as far from even as the kernel's
+/// spreading by a hash leaves it (a standard deviation of that).
+fn most(even: usize) -> usize {
+    even + even.isqrt() + 2
+}
+
+/// Counts a connection for as long as it lives.
+pub(super) struct Open {
+    shared: Arc<Shared>,
+    metrics: Arc<CoreMetrics>,
+    /// Callers' connections that are open, this one among them.
+    pub(super) count: usize,
+}
+
+impl Open {
+    pub(super) fn new(shared: Arc<Shared>, metrics: Arc<CoreMetrics>) -> Self {
+        let count = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        metrics.connections.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared,
+            metrics,
+            count,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.shared.connections.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
