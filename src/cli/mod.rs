@@ -27,7 +27,7 @@ use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Location};
 use crate::keys::{KeyFiles, MasterSource, Refusal};
-use crate::{log, server};
+use crate::log;
 
 /// What sysexits.h calls `EX_CONFIG`; service managers can be told not to restart on it.
 const EXIT_CONFIG: u8 = 78;
@@ -194,10 +194,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(line: CommandLine) -> Result<(), Failure> {
     let CommandLine { global, command } = line;
-    if matches!(command, Some(Command::Serve)) {
-        // Before anything else is open.
-        server::close_strays().map_err(Failure::failed)?;
-    } else {
+    if !matches!(command, Some(Command::Serve)) {
         log::init_for_command();
     }
     harden();

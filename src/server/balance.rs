@@ -45,11 +45,11 @@ impl Seat {
 }
 
 impl Workers {
-    /// A seat for each worker with the sockets that it accepts from, and where it hears its orders.
+    /// A seat for each worker, with the sockets that it accepts from.
     pub(super) fn new(
         listeners: &[Vec<BoundListener>],
         shared: &Shared,
-    ) -> io::Result<(Self, Vec<(Neighbours, UnboundedReceiver<Order>)>)> {
+    ) -> io::Result<(Self, Vec<Place>)> {
         let mut inboxes = Vec::new();
         let seats = listeners.iter().map(|own| {
             let (orders, inbox) = unbounded();
@@ -62,7 +62,7 @@ impl Workers {
             })
         });
         let seats: Arc<[Seat]> = seats.collect::<io::Result<_>>()?;
-        let views = inboxes.into_iter().enumerate().map(|(own, inbox)| {
+        let places = inboxes.into_iter().enumerate().map(|(own, inbox)| {
             let neighbours = Neighbours {
                 cpu: None,
                 metrics: seats[own].metrics.clone(),
@@ -70,8 +70,8 @@ impl Workers {
             };
             (neighbours, inbox)
         });
-        let views = views.collect();
-        Ok((Self(seats), views))
+        let places = places.collect();
+        Ok((Self(seats), places))
     }
 
     /// All sockets once more, for a successor; none once no new callers are wanted.
@@ -99,6 +99,9 @@ impl Workers {
         }
     }
 }
+
+/// What a worker gets of all this: the others, and where it hears its orders.
+pub(super) type Place = (Neighbours, UnboundedReceiver<Order>);
 
 /// All workers, as one of them sees them. It does not keep their inboxes open: without anybody to give orders they end.
 pub(super) struct Neighbours {
@@ -173,5 +176,24 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.shared.connections.fetch_sub(1, Ordering::Relaxed);
         self.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_always_room_with_the_one_that_has_the_fewest() {
+        for workers in 1..70_usize {
+            for total in 0..2000_usize {
+                let even = total / workers;
+                // However the callers are spread, somebody has no more than an even share.
+                assert!(even < most(even));
+                let slack = (most(even) - even) as f64;
+                let deviation = (even as f64).sqrt();
+                assert!((deviation..=deviation + 2.0).contains(&slack), "{even}");
+            }
+        }
     }
 }

@@ -30,9 +30,6 @@ const READY: &[u8] = b"ready";
 /// A start takes a tenth of a second; a large snapshot under a passphrase a few.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What every process has open: standard input, output and error.
-const STANDARD: RawFd = 2;
-
 /// How many places are tried for descriptors that a successor inherits.
 const ROWS_TRIED: usize = 32;
 
@@ -94,28 +91,6 @@ pub(super) fn spread(
         seats[index % workers].push(listener);
     }
     Ok(seats)
-}
-
-/// Closes what a predecessor had open when it started this process, but for what it handed over. Accepting over io_uring
-/// sets no close-on-exec, and a caller's connection that two processes hold does not end when one of them closes it.
-/// To be called before anything is opened.
-pub fn close_strays() -> io::Result<()> {
-    if !has_predecessor() {
-        return Ok(());
-    }
-    let number = |name| env::var(name).ok().and_then(|text| text.parse().ok());
-    let first: RawFd = number("LISTEN_FDS_FIRST_FD").unwrap_or(RawFd::MAX);
-    let end = first.saturating_add(number("LISTEN_FDS").unwrap_or(0));
-    let open: Vec<RawFd> = fs::read_dir("/proc/self/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    for fd in open {
-        if fd > STANDARD && !(first..end).contains(&fd) {
-            // The directory just read is among them, and closed already.
-            let _ = nix::unistd::close(fd);
-        }
-    }
-    Ok(())
 }
 
 /// A successor that is being started, and whoever no longer wants it.

@@ -27,7 +27,6 @@ use crate::usage::UsageStore;
 use crate::worker::{Shared, Ties, connections_max};
 use balance::Workers;
 pub use guest::Guest;
-pub use handover::close_strays;
 use parts::{Bound, bind, open_memory, open_usage, tls_of, tracer};
 use worker::{Order, Seat};
 
@@ -119,7 +118,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
     let usage = open_usage(&config, &shared).map_err(StartError::Worker)?;
     let memory = open_memory(&config).map_err(StartError::Worker)?;
     let resolver = Resolver::default();
-    let (workers, views) = Workers::new(&listeners, &shared).map_err(StartError::Worker)?;
+    let (workers, places) = Workers::new(&listeners, &shared).map_err(StartError::Worker)?;
     let mut running = Running {
         addrs: addrs.clone(),
         threads: Vec::new(),
@@ -140,7 +139,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
         },
     };
     let (ready, all_ready) = std::sync::mpsc::channel();
-    for (index, ((neighbours, inbox), listeners)) in views.into_iter().zip(listeners).enumerate() {
+    for (index, ((neighbours, inbox), listeners)) in places.into_iter().zip(listeners).enumerate() {
         let seat = Seat {
             index,
             pinned: count > 1,

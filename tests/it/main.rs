@@ -44,6 +44,7 @@ mod restart;
 mod routing;
 mod snapshot;
 mod soak;
+mod spread;
 mod storms;
 mod stream_usage;
 mod streaming;
