@@ -169,12 +169,15 @@ class Lab:
 
     def nginx(self, mock, threads=1, tls=False):
         home, port = self.home("nginx"), free_port()
-        path = configured("nginx.conf", home, port, mock, threads, tls)
+        bound = "worker_cpu_affinity auto;" if threads > 1 else ""
+        path = configured("nginx.conf", home, port, mock, threads, tls, bound)
         return self.start("nginx", ["nginx", "-p", home, "-c", path], port)
 
     def haproxy(self, mock, threads=1, tls=False):
         home, port = self.home("haproxy"), free_port()
-        return self.start("haproxy", ["haproxy", "-f", configured("haproxy.cfg", home, port, mock, threads, tls)], port)
+        bound = f"cpu-map auto:1/1-{threads} 0-{threads - 1}" if threads > 1 else ""
+        path = configured("haproxy.cfg", home, port, mock, threads, tls, bound)
+        return self.start("haproxy", ["haproxy", "-f", path], port)
 
     def pingora(self, mock, threads=1):
         port = free_port()
@@ -197,11 +200,12 @@ class Lab:
         return self.start("portkey", ["node", PORTKEY, f"--port={port}", "--headless"], port, patience=60, fields=fields)
 
 
-def configured(name, home, port, mock, threads, tls):
+def configured(name, home, port, mock, threads, tls, bound):
+    """A peer's configuration in `home`; `bound` ties several threads to a CPU each, as the router's are."""
     text = (PEERS / name).read_text()
     for mark, value in {
         "@PORT@": port, "@MOCK@": mock.port, "@DIR@": home, "@THREADS@": threads,
-        "@SCHEME@": "https" if tls else "http", "@TLS@": "ssl verify none" if tls else "",
+        "@BOUND@": bound, "@SCHEME@": "https" if tls else "http", "@TLS@": "ssl verify none" if tls else "",
     }.items():
         text = text.replace(mark, str(value))
     path = home / name

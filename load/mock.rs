@@ -3,15 +3,17 @@
 //! `mock PORT [--tls CA_FILE] [--delay MS] [--events N] [--pause MS] [--threads N]`: about 1 KB of JSON for every
 //! request, after the delay; a request whose target holds `stream` gets so many events with a pause before each, and
 //! each says when it was sent, in nanoseconds since 1970. With `--tls` it makes a certificate for 127.0.0.1 on the
-//! spot and writes its authority to the file.
+//! spot and writes its authority to the file. Several threads are bound to a CPU each.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use memoryrouter::http::{HeadLimits, Name, head};
 use monoio::io::{AsyncReadRent, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::TcpListener;
+use socket2::{Domain, Socket, Type};
 
 const LIMITS: HeadLimits = HeadLimits {
     head_bytes_max: 64 * 1024,
@@ -172,13 +174,16 @@ fn run(
     tls: Option<monoio_rustls::TlsAcceptor>,
 ) -> std::io::Result<()> {
     memoryrouter::net::run(async move {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
-        if options.threads > 1 {
-            socket.set_cpu_affinity(memoryrouter::net::pin_to_core(index)?)?;
+        // Several threads: each takes whom its CPU hears of.
+        if options.threads > 1
+            && let Ok(cpu) = memoryrouter::net::pin_to_core(index)
+        {
+            socket.set_cpu_affinity(cpu)?;
         }
-        let address: std::net::SocketAddr = ([127, 0, 0, 1], options.port).into();
+        let address: SocketAddr = ([127, 0, 0, 1], options.port).into();
         socket.bind(&address.into())?;
         socket.listen(4096)?;
         let listener = TcpListener::from_std(socket.into())?;
