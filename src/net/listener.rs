@@ -19,18 +19,21 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::runtime::epoll;
+use super::runtime::{epoll, sleep};
 use super::stream::Stream;
 
 /// Connections the kernel completes while a core is busy; more than any burst a core can lag behind.
 const BACKLOG: i32 = 4096;
 /// Callers taken from the queue before the loop turns once: a burst is soon taken in, and those who are served already
-/// wait for half a millisecond at most.
+/// wait for a fraction of a millisecond.
 const ACCEPTS_IN_A_ROW: usize = 32;
+/// The shortest pause that the loop's timer knows.
+const TURN: Duration = Duration::from_millis(1);
 
 /// The address that a listener really got.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,11 +228,14 @@ impl Listener {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             let in_a_row = self.in_a_row.get();
-            if in_a_row < ACCEPTS_IN_A_ROW
-                && let Some(accepted) = self.accept_waiting()?
-            {
-                self.in_a_row.set(in_a_row + 1);
-                return Ok(accepted);
+            if in_a_row < ACCEPTS_IN_A_ROW {
+                if let Some(accepted) = self.accept_waiting()? {
+                    self.in_a_row.set(in_a_row + 1);
+                    return Ok(accepted);
+                }
+            } else if epoll() {
+                // With io_uring every wait lets the loop turn; epoll does not wait for what is there.
+                sleep(TURN).await;
             }
             self.in_a_row.set(0);
             self.readable().await?;

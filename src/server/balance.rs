@@ -3,8 +3,7 @@
 //!
 //! Where a network has fewer queues than the machine has CPUs, or one process next door opens all connections, that
 //! would be the same worker each time. So a worker that has more than its share passes callers on to the one that has
-//! the fewest, before their first byte, and asks for no more until it is level again. Whose callers are only just coming
-//! in has none to spare room for: it is passed none.
+//! the fewest, before their first byte, and asks for no more until it is level again.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -128,11 +127,13 @@ impl Neighbours {
         if own <= even {
             listener.prefer(self.cpu);
         }
-        if own < most(even) {
+        if own < most(even, FEW) {
             return Some(accepted);
         }
         let least = seats.iter().min_by_key(|seat| seat.connections())?;
-        if least.connections() >= own || least.somebody_waits() {
+        // Whose own callers are only just coming in will soon have more.
+        let soon_level = own < most(even, MANY) && least.somebody_waits();
+        if least.connections() >= own || soon_level {
             return Some(accepted);
         }
         listener.prefer(None);
@@ -146,10 +147,15 @@ impl Neighbours {
     }
 }
 
-/// The callers that a worker may have where `even` would be its even share: about as far from even as the kernel's
-/// spreading by a hash leaves it (a standard deviation of that).
-fn most(even: usize) -> usize {
-    even + even.isqrt() + 2
+/// Standard deviations of the kernel's own spreading, by a hash, that a worker may be over its even share: one as a rule,
+/// three while the worker with the fewest still takes its own callers in.
+const FEW: usize = 1;
+const MANY: usize = 3;
+
+/// The callers that a worker may have where `even` would be its even share, so many standard deviations from it; two
+/// more, because those of a few are nothing.
+fn most(even: usize, deviations: usize) -> usize {
+    even + deviations * even.isqrt() + 2
 }
 
 /// Counts a connection for as long as it lives.
@@ -189,8 +195,8 @@ mod tests {
             for total in 0..2000_usize {
                 let even = total / workers;
                 // However the callers are spread, somebody has no more than an even share.
-                assert!(even < most(even));
-                let slack = (most(even) - even) as f64;
+                assert!(even < most(even, FEW) && most(even, FEW) <= most(even, MANY));
+                let slack = (most(even, FEW) - even) as f64;
                 let deviation = (even as f64).sqrt();
                 assert!((deviation..=deviation + 2.0).contains(&slack), "{even}");
             }

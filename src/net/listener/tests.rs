@@ -2,7 +2,6 @@
 
 use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::*;
 use crate::net;
