@@ -117,7 +117,7 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
 fn bind(listen: &Listen) -> io::Result<(BoundAddr, BoundListener)> {
     let (addr, mut listeners) = match listen {
         Listen::Tcp(address) => BoundListener::tcp(*address, 1)?,
-        Listen::Unix(path) => BoundListener::unix(path, 1)?,
+        Listen::Unix(path) => return BoundListener::unix(path),
     };
     let listener = listeners.pop();
     listener

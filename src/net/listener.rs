@@ -1,9 +1,9 @@
 //! Where callers come in: bound once for the whole process, then opened by every worker.
 //!
 //! A TCP address is bound with SO_REUSEPORT once per worker, so the kernel spreads connections over cores without a
-//! shared queue; a Unix socket has one queue that all workers accept from, and so has a socket that a service manager
-//! hands in. `server` binds before any thread starts, so a taken port is an error of the start and not of a worker.
-//! A listening socket is never shut down: it may be another process's too.
+//! shared queue; a Unix socket has one queue, and so has a socket that a service manager hands in: one worker accepts
+//! from it for all. `server` binds before any thread starts, so a taken port is an error of the start and not of a
+//! worker. A listening socket is never shut down: it may be another process's too.
 //!
 //! The loop only waits for callers; they are taken from the queue by a call that never waits. So an accept may be
 //! dropped or stopped at any time without losing anybody, and a caller may go to another thread before its first byte.
@@ -81,7 +81,7 @@ impl BoundListener {
     }
 
     /// Binds a Unix socket; one that nobody answers on any more is replaced. Anything else at that path stays.
-    pub fn unix(path: &Path, count: usize) -> io::Result<(BoundAddr, Vec<Self>)> {
+    pub fn unix(path: &Path) -> io::Result<(BoundAddr, Self)> {
         let socket = std::fs::symlink_metadata(path).is_ok_and(|at| at.file_type().is_socket());
         let refused = || {
             let connected = UnixStream::connect(path);
@@ -93,11 +93,8 @@ impl BoundListener {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.bind(&socket2::SockAddr::unix(path)?)?;
         socket.listen(BACKLOG)?;
-        let mut listeners = Vec::with_capacity(count);
-        for _ in 0..count {
-            listeners.push(Self::Unix(UnixListener::from(socket.try_clone()?)));
-        }
-        Ok((BoundAddr::Unix(path.to_owned()), listeners))
+        let listener = Self::Unix(UnixListener::from(socket));
+        Ok((BoundAddr::Unix(path.to_owned()), listener))
     }
 
     /// The address that it listens on; none for a Unix socket without a name.

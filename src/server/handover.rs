@@ -77,22 +77,6 @@ impl Inherited {
     }
 }
 
-/// Spreads the sockets of one address over the workers: every worker gets at least one, and no socket is left out.
-pub(super) fn spread(
-    listeners: Vec<BoundListener>,
-    workers: usize,
-) -> io::Result<Vec<Vec<BoundListener>>> {
-    let mut seats: Vec<Vec<BoundListener>> = (0..workers).map(|_| Vec::new()).collect();
-    let count = listeners.len();
-    for worker in count..workers {
-        seats[worker].push(listeners[worker % count].try_clone()?);
-    }
-    for (index, listener) in listeners.into_iter().enumerate() {
-        seats[index % workers].push(listener);
-    }
-    Ok(seats)
-}
-
 /// A successor that is being started, and whoever no longer wants it.
 #[derive(Default)]
 pub(super) struct Attempt(Mutex<Awaited>);

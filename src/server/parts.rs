@@ -85,7 +85,10 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<Bound, StartError>
             (None, Listen::Tcp(address)) => {
                 BoundListener::tcp(*address, workers).map_err(failed)?
             }
-            (None, Listen::Unix(path)) => BoundListener::unix(path, workers).map_err(failed)?,
+            (None, Listen::Unix(path)) => {
+                let (addr, listener) = BoundListener::unix(path).map_err(failed)?;
+                (addr, vec![listener])
+            }
         };
         if let BoundAddr::Unix(path) = &addr
             && (!handed_in || files_before.contains(path))
@@ -93,9 +96,9 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<Bound, StartError>
             bound.own_files.push(path.clone());
         }
         bound.addrs.push(addr);
-        let spread = handover::spread(listeners, workers).map_err(failed)?;
-        for (own, more) in bound.listeners.iter_mut().zip(spread) {
-            own.extend(more);
+        // Where there are fewer sockets than workers, those without one have callers passed to them.
+        for (index, listener) in listeners.into_iter().enumerate() {
+            bound.listeners[index % workers].push(listener);
         }
     }
     inherited.finish();

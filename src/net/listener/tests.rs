@@ -160,16 +160,16 @@ fn only_a_socket_without_a_listener_gives_way() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("notes.txt");
     std::fs::write(&path, "mine").unwrap();
-    assert!(BoundListener::unix(&path, 1).is_err());
+    assert!(BoundListener::unix(&path).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     let path = dir.path().join("socket");
-    let (_, first) = BoundListener::unix(&path, 1).unwrap();
-    let error = BoundListener::unix(&path, 1).err();
+    let (_, first) = BoundListener::unix(&path).unwrap();
+    let error = BoundListener::unix(&path).err();
     assert_eq!(
         error.map(|error| error.kind()),
         Some(io::ErrorKind::AddrInUse)
     );
     drop(first);
     assert!(path.exists());
-    BoundListener::unix(&path, 1).unwrap();
+    BoundListener::unix(&path).unwrap();
 }
