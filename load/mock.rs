@@ -177,6 +177,7 @@ fn run(
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.set_reuse_port(true)?;
+        socket.set_nonblocking(memoryrouter::net::driver_name() == "epoll")?;
         // Several threads: each takes whom its CPU hears of.
         if options.threads > 1
             && let Ok(cpu) = memoryrouter::net::pin_to_core(index)

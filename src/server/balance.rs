@@ -18,16 +18,17 @@ use crate::worker::Shared;
 
 /// All workers, as those see them who give orders.
 #[derive(Clone)]
-pub(super) struct Workers(Arc<[Seat]>);
+pub(super) struct Workers(Arc<[Neighbour]>);
 
-struct Seat {
+/// What others know of a worker.
+struct Neighbour {
     orders: UnboundedSender<Order>,
     metrics: Arc<CoreMetrics>,
     /// Where it accepts, once more; none once no new callers are wanted.
     listeners: Mutex<Vec<BoundListener>>,
 }
 
-impl Seat {
+impl Neighbour {
     fn listeners(&self) -> MutexGuard<'_, Vec<BoundListener>> {
         self.listeners
             .lock()
@@ -44,40 +45,41 @@ impl Seat {
 }
 
 impl Workers {
-    /// A seat for each worker, with the sockets that it accepts from.
+    /// A place for each worker, with the sockets that it accepts from.
     pub(super) fn new(
         listeners: &[Vec<BoundListener>],
-        shared: &Shared,
+        shared: &Arc<Shared>,
     ) -> io::Result<(Self, Vec<Place>)> {
         let mut inboxes = Vec::new();
-        let seats = listeners.iter().map(|own| {
+        let all = listeners.iter().map(|own| {
             let (orders, inbox) = unbounded();
             inboxes.push(inbox);
             let copies = own.iter().map(BoundListener::try_clone);
-            Ok(Seat {
+            Ok(Neighbour {
                 orders,
                 metrics: shared.metrics.core(),
                 listeners: Mutex::new(copies.collect::<io::Result<_>>()?),
             })
         });
-        let seats: Arc<[Seat]> = seats.collect::<io::Result<_>>()?;
+        let all: Arc<[Neighbour]> = all.collect::<io::Result<_>>()?;
         let places = inboxes.into_iter().enumerate().map(|(own, inbox)| {
             let neighbours = Neighbours {
                 cpu: None,
-                metrics: seats[own].metrics.clone(),
-                seats: Arc::downgrade(&seats),
+                shared: shared.clone(),
+                metrics: all[own].metrics.clone(),
+                all: Arc::downgrade(&all),
             };
             (neighbours, inbox)
         });
         let places = places.collect();
-        Ok((Self(seats), places))
+        Ok((Self(all), places))
     }
 
     /// All sockets once more, for a successor; none once no new callers are wanted.
     pub(super) fn listeners(&self) -> io::Result<Vec<BoundListener>> {
         let mut all = Vec::new();
-        for seat in self.0.iter() {
-            for listener in seat.listeners().iter() {
+        for neighbour in self.0.iter() {
+            for listener in neighbour.listeners().iter() {
                 all.push(listener.try_clone()?);
             }
         }
@@ -86,15 +88,15 @@ impl Workers {
 
     /// Closes the sockets, but for those that the workers have themselves.
     pub(super) fn close_listeners(&self) {
-        for seat in self.0.iter() {
-            seat.listeners().clear();
+        for neighbour in self.0.iter() {
+            neighbour.listeners().clear();
         }
     }
 
     /// Gives an order to each of them; one that has ended needs none.
     pub(super) fn tell(&self, order: impl Fn() -> Order) {
-        for seat in self.0.iter() {
-            let _ = seat.orders.unbounded_send(order());
+        for neighbour in self.0.iter() {
+            let _ = neighbour.orders.unbounded_send(order());
         }
     }
 }
@@ -106,51 +108,52 @@ pub(super) type Place = (Neighbours, UnboundedReceiver<Order>);
 pub(super) struct Neighbours {
     /// The CPU that this worker is bound to, if it is.
     pub(super) cpu: Option<usize>,
+    shared: Arc<Shared>,
     /// What this worker counts.
     pub(super) metrics: Arc<CoreMetrics>,
-    seats: Weak<[Seat]>,
+    all: Weak<[Neighbour]>,
 }
 
 impl Neighbours {
     /// Passes a new caller on, if this worker has its share of callers and another one fewer; gives it back otherwise.
-    pub(super) fn share(
-        &self,
-        accepted: Accepted,
-        listener: &Listener,
-        shared: &Arc<Shared>,
-    ) -> Option<Accepted> {
+    pub(super) fn share(&self, accepted: Accepted, listener: &Listener) -> Option<Accepted> {
         let own = self.metrics.connections.load(Ordering::Relaxed);
-        let Some(seats) = self.seats.upgrade() else {
+        let Some(all) = self.all.upgrade() else {
             return Some(accepted);
         };
-        let even = shared.connections.load(Ordering::Relaxed) / seats.len();
+        let even = self.shared.connections.load(Ordering::Relaxed) / all.len();
         if own <= even {
             listener.prefer(self.cpu);
         }
-        if own < most(even, FEW) {
+        if own < most(even, DEVIATIONS) {
             return Some(accepted);
         }
-        let least = seats.iter().min_by_key(|seat| seat.connections())?;
+        let least = all.iter().min_by_key(|neighbour| neighbour.connections())?;
         // Whose own callers are only just coming in will soon have more.
-        let soon_level = own < most(even, MANY) && least.somebody_waits();
+        let soon_level = own < most(even, DEVIATIONS_IN_A_BURST) && least.somebody_waits();
         if least.connections() >= own || soon_level {
             return Some(accepted);
         }
         listener.prefer(None);
         // Counted here, so that the next caller of a burst goes to another one.
-        let open = Open::new(shared.clone(), least.metrics.clone());
+        let open = Open::new(self.shared.clone(), least.metrics.clone());
         let refused = least.orders.unbounded_send(Order::Serve { accepted, open });
         match refused.err()?.into_inner() {
             Order::Serve { accepted, .. } => Some(accepted),
             _ => None,
         }
     }
+
+    /// Counts a caller that this worker serves itself.
+    pub(super) fn keep(&self) -> Open {
+        Open::new(self.shared.clone(), self.metrics.clone())
+    }
 }
 
 /// Standard deviations of the kernel's own spreading, by a hash, that a worker may be over its even share: one as a rule,
 /// three while the worker with the fewest still takes its own callers in.
-const FEW: usize = 1;
-const MANY: usize = 3;
+const DEVIATIONS: usize = 1;
+const DEVIATIONS_IN_A_BURST: usize = 3;
 
 /// The callers that a worker may have where `even` would be its even share, so many standard deviations from it; two
 /// more, because those of a few are nothing.
@@ -167,7 +170,7 @@ pub(super) struct Open {
 }
 
 impl Open {
-    pub(super) fn new(shared: Arc<Shared>, metrics: Arc<CoreMetrics>) -> Self {
+    fn new(shared: Arc<Shared>, metrics: Arc<CoreMetrics>) -> Self {
         let count = shared.connections.fetch_add(1, Ordering::Relaxed) + 1;
         metrics.connections.fetch_add(1, Ordering::Relaxed);
         Self {
@@ -195,8 +198,11 @@ mod tests {
             for total in 0..2000_usize {
                 let even = total / workers;
                 // However the callers are spread, somebody has no more than an even share.
-                assert!(even < most(even, FEW) && most(even, FEW) <= most(even, MANY));
-                let slack = (most(even, FEW) - even) as f64;
+                assert!(
+                    even < most(even, DEVIATIONS)
+                        && most(even, DEVIATIONS) <= most(even, DEVIATIONS_IN_A_BURST)
+                );
+                let slack = (most(even, DEVIATIONS) - even) as f64;
                 let deviation = (even as f64).sqrt();
                 assert!((deviation..=deviation + 2.0).contains(&slack), "{even}");
             }

@@ -117,7 +117,7 @@ impl Seat {
         let _ = self.ready.send(());
         drop(self.ready);
         let order = obey(&mut self.inbox, &serving, &self.resolver).await;
-        drain(order, self.inbox, listeners, &serving).await;
+        drain(order, self.inbox, listeners, &neighbours, &serving).await;
         Ok(())
     }
 }
@@ -168,13 +168,8 @@ async fn accept(listener: Rc<Listener>, serving: Serving, neighbours: Rc<Neighbo
     loop {
         match listener.accept().await {
             Ok(accepted) => {
-                let shared = serving.borrow().worker.shared.clone();
-                if let Some(accepted) = neighbours.share(accepted, &listener, &shared) {
-                    admit(
-                        accepted,
-                        Open::new(shared, neighbours.metrics.clone()),
-                        &serving,
-                    );
+                if let Some(accepted) = neighbours.share(accepted, &listener) {
+                    admit(accepted, neighbours.keep(), &serving);
                 }
             }
             Err(_) if listener.stopped() => return,
@@ -252,6 +247,7 @@ async fn drain(
     order: Option<Order>,
     mut inbox: UnboundedReceiver<Order>,
     listeners: Vec<Rc<Listener>>,
+    neighbours: &Neighbours,
     serving: &Serving,
 ) {
     for listener in &listeners {
@@ -271,11 +267,7 @@ async fn drain(
                 let Ok(Some(accepted)) = listener.accept_waiting() else {
                     break;
                 };
-                let open = {
-                    let worker = &serving.borrow().worker;
-                    Open::new(worker.shared.clone(), worker.metrics.clone())
-                };
-                admit(accepted, open, serving);
+                admit(accepted, neighbours.keep(), serving);
             }
         }
     }
