@@ -92,24 +92,36 @@ impl Scan {
         self.letters.reserve(text.len());
         self.words.reserve(text.len() / 5);
         let mut rest = text;
-        while let Some(c) = rest.chars().next() {
-            let end = match kind(c) {
-                Kind::Gap | Kind::Mark => c.len_utf8(),
-                Kind::Digit | Kind::Letter(_) => match plain_word(rest) {
+        while let Some(byte) = rest.bytes().next() {
+            let end = match byte {
+                b' ' => 1,
+                _ => match plain_word(rest) {
                     Some(word) => self.plain(word),
-                    None => self.word(rest),
+                    None => self.other(rest),
                 },
-                Kind::Paired | Kind::Han => self.run(rest),
             };
             rest = rest.get(end..).unwrap_or_default();
+        }
+    }
+
+    /// Reads what stands at the start of `text`, whatever it is; returns where it ends.
+    fn other(&mut self, text: &str) -> usize {
+        let c = text.chars().next().unwrap_or_default();
+        match kind(c) {
+            Kind::Gap | Kind::Mark => c.len_utf8(),
+            Kind::Digit | Kind::Letter(_) => self.word(text),
+            Kind::Paired | Kind::Han => self.run(text),
         }
     }
 
     /// What `word` does with such a word, which most are.
     fn plain(&mut self, word: &str) -> usize {
         let start = self.letters.len();
-        self.letters.push_str(word);
-        self.letters[start..].make_ascii_lowercase();
+        // Only the first may be a capital.
+        let (first, others) = word.split_at_checked(1).unwrap_or_default();
+        self.letters
+            .extend(first.chars().map(|c| c.to_ascii_lowercase()));
+        self.letters.push_str(others);
         self.push_word(start, Some(Script::Latin));
         if let Some(word) = self.words.last() {
             self.ballot.count(word.functions);
@@ -240,7 +252,7 @@ impl Scan {
             _ => 0,
         };
         let letters = &letters[zeros..];
-        let known = known(letters, hash(letters.as_bytes()), Language::ENGLISH);
+        let known = known(letters, Language::ENGLISH);
         let script = script.unwrap_or(Script::Other);
         self.words.push(Word {
             start: (start + zeros) as u32,
@@ -256,6 +268,9 @@ impl Scan {
 /// A word of ASCII letters at the start of `text`, only its first a capital, before a character that ends every word.
 fn plain_word(text: &str) -> Option<&str> {
     let (first, others) = text.as_bytes().split_first()?;
+    if !first.is_ascii_alphabetic() {
+        return None;
+    }
     let others = others
         .iter()
         .take_while(|byte| byte.is_ascii_lowercase())
@@ -266,7 +281,7 @@ fn plain_word(text: &str) -> Option<&str> {
         Some(b'\'' | b'.' | b'_') => false,
         Some(behind) => behind.is_ascii() && !behind.is_ascii_alphanumeric(),
     };
-    (first.is_ascii_alphabetic() && ends && word.len() <= WORD_BYTES_MAX).then_some(word)
+    (ends && word.len() <= WORD_BYTES_MAX).then_some(word)
 }
 
 /// What a character between two others does to the word.
@@ -332,6 +347,7 @@ impl Scan {
         {
             latin = Language::ENGLISH;
         }
+        self.terms.reserve(self.words.len());
         for word in &self.words {
             let letters = self
                 .letters
@@ -350,7 +366,7 @@ impl Scan {
                 Language::ENGLISH if letters.is_ascii() => word.shared,
                 // Nothing tells the language of a word with accents: with them it is itself.
                 Language::ENGLISH => hash(letters.as_bytes()),
-                _ => known(letters, hash(letters.as_bytes()), language).term,
+                _ => known(letters, language).term,
             };
             self.terms.push(own);
             if own != word.shared && of_script.is_none() {

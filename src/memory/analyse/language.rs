@@ -115,10 +115,12 @@ impl Ballot {
             return;
         }
         let each = Ballot::WHOLE / functions.0.count_ones();
-        for (at, votes) in self.votes.iter_mut().enumerate() {
-            if functions.0 & (1 << at) != 0 {
+        let mut left = functions.0;
+        while left != 0 {
+            if let Some(votes) = self.votes.get_mut(left.trailing_zeros() as usize) {
                 *votes += each;
             }
+            left &= left - 1;
         }
     }
 
@@ -143,48 +145,75 @@ pub(super) struct Known {
 }
 
 const SLOTS: usize = 4096;
-const SLOT_WORD: usize = 22;
 
-/// A slot is found by the word's hash and compared by the word itself: nobody's words change what others are taken for.
-#[derive(Clone, Copy)]
-struct Slot {
-    word: [u8; SLOT_WORD],
+/// What a word of 1 to 24 bytes is looked up by, whole: nobody's words change what others are taken for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SlotKey {
+    /// Its first, middle and last bytes, which overlap in a short word.
+    parts: [u64; 3],
     len: u8,
     language: u8,
-    known: Known,
+}
+
+impl SlotKey {
+    /// Reads the word by eight bytes: one after the other takes longer than all else that is done with it.
+    fn new(word: &[u8], language: Language) -> Option<SlotKey> {
+        let long = |bytes: Option<&[u8; 8]>| bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        let short = |bytes: Option<&[u8; 4]>| bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        let parts = match word {
+            [a] => [u64::from(*a), 0, 0],
+            [a, b] => [u64::from(*a), u64::from(*b), 0],
+            [a, b, c] => [u64::from(*a), u64::from(*b), u64::from(*c)],
+            [_, _, _, _, ..] if word.len() < 8 => [
+                u64::from(short(word.first_chunk())),
+                u64::from(short(word.last_chunk())),
+                0,
+            ],
+            [_, _, _, _, ..] if word.len() <= 16 => {
+                [long(word.first_chunk()), long(word.last_chunk()), 0]
+            }
+            [_, _, _, _, _, _, _, _, behind @ ..] if word.len() <= 24 => [
+                long(word.first_chunk()),
+                long(behind.first_chunk()),
+                long(word.last_chunk()),
+            ],
+            _ => return None,
+        };
+        Some(SlotKey {
+            parts,
+            len: word.len() as u8,
+            language: language.0,
+        })
+    }
+
+    fn slot(&self) -> usize {
+        let [a, b, c] = self.parts;
+        let small = u64::from(self.len) << 8 | u64::from(self.language);
+        let folded = a ^ b.rotate_left(21) ^ c.rotate_left(42) ^ small << 48;
+        // The highest bits of a product hang on all of its factor's (Knuth, TAOCP 6.4).
+        (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SLOTS
+    }
 }
 
 thread_local! {
-    static SEEN: RefCell<Vec<Slot>> = const { RefCell::new(Vec::new()) };
+    static SEEN: RefCell<Vec<(SlotKey, Known)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Looks a word up, in lower case; `hash` is that of its bytes.
-pub(super) fn known(word: &str, hash: u64, language: Language) -> Known {
-    let bytes = word.as_bytes();
-    if bytes.len() > SLOT_WORD {
+/// Looks a word up, in lower case.
+pub(super) fn known(word: &str, language: Language) -> Known {
+    let Some(key) = SlotKey::new(word.as_bytes(), language) else {
         return learn(word, language);
-    }
+    };
     SEEN.with_borrow_mut(|seen| {
         if seen.is_empty() {
-            let empty = Slot {
-                word: [0; SLOT_WORD],
-                len: 0,
-                language: 0,
-                known: Known::default(),
-            };
-            seen.resize(SLOTS, empty);
+            seen.resize(SLOTS, Default::default());
         }
-        let at = (hash as usize ^ usize::from(language.0) << 5) % SLOTS;
-        match seen.get_mut(at) {
-            Some(slot) => {
-                let same = slot.word.get(..usize::from(slot.len)) == Some(bytes);
-                if !same || slot.language != language.0 {
-                    slot.known = learn(word, language);
-                    slot.language = language.0;
-                    slot.len = bytes.len() as u8;
-                    slot.word[..bytes.len()].copy_from_slice(bytes);
+        match seen.get_mut(key.slot()) {
+            Some((taken, known)) => {
+                if *taken != key {
+                    (*taken, *known) = (key, learn(word, language));
                 }
-                slot.known
+                *known
             }
             None => learn(word, language),
         }
@@ -203,5 +232,39 @@ fn learn(word: &str, language: Language) -> Known {
     Known {
         functions: Functions::of(word),
         term: stem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_looked_up_by_each_of_its_bytes() {
+        for len in 0..30 {
+            let word = "x".repeat(len);
+            let other = |at: usize| format!("{}y{}", &word[..at], &word[at + 1..]);
+            let longer = format!("{word}x");
+            let words = (0..len).map(other).chain([longer, word.clone()]);
+            let words: Vec<String> = words.collect();
+            for (at, a) in words.iter().enumerate() {
+                let key = |word: &str, code| SlotKey::new(word.as_bytes(), Language(code));
+                assert_eq!(key(a, 0).is_some(), (1..=24).contains(&a.len()), "{a}");
+                assert!(key(a, 0).is_none() || key(a, 0) != key(a, 1), "{a}");
+                for b in words.iter().skip(at + 1) {
+                    assert!(key(a, 0).is_none() || key(a, 0) != key(b, 0), "{a} {b}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_slot_that_another_word_has_tells_nothing() {
+        // More words than there are slots, twice, so that each slot has had others.
+        let words: Vec<String> = (0..3 * SLOTS).map(|n| format!("running{n}ings")).collect();
+        for word in words.iter().chain(&words) {
+            let known = known(word, Language::ENGLISH);
+            assert_eq!(known.term, learn(word, Language::ENGLISH).term, "{word}");
+        }
     }
 }
