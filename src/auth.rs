@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use crate::error::Fault;
 use crate::http::head::{Head, RequestLine};
-use crate::http::token::percent_decoded;
+use crate::http::token::{credential_carries_memory_key, percent_decoded};
 use crate::http::{Field, Name};
 
 /// The default memory mode that a key's suffix asks for.
@@ -38,7 +38,7 @@ pub fn is_memory_key(credential: &[u8]) -> bool {
     credential.starts_with(b"mk_") || credential.starts_with(b"mk-")
 }
 
-/// Gathers the credentials of a request. `query_key` is the decoded `key` of the query, on Gemini paths only.
+/// Gathers the credentials of a request. `query_key` is the decoded `key` of its query.
 pub fn gather<'a>(
     head: &Head<RequestLine>,
     bytes: &'a [u8],
@@ -84,6 +84,11 @@ pub fn gather<'a>(
     {
         return Err(Fault::UnusableProviderKey);
     }
+    // As where quotes or a scheme were written around one. Without another it is no usable key, and refused as such.
+    let misplaced = |key: &Cow<'_, [u8]>| credential_carries_memory_key(key);
+    if memory_key.is_some() && provider_key.as_ref().is_some_and(misplaced) {
+        return Err(Fault::MisplacedMemoryKey("provider key"));
+    }
     let mut mode = None;
     if let Some(key) = &mut memory_key {
         mode = take_suffix(key);
@@ -97,9 +102,10 @@ pub fn gather<'a>(
 
 /// The decoded `key` parameter of a query; several are held to each other like fields.
 pub fn query_key(query: &str) -> Result<Option<Cow<'_, [u8]>>, Fault> {
-    let pairs = query.split('&');
-    let mut keys =
-        pairs.filter_map(|pair| Some(percent_decoded(pair.strip_prefix("key=")?.as_bytes())));
+    let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    let mut keys = pairs
+        .filter(|(name, _)| *percent_decoded(name.as_bytes()) == *b"key")
+        .map(|(_, value)| percent_decoded(value.as_bytes()));
     let first = keys.next();
     if keys.any(|other| Some(other) != first) {
         return Err(Fault::ConflictingCredentials("?key"));
@@ -252,13 +258,19 @@ mod tests {
             ("key=mk%5Fa%2", Some("mk_a%2")),
             ("key=a&x=1&key=a", Some("a")),
             ("key=%61&key=a", Some("a")),
+            ("%6Bey=a", Some("a")),
             ("monkey=a", None),
             ("key", None),
         ] {
             let found = query_key(query).unwrap();
             assert_eq!(found.as_deref(), key.map(str::as_bytes), "{query}");
         }
-        for query in ["key=a&key=b", "key=mk_a&key=AIza", "key=a&key="] {
+        for query in [
+            "key=a&key=b",
+            "key=mk_a&key=AIza",
+            "key=a&key=",
+            "key=a&k%65y=b",
+        ] {
             let conflict = Err(Fault::ConflictingCredentials("?key"));
             assert_eq!(query_key(query), conflict, "{query}");
         }

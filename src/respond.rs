@@ -140,14 +140,14 @@ fn line(out: &mut Vec<u8>, name: &str, value: &str) {
 }
 
 fn plain(fault: &Fault) -> String {
-    let mut body = format!("{{\"error\": {}", quoted(&fault.error()));
+    close(format!("{{\"error\": {}", quoted(&fault.error())), fault)
+}
+
+/// What stands beside the error, in whatever form that is told.
+fn close(mut body: String, fault: &Fault) -> String {
     if let Fault::NotFound { path, .. } = fault {
         body += &format!(", \"path\": {}", quoted(path));
     }
-    close_with_hint(body, fault)
-}
-
-fn close_with_hint(mut body: String, fault: &Fault) -> String {
     if let Some(hint) = fault.hint() {
         body += &format!(", \"hint\": {}", quoted(&hint));
     }
@@ -212,7 +212,7 @@ fn envelope(fault: &Fault, dialect: Dialect) -> String {
             )
         }
     };
-    close_with_hint(body, fault)
+    close(body, fault)
 }
 
 /// A JSON string literal (RFC 8259 section 7).

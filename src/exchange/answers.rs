@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::recall::Recall;
-use super::{Caller, Exchange, Next, Tenant, Unread};
+use super::{Caller, Exchange, Next, Tenant, Unread, needs_key};
 use crate::config::ErrorFormat;
 use crate::error::Fault;
 use crate::http::{Method, Name, encode};
@@ -193,11 +193,18 @@ pub(super) fn is_uncoded(answer: &Answer) -> bool {
 pub(super) fn dialect_of(endpoint: &Result<Endpoint<'_>, Miss>, path: &str) -> Option<Dialect> {
     match endpoint {
         Ok(Endpoint::Proxy(operation)) => Some(operation.dialect),
-        _ if path.contains("/v1beta") => Some(Dialect::Gemini),
+        _ if is_gemini(path) => Some(Dialect::Gemini),
         _ if path.contains("/messages") => Some(Dialect::Anthropic),
-        _ if path.starts_with("/v1") => Some(Dialect::OpenAi),
+        _ if needs_key(endpoint) => Some(Dialect::OpenAi),
         _ => None,
     }
+}
+
+/// Only Google's paths have a colon behind the model; but OpenAI's fine-tuned models have some in their names.
+fn is_gemini(path: &str) -> bool {
+    let model = path.split_once("/models/").map(|(_, model)| model);
+    path.contains("/v1beta")
+        || model.is_some_and(|model| model.contains(':') && !model.starts_with("ft:"))
 }
 
 /// A miss as the caller is told of it.

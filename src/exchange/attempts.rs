@@ -131,8 +131,8 @@ pub(super) async fn answer(
     Err(fault.unwrap_or_else(unreachable).into())
 }
 
-/// The order's routes with each key that can pay them, looked up as they are needed. A key passed through pays the
-/// named provider only.
+/// The order's routes with each key that can pay them, looked up as they are needed. With a key passed through there is
+/// the named provider only, even if that one takes no key: the key is meant for nobody else.
 struct Candidates<'a> {
     order: &'a Order<'a>,
     tenant: &'a Tenant,
@@ -140,7 +140,7 @@ struct Candidates<'a> {
     route: &'a Route,
     /// What is left of what pays `route`.
     payment: Payment<'a>,
-    /// The place of the route behind it, and where those end that can be paid.
+    /// The place of the route behind it, and where those end that may be asked.
     next: usize,
     end: usize,
 }
@@ -157,10 +157,8 @@ enum Payment<'a> {
 impl<'a> Candidates<'a> {
     fn new(order: &'a Order<'a>, tenant: &'a Tenant, config: &'a Config) -> Result<Self, Fault> {
         let route = &order.routes.first;
-        let passed = tenant.provider_key.as_ref();
-        let paid = |route: &Route| !is_keyless(route, config);
-        let end = match passed.and(order.routes.iter().position(paid)) {
-            Some(paid) => paid + 1,
+        let end = match tenant.provider_key {
+            Some(_) => 1,
             None => usize::MAX,
         };
         let payment = payment(route, tenant, config);

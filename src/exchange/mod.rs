@@ -16,6 +16,7 @@ mod remember;
 mod settings;
 mod vault;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -355,11 +356,11 @@ impl<'w> Exchange<'w> {
         bytes: &[u8],
         peer: Option<IpAddr>,
     ) -> Result<Tenant, Fault> {
-        let query = match self.dialect {
-            Some(Dialect::Gemini) => head.query(bytes),
-            _ => None,
-        };
-        let query_key = query.map_or(Ok(None), auth::query_key);
+        // A memory key stands in the query on Gemini's paths alone; another's goes for all.
+        let in_query = self.dialect == Some(Dialect::Gemini);
+        let counts = |key: &Cow<'_, [u8]>| in_query || !auth::is_memory_key(key);
+        let query_key = head.query(bytes).map_or(Ok(None), auth::query_key);
+        let query_key = query_key.map(|key| key.filter(counts));
         let credentials = query_key
             .and_then(|query_key| auth::gather(head, bytes, query_key))
             .inspect_err(|fault| {

@@ -143,7 +143,7 @@ pub(super) fn take<'a>(
     if is_chat && !(body.has_messages || body.has_input) {
         return Err(Fault::MissingField("messages"));
     }
-    let routes = routes(&model, operation.dialect, tenant, worker)?;
+    let routes = routes(&model, is_form, operation.dialect, tenant, worker)?;
     check_repeats(&body, request.body(), &model, &routes.first, tenant, worker)?;
     let query = request
         .head
@@ -191,6 +191,7 @@ fn scan(
 /// the model there.
 fn routes(
     model: &str,
+    is_form: bool,
     dialect: Dialect,
     tenant: &Tenant,
     worker: &Worker,
@@ -203,7 +204,7 @@ fn routes(
         }
         Misroute::NoProvider => Fault::MissingField("model"),
     };
-    let first = if model.is_empty() {
+    let first = if is_form && model.is_empty() {
         let openai = providers.find("openai").map(|provider| provider.0);
         let provider = table.without_model(openai).map_err(misroute)?;
         Route {
@@ -248,7 +249,8 @@ fn routes(
     Ok(Routes { first, fallback })
 }
 
-/// A parser that takes the first of two models would act on the other one, so the key must allow each that is stated.
+/// A parser that takes the first of two models would act on the other one, so the key must allow each that is stated;
+/// where the path names the model, the body's too.
 fn check_repeats(
     body: &RequestBody,
     bytes: &[u8],
@@ -257,8 +259,12 @@ fn check_repeats(
     tenant: &Tenant,
     worker: &Worker,
 ) -> Result<(), Fault> {
+    if tenant.key.models.is_empty() {
+        return Ok(());
+    }
     let names = &worker.plan.table.prefixes;
-    for repeat in &body.model_repeats {
+    let others = body.model_repeats.iter().chain(&body.models_besides);
+    for repeat in others.chain(&body.model) {
         let stated = repeat.decode(bytes);
         let stated = stated.strip_prefix("models/").unwrap_or(&stated);
         let name = match stated.split_at_checked(route.prefix_len) {

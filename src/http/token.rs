@@ -26,6 +26,17 @@ pub fn carries_memory_key(text: &[u8]) -> bool {
     can_carry(text) && (in_words(text) || in_words(&percent_decoded(text)))
 }
 
+/// Whether a memory key stands in a provider's key. Those are of letters, digits, `-` and `_` themselves, so nothing
+/// begins behind one of these.
+pub fn credential_carries_memory_key(credential: &[u8]) -> bool {
+    let begins = |text: &[u8], k: usize| {
+        let before = k.checked_sub(2).and_then(|before| text.get(before));
+        is_key_at(text, k) && !matches!(before, Some(b'-' | b'_'))
+    };
+    let stands = |text: &[u8]| memchr::memchr_iter(b'k', text).any(|k| begins(text, k));
+    stands(credential) || stands(&percent_decoded(credential))
+}
+
 /// Whether a key's `k` stands at a place, at the start of a word.
 fn is_key_at(text: &[u8], k: usize) -> bool {
     let starts_word = |before: &[u8]| !before.last().is_some_and(u8::is_ascii_alphanumeric);
@@ -97,6 +108,26 @@ mod tests {
             assert!(can_carry(text.as_bytes()) || !found, "{text}");
         }
         assert!(!can_carry(b"User-Agent: mkfs kiosk k_k\r\nX-K: k-k\r\n"));
+    }
+
+    #[test]
+    fn memory_keys_in_credentials() {
+        for (credential, found) in [
+            ("mk_a", true),
+            ("\"mk_a\"", true),
+            ("key=mk-a", true),
+            ("Bearer:mk_a", true),
+            ("+mk_a", true),
+            ("%6Dk_a", true),
+            ("%22mk%5fa", true),
+            ("sk-proj-mk_a", false),
+            ("sk_mk-a", false),
+            ("sk-xmk_a", false),
+            ("AIzaSyA", false),
+        ] {
+            let carries = credential_carries_memory_key(credential.as_bytes());
+            assert_eq!(carries, found, "{credential}");
+        }
     }
 
     #[test]

@@ -200,6 +200,9 @@ pub struct RequestBody {
     /// Every other place that states a model: duplicates of `model`, and the places where Gemini's bodies repeat it.
     /// A parser that takes the first of two would act on these.
     pub model_repeats: Vec<Text>,
+    /// Models that some provider would take instead: `model` in other letters (Go's parsers know no case), and the names
+    /// in `models` (OpenRouter goes on with them). They go on as they stand.
+    pub models_besides: Vec<Text>,
     /// `messages` is there, whatever it holds.
     pub has_messages: bool,
     /// `input` is there, whatever it holds.

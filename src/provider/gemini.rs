@@ -6,8 +6,8 @@
 
 use super::body::Places;
 
-/// Messages stand in `contents`, at the top or in `generateContentRequest`. Google's own examples leave out the
-/// brackets around one message and around one part.
+/// Messages stand in `contents`, at the top or in `generateContentRequest`. Google takes names in either spelling, and
+/// its own examples leave out the brackets around one message and around one part.
 pub(super) const PLACES: Places = Places {
     message_lists: &["contents"],
     content: "parts",
@@ -15,7 +15,7 @@ pub(super) const PLACES: Places = Places {
     tool_results: &["functionResponse", "function_response"],
     bare_ones: true,
     model_lists: &["requests"],
-    model_objects: &["generateContentRequest"],
+    model_objects: &["generateContentRequest", "generate_content_request"],
 };
 
 /// What a body puts before a model's name and a path has as its own segment.

@@ -168,6 +168,15 @@ fn a_provider_key_of_the_request_comes_before_the_stored_one() {
     ];
     assert_eq!(sent(&all), "Bearer sk-x");
     assert_eq!(sent(&all[..3]), "Bearer sk-a");
+    // In the query too, on every path and however its name is spelled.
+    for query in ["?key=sk-q", "?a=1&%6Bey=sk-q"] {
+        let target = format!("/v1/chat/completions{query}");
+        let fields = [("Authorization", bearer.as_str())];
+        assert_eq!(send(&router, &target, &fields, CHAT).status, 200);
+        let paid = provider.last();
+        assert_eq!(paid.fields.get("authorization"), Some("Bearer sk-q"));
+        assert!(!paid.target.contains("sk-q"), "{}", paid.target);
+    }
     // Kept for no other request.
     assert_eq!(
         sent(&[("Authorization", &bearer)]),
@@ -412,6 +421,56 @@ fn no_memory_key_leaves_in_fields_that_are_no_carrier_or_in_trailers() {
         String::from_utf8_lossy(&sent.raw)
     );
     assert_eq!(sent.fields.get("x-fine"), Some("100%"));
+}
+
+#[test]
+fn a_memory_key_inside_a_provider_key_is_refused() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let key = router.key.as_str();
+    let quoted = format!("\"{key}\"");
+    for (target, name, value) in [
+        (
+            "/v1/chat/completions",
+            "Authorization",
+            format!("Bearer {quoted}"),
+        ),
+        ("/v1/chat/completions", "x-api-key", quoted.clone()),
+        (
+            "/v1/chat/completions",
+            "X-Provider-Key",
+            format!("key={key}"),
+        ),
+        (
+            "/v1/chat/completions",
+            "X-Provider-Key",
+            key.replacen('m', "%6D", 1),
+        ),
+        (
+            &format!("/v1beta/models/gemini-x:generateContent?key=%22{key}"),
+            "X-Fine",
+            "1".into(),
+        ),
+    ] {
+        let fields = [("X-Memory-Key", key), (name, value.as_str())];
+        let reply = send(&router, target, &fields, CHAT);
+        let error = "A memory key stands in the provider key";
+        assert_eq!((reply.status, &reply.json()["error"]), (400, &error.into()));
+    }
+    // Alone it is no key that could be used.
+    let alone = [("Authorization", format!("Bearer {quoted}"))];
+    let alone = alone
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let reply = send(&router, "/v1/chat/completions", &alone, CHAT);
+    assert_eq!(reply.status, 401);
+    assert_eq!(provider.accepted(), 0);
+    // Chance may have it that a provider's own key looks a little like one.
+    let fields = [("X-Memory-Key", key), ("X-Provider-Key", "sk-proj-a-mk_b")];
+    assert_eq!(
+        send(&router, "/v1/chat/completions", &fields, CHAT).status,
+        200
+    );
 }
 
 #[test]

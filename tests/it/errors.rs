@@ -118,7 +118,35 @@ fn a_model_that_the_key_does_not_allow() {
         .status,
         403
     );
+    // So has it where another name, or the body beside a path, states one.
+    let path = "/v1/chat/completions";
+    for (path, body) in [
+        (path, r#"{"model":"gpt-4o","Model":"o3","messages":[]}"#),
+        (
+            path,
+            r#"{"model":"gpt-4o","models":["gpt-4o", 7, "o3"],"messages":[]}"#,
+        ),
+        (path, r#"{"models":["o3"],"model":"gpt-4o","messages":[]}"#),
+        (
+            "/v1beta/models/claude-x:embedContent",
+            r#"{"model":"models/gemini-ultra","content":{}}"#,
+        ),
+        (
+            "/v1beta/models/claude-x:countTokens",
+            r#"{"generate_content_request":{"model":"models/gemini-ultra"}}"#,
+        ),
+    ] {
+        assert_eq!(ask(path, body).status, 403, "{body}");
+    }
     assert_eq!(provider.count(), 0);
+    for body in [
+        r#"{"model":"gpt-4o","Model":"gpt-4","models":["gpt-4o", ["o3"]],"messages":[]}"#,
+        r#"{"model":"gpt-4o","models":[],"MODEL":null,"messages":[]}"#,
+        r#"{"model":"gpt-4o","models":"o3","messages":[]}"#,
+    ] {
+        assert_eq!(ask(path, body).status, 200, "{body}");
+        assert_eq!(provider.last().text(), body, "it goes on as it came");
+    }
     for model in ["gpt-4o", "openai/gpt-4o", "claude-x", "anthropic/claude-x"] {
         let body = format!(r#"{{"model":"{model}","messages":[]}}"#);
         assert_eq!(ask("/v1/chat/completions", &body).status, 200, "{model}");
@@ -293,6 +321,22 @@ fn in_the_dialects_own_envelope() {
             "hint": "Use: Authorization: Bearer mk_xxx"
         })
     );
+    // A path that is not there, in whichever version's name.
+    for path in [
+        "/v1beta/models/g:nope",
+        "/v1/models/g:nope",
+        "/models/g:nope",
+    ] {
+        let body = router.post(path, "{}").json();
+        assert_eq!(body["error"]["status"], "NOT_FOUND", "{path}");
+        assert_eq!(body["path"], path);
+    }
+    for path in ["/chat/completions", "/v1/models/ft:gpt-4o:us::1"] {
+        let bearer = router.bearer();
+        let reply = router.ask("GET", path, &[("Authorization", &bearer)]);
+        let kind = &reply.json()["error"]["type"];
+        assert_eq!(*kind, "invalid_request_error", "{path}");
+    }
     let missing = router.post("/v1/chat/completions", "{}").json();
     assert_eq!(missing["error"]["param"], "model");
     // Where no dialect is known, the plain form.

@@ -196,6 +196,21 @@ fn fallback_providers_get_their_own_keys_and_the_same_body() {
     let reply = router.post_with(CHAT, &[("X-Provider-Key", "sk-503-mine")], BODY);
     assert_eq!((reply.status, second.count()), (503, before));
     assert!(!contains(&second.all_bytes(), b"sk-503-mine"));
+    // Even where that one takes no key.
+    let keyless = by_key_or_none();
+    let router = Setup::new()
+        .without_stored()
+        .provider("ollama", &keyless.url("/v1"))
+        .provider("groq", &second.url("/v1"))
+        .stored("groq", "sk-200-two")
+        .toml("routing.fallback = [\"groq\"]")
+        .start();
+    let body = BODY.replace("gpt-4o", "ollama/llama3");
+    let reply = router.post_with(CHAT, &[("X-Provider-Key", "sk-200-mine")], &body);
+    assert_eq!((reply.status, second.count()), (503, before));
+    assert_eq!(router.post(CHAT, &body).status, 200, "with no key passed");
+    assert!(!contains(&second.all_bytes(), b"sk-200-mine"));
+    let before = second.count();
     // One without a key, or of another dialect, is passed over.
     let router = setup("routing.fallback = [\"mistral\", \"anthropic\"]");
     let reply = router.post(CHAT, BODY);
@@ -211,6 +226,15 @@ fn fallback_providers_get_their_own_keys_and_the_same_body() {
         router.post(CHAT, BODY).text(),
         r#"{"paid":"Bearer sk-200-two"}"#
     );
+}
+
+/// Refuses whatever comes without a key.
+fn by_key_or_none() -> Provider {
+    Provider::start(|request, wire| {
+        assert!(request.fields.get("authorization").is_none());
+        wire.send(json(503, "{}"));
+        Then::Keep
+    })
 }
 
 fn setup_dead(second: &Provider) -> Router {

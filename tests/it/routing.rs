@@ -123,6 +123,17 @@ fn dialects_have_their_own_default_and_prefixes_name_others_that_speak_them() {
         ),
         to("/own.ai/v1beta/models/x:streamGenerateContent?alt=sse")
     );
+    // A model of no name is a name that nobody knows, not a form without one.
+    for (path, target) in [
+        ("/v1/messages", "/anthropic/v1/messages"),
+        (
+            "/v1/messages/count_tokens",
+            "/anthropic/v1/messages/count_tokens",
+        ),
+        (CHAT, "/openrouter/chat/completions"),
+    ] {
+        assert_eq!(sent(path, r#"{"model":"","messages":[]}"#), to(target));
+    }
     let before = provider.count();
     let (status, _) = sent("/v1/messages", r#"{"model":"openai/gpt-4o","messages":[]}"#);
     assert_eq!(

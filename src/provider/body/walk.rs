@@ -198,6 +198,11 @@ impl Walk<'_> {
                 self.found.stream_options_repeated |= before.is_some();
             }
             b"data_sources" | b"dataSources" => self.found.has_data_sources = true,
+            b"models" => self.strings(at)?,
+            other if other.eq_ignore_ascii_case(b"model") && body.get(at) == Some(&b'"') => {
+                let model = self.string(at)?;
+                self.found.models_besides.push(model);
+            }
             other => {
                 if let Some(field) = RouterField::named(other) {
                     let setting = self.setting(at, end)?;
@@ -207,6 +212,30 @@ impl Walk<'_> {
             }
         }
         Ok((false, end))
+    }
+
+    /// Takes the names in a list of models, if it is one.
+    fn strings(&mut self, at: usize) -> Result<(), Broken> {
+        if self.body.get(at) != Some(&b'[') {
+            return Ok(());
+        }
+        let mut at = json::skip_space(self.body, at + 1);
+        loop {
+            let end = match self.body.get(at) {
+                Some(b']') => return Ok(()),
+                Some(b'"') => {
+                    let name = self.string(at)?;
+                    let end = name.range.end + 1;
+                    self.found.models_besides.push(name);
+                    end
+                }
+                _ => json::skip_value(self.body, at, 2)?,
+            };
+            at = json::skip_space(self.body, end);
+            if self.body.get(at) == Some(&b',') {
+                at = json::skip_space(self.body, at + 1);
+            }
+        }
     }
 
     fn place_of(&self, name: &[u8]) -> Option<Place> {
