@@ -171,7 +171,12 @@ impl Record {
             Ended::Running | Ended::Answered | Ended::Relayed(End::Complete) => None,
             Ended::Refused(side) => Some(side),
             Ended::Relayed(End::CallerLeft) | Ended::CallerLeft => Some(FaultSide::Caller),
-            Ended::Relayed(_) | Ended::ProviderError => Some(FaultSide::Provider),
+            // What is wrong with a request is its sender's fault; a provider key's trouble is not.
+            Ended::ProviderError => match self.status {
+                Some(400 | 404 | 405 | 413 | 415 | 422) => Some(FaultSide::Caller),
+                _ => Some(FaultSide::Provider),
+            },
+            Ended::Relayed(_) => Some(FaultSide::Provider),
         }
     }
 
@@ -289,23 +294,19 @@ impl Record {
 
     /// What is counted of it; nothing where nobody is known to have called.
     pub fn event(&self) -> Option<Event<'_>> {
-        let (error, aborted, truncated) = match self.ended {
-            Ended::Running | Ended::Answered | Ended::Relayed(End::Complete) => {
-                (None, false, false)
-            }
-            Ended::Refused(FaultSide::Caller) => (Some(Side::Caller), false, false),
-            Ended::Refused(FaultSide::Router) => (Some(Side::Router), false, false),
-            Ended::Refused(FaultSide::Provider) => (Some(Side::Provider), false, false),
-            // What is wrong with a request is its sender's fault; a provider key's trouble is not.
-            Ended::ProviderError => match self.status {
-                Some(400 | 404 | 405 | 413 | 415 | 422) => (Some(Side::Caller), false, false),
-                _ => (Some(Side::Provider), false, false),
-            },
-            Ended::Relayed(End::CallerLeft) | Ended::CallerLeft => (None, true, false),
-            Ended::Relayed(End::Truncated | End::StreamIdle | End::Malformed) => {
-                (Some(Side::Provider), false, true)
-            }
-        };
+        let aborted = matches!(
+            self.ended,
+            Ended::Relayed(End::CallerLeft) | Ended::CallerLeft
+        );
+        let truncated = matches!(
+            self.ended,
+            Ended::Relayed(End::Truncated | End::StreamIdle | End::Malformed)
+        );
+        let error = self.side().filter(|_| !aborted).map(|side| match side {
+            FaultSide::Caller => Side::Caller,
+            FaultSide::Router => Side::Router,
+            FaultSide::Provider => Side::Provider,
+        });
         let usage = &self.usage;
         Some(Event {
             key: self.key_id.as_deref()?,

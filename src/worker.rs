@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::config::Config;
-use crate::http::HeadLimits;
+use crate::http::{Head, HeadLimits, Name, RequestLine};
 use crate::keys::{Held, KeyRecord, KeyStore, Reader};
 use crate::limits::{AuthBrake, KeyLimits};
 use crate::memory::MemoryStore;
@@ -182,9 +182,13 @@ impl Worker {
     }
 
     /// An exchange's place in its caller's trace, or in a new one; none where nothing is traced.
-    pub fn trace(&self, traceparent: Option<&[u8]>) -> Option<Context> {
+    pub fn trace(&self, head: &Head<RequestLine>, bytes: &[u8]) -> Option<Context> {
         self.shared.tracer.as_ref()?;
-        Some(Context::new(traceparent, &self.trace_ids))
+        // Of two nobody can tell which is the caller's.
+        let mut stated = head.all(Name::Traceparent);
+        let parent = stated.next().filter(|_| stated.next().is_none());
+        let parent = parent.map(|field| field.value(bytes));
+        Some(Context::new(parent, &self.trace_ids))
     }
 
     /// Lets one request in as `record`, if it comes with `token`: for requests of the process itself.

@@ -3,6 +3,8 @@
 //!
 //! Every change goes through the sealed file, under its lock, and is in use on every core when it is answered.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Denial};
@@ -12,7 +14,7 @@ use crate::audit::Who;
 use crate::clock::{rfc3339, unix_seconds};
 use crate::keys::{
     EditError, KeyChange, KeyForm, KeyRecord, KeyState, Limits, LimitsForm, LimitsPatch, NewKey,
-    UnixSeconds, named, state_of,
+    Object, UnixSeconds, named, state_of,
 };
 use crate::secret::Secret;
 
@@ -29,12 +31,7 @@ struct List<'a> {
 /// `GET /keys`: the newest first.
 pub(super) fn list(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
     let limit = request.count("limit", LISTED_MAX, LISTED_MAX)?;
-    let skipped = match request.parameter("cursor") {
-        None => 0,
-        Some(text) => text
-            .parse()
-            .map_err(|_| Denial::odd("cursor: what `next` said before"))?,
-    };
+    let cursor = request.parameter("cursor").map(Cursor::parse).transpose()?;
     let account = request.parameter("account");
     let state = match request.parameter("state") {
         None | Some("all") => None,
@@ -56,15 +53,46 @@ pub(super) fn list(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
                 || said(&record.name)
                 || record.tokens.iter().any(|token| said(&token.last4)))
     };
-    let records = snapshot.records().iter().rev().map(AsRef::as_ref);
-    let mut found = records.filter(wanted).skip(skipped);
-    let keys: Vec<_> = found
-        .by_ref()
-        .take(limit)
-        .map(|record| KeyForm::whole(record, None, now))
-        .collect();
-    let next = found.next().map(|_| (skipped + keys.len()).to_string());
-    Ok(Answer::json(&List { keys, next }))
+    let records = snapshot.records();
+    let end = cursor.map_or(records.len(), |cursor| cursor.place(records));
+    let records = records.iter().take(end).rev().map(AsRef::as_ref);
+    let mut found = records.filter(wanted);
+    let page: Vec<&KeyRecord> = found.by_ref().take(limit).collect();
+    let more = found.next().is_some();
+    let next = page.last().filter(|_| more).map(|last| Cursor::text(last));
+    let keys = page.into_iter();
+    let keys = keys.map(|record| KeyForm::whole(record, None, now));
+    Ok(Answer::json(&List {
+        keys: keys.collect(),
+        next,
+    }))
+}
+
+/// The last key of a page: a place that keys which are made or deleted meanwhile do not move.
+struct Cursor<'t> {
+    created_at: UnixSeconds,
+    id: &'t str,
+}
+
+impl<'t> Cursor<'t> {
+    fn text(record: &KeyRecord) -> String {
+        format!("{}.{}", record.created_at, record.id)
+    }
+
+    fn parse(text: &'t str) -> Result<Self, Denial> {
+        let parts = text.split_once('.');
+        let parts = parts.and_then(|(time, id)| Some((time.parse().ok()?, id)));
+        let (created_at, id) = parts.ok_or(Denial::odd("cursor: what `next` said before"))?;
+        Ok(Self { created_at, id })
+    }
+
+    /// How many records, oldest first, stand before it. Where its key is gone, keys of the same second are listed once
+    /// more rather than left out.
+    fn place(&self, records: &[Arc<KeyRecord>]) -> usize {
+        let here = records.iter().rposition(|record| *record.id == *self.id);
+        let older = |record: &Arc<KeyRecord>| record.created_at <= self.created_at;
+        here.unwrap_or_else(|| records.iter().rposition(older).map_or(0, |last| last + 1))
+    }
 }
 
 fn shown<'a>(record: &'a KeyRecord, token: Option<&'a Secret>) -> KeyForm<'a> {
@@ -85,7 +113,7 @@ struct Wish {
     expires_at: Option<String>,
     expires_in_s: Option<u64>,
     models: Vec<String>,
-    limits: LimitsForm,
+    limits: Object<LimitsForm>,
     manage_keys: bool,
     token: Option<String>,
 }
@@ -102,7 +130,7 @@ pub(super) async fn create(desk: &Desk, request: &Request, who: Who) -> Result<A
         account: wish.account.unwrap_or_else(|| "default".to_owned()),
         expires_at,
         models: wish.models,
-        limits: wish.limits.into_limits().map_err(Denial::odd)?,
+        limits: wish.limits.0.into_limits().map_err(Denial::odd)?,
         manage_keys: wish.manage_keys,
         token: wish.token.map(|token| Secret::new(token.into_bytes())),
     };
@@ -158,7 +186,7 @@ struct Patch {
     models: Option<Vec<String>>,
     /// Null is none at all.
     #[serde(deserialize_with = "named")]
-    limits: Option<Option<LimitsPatch>>,
+    limits: Option<Option<Object<LimitsPatch>>>,
     manage_keys: Option<bool>,
 }
 
@@ -238,7 +266,7 @@ pub(super) async fn change(
                 change.limits = match limits {
                     None => None,
                     Some(None) => Some(Limits::default()),
-                    Some(Some(patch)) => {
+                    Some(Some(Object(patch))) => {
                         let now = &editor.key(&id)?.limits;
                         Some(patch.applied_to(now).map_err(EditError::Invalid)?)
                     }

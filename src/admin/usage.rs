@@ -131,6 +131,20 @@ impl Row {
         }
     }
 
+    /// What is counted by no word.
+    fn of_all(numbers: Numbers) -> Self {
+        Self {
+            key_name: None,
+            numbers,
+            day: None,
+            hour: None,
+            key: None,
+            provider: None,
+            model: None,
+            route: None,
+        }
+    }
+
     fn label(&self, word: &str) -> &str {
         let label = match word {
             "day" => &self.day,
@@ -195,15 +209,19 @@ pub(super) async fn answer(desk: &Desk, request: &Request) -> Result<Answer, Den
     };
     let lines = report.lines.into_iter();
     let rows: Vec<Row> = lines.map(|line| Row::new(line, &names)).collect();
+    let total = Numbers::new(&report.total);
     if csv {
-        return Ok(table(&words, &rows));
+        return Ok(match words.is_empty() {
+            true => table(&[], &[Row::of_all(total)]),
+            false => table(&words, &rows),
+        });
     }
     Ok(Answer::json(&Shown {
         since: rfc3339(since),
         until: rfc3339(until),
         by: words,
         rows,
-        total: Numbers::new(&report.total),
+        total,
     }))
 }
 

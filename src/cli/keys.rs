@@ -161,6 +161,9 @@ impl Create {
         if let Some(empty) = self.models.iter().find(|pattern| pattern.trim().is_empty()) {
             return Err(Failure::Usage(format!("--models: {empty:?} is no pattern")));
         }
+        if self.expires.is_some_and(|time| time.as_secs() == 0) {
+            return Err(Failure::Usage("--expires: it would be over already".into()));
+        }
         Ok(NewKey {
             name: self.name,
             account: self.account,

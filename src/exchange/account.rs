@@ -16,7 +16,7 @@ use crate::depth;
 use crate::error::{Fault, json_reason};
 use crate::http::Framing;
 use crate::http::head::{Head, RequestLine};
-use crate::keys::{EditError, Editor, KeyForm, KeyState, KeyWish, UnixSeconds};
+use crate::keys::{EditError, Editor, KeyForm, KeyState, KeyWish, Object, UnixSeconds};
 use crate::respond;
 use crate::route::AccountTask;
 use crate::usage::{By, Figures, Line, Query, Report};
@@ -159,10 +159,14 @@ async fn mint(body: &[u8], tenant: &Tenant, exchange: &Exchange<'_>) -> Result<S
         body if !depth::fits(body) => {
             return Err(Fault::InvalidKey("The body nests too deep".into()));
         }
-        body => sonic_rs::from_slice(body).map_err(|error| {
-            let reason = json_reason::<KeyWish>(body, &error);
-            Fault::InvalidKey(reason.unwrap_or_else(|| "The body is no JSON object".into()))
-        })?,
+        body => {
+            let wish: Result<Object<KeyWish>, _> = sonic_rs::from_slice(body);
+            let wish = wish.map_err(|error| {
+                let reason = json_reason::<KeyWish>(body, &error);
+                reason.map_or(Fault::InvalidJson, Fault::InvalidKey)
+            });
+            wish?.0
+        }
     };
     let now = clock::unix_seconds();
     let names = &exchange.worker.plan.table.prefixes;

@@ -10,7 +10,7 @@ use crate::error::Fault;
 use crate::http::{Method, Name, encode};
 use crate::limits::Permit;
 use crate::net;
-use crate::provider::answer::{Ending, Observed, Usage};
+use crate::provider::answer::{Observed, Usage};
 use crate::provider::{Dialect, expected};
 use crate::record::{Ended, ForeignId};
 use crate::relay::{self, End, Tap};
@@ -83,7 +83,7 @@ impl Exchange<'_> {
     /// it.
     pub(super) fn sent_in_vain(&mut self, buffer: &[u8]) {
         let mut nothing = Observed::default();
-        nothing.estimate(|| self.asked(buffer), Ending::CallerLeft);
+        nothing.estimate(|| self.asked(buffer), true);
         self.record.usage = nothing.usage;
     }
 
@@ -103,12 +103,8 @@ impl Exchange<'_> {
     /// Takes what was seen of an answer to the request that ends `buffer`.
     pub(super) fn observed(&mut self, seen: &mut Observed, buffer: &[u8]) {
         let failed = seen.error || self.record.status.is_some_and(|status| status >= 400);
-        let ending = match self.record.ended {
-            Ended::Relayed(End::Complete) => Ending::Whole,
-            Ended::Relayed(End::CallerLeft) if !failed => Ending::CallerLeft,
-            _ => Ending::Broken,
-        };
-        seen.estimate(|| self.asked(buffer), ending);
+        let caller_left = self.record.ended == Ended::Relayed(End::CallerLeft) && !failed;
+        seen.estimate(|| self.asked(buffer), caller_left);
         self.record.usage = seen.usage;
         if failed && self.record.ended == Ended::Relayed(End::Complete) {
             self.record.ended = Ended::ProviderError;
@@ -165,7 +161,7 @@ fn tokens_used(usage: &Usage) -> u64 {
 /// the caller has it, its place is free at least.
 pub(super) fn settled(mut permit: Permit, tap: &mut Tap) -> Option<Permit> {
     let seen = tap.counted();
-    if seen.said_bytes == 0 || seen.usage.output.is_some() {
+    if seen.is_counted() {
         permit.settle(tokens_used(&seen.usage));
         return None;
     }

@@ -145,9 +145,7 @@ pub async fn run(
 ) -> Over {
     let bytes = caller.reader.bytes();
     let mut exchange = Exchange::new(worker, head, bytes, arrived);
-    exchange.record.trace = worker
-        .trace(head.first(Name::Traceparent, bytes))
-        .map(Box::new);
+    exchange.record.trace = worker.trace(head, bytes).map(Box::new);
     let next = match exchange.serve(caller, head).await {
         Ok(next) => next,
         Err(Stop::Fault(fault)) => {

@@ -302,9 +302,11 @@ pub fn steers(c: char) -> bool {
 /// Accounts and providers are named in files, paths and logs.
 fn check_name(what: &str, name: &str) -> Result<(), EditError> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.@:".contains(&byte);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) {
+    // Dots alone are folders, to whoever puts a name into a path.
+    let dots = matches!(name, "." | "..");
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(allowed) || dots {
         return Err(EditError::Invalid(format!(
-            "{what}: 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 - _ . @ :"
+            "{what}: 1 to {NAME_BYTES_MAX} of A-Z a-z 0-9 - _ . @ :, and not . or .."
         )));
     }
     Ok(())

@@ -1,5 +1,10 @@
 //! A key and its limits in JSON: as they are shown, and as a new one is asked for.
 
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::contents::{KeyRecord, KeyState, Limits, Period};
@@ -63,6 +68,30 @@ pub struct LimitsPatch {
     budget_period: Option<Option<Span>>,
 }
 
+/// What is written as an object: parsers take a list for one, its members in their order.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Object<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+
+        deserializer.deserialize_map(Members(PhantomData)).map(Self)
+    }
+}
+
 /// A member that is there, null or not.
 pub fn named<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
@@ -84,7 +113,7 @@ pub struct KeyWish {
     name: String,
     expires_in_s: Option<u64>,
     models: Vec<String>,
-    limits: LimitsForm,
+    limits: Object<LimitsForm>,
     manage_keys: bool,
 }
 
@@ -204,7 +233,7 @@ impl KeyWish {
         names: &ProviderNames,
         now: UnixSeconds,
     ) -> Result<NewKey, String> {
-        let limits = self.limits.into_limits()?;
+        let limits = self.limits.0.into_limits()?;
         let own = &minter.limits;
         let limits = Limits {
             requests_per_minute: least("rpm", limits.requests_per_minute, own.requests_per_minute)?,
@@ -232,6 +261,9 @@ impl KeyWish {
         }
         if self.manage_keys && !minter.manage_keys {
             return Err("manage_keys: this key does not have it itself".into());
+        }
+        if self.expires_in_s == Some(0) {
+            return Err("expires_in_s: it would be over already".into());
         }
         let wished = self
             .expires_in_s

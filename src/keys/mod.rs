@@ -24,7 +24,7 @@ pub use contents::{
 };
 pub use edit::{EditError, edit, init, inspect, inspect_for_use, put, rekey, replace, reveal};
 pub use editor::{Editor, KeyChange, NewKey, steers};
-pub use form::{KeyForm, KeyWish, LimitsForm, LimitsPatch, named, state_of};
+pub use form::{KeyForm, KeyWish, LimitsForm, LimitsPatch, Object, named, state_of};
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use models::{ProviderNames, model_allowed};
 pub use seal::{Header, SealError, Sealed};

@@ -43,17 +43,6 @@ pub struct Usage {
     pub estimated: bool,
 }
 
-/// How far an answer came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// To its end.
-    Whole,
-    /// Its caller left before.
-    CallerLeft,
-    /// It broke off.
-    Broken,
-}
-
 /// What is known of an answer so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -69,8 +58,7 @@ pub struct Observed {
     pub calls: bool,
     /// A stream has said by itself that it is over.
     pub ended: bool,
-    /// The counts are those of a stream's start: what Anthropic counts there is not what the model says until its caller
-    /// leaves.
+    /// The counts are those of a stream's start: what Anthropic counts there is not what the model says behind it.
     of_start: bool,
 }
 
@@ -129,14 +117,20 @@ impl Observed {
         }
     }
 
+    /// Whether the provider has counted what the model said, if that is anything yet.
+    pub fn is_counted(&self) -> bool {
+        let said = self.said_tokens();
+        let counts = |output| !self.of_start || output >= said;
+        self.usage.output.map_or(said == 0, counts)
+    }
+
     /// Puts estimates where the provider did not count: all of it in a stream whose end with the counts did not come
     /// or was not asked for, and what went in where the caller did not wait for an answer's first word. `asked` tells
     /// what the request's texts may have cost.
-    pub fn estimate(&mut self, asked: impl FnOnce() -> u64, ending: Ending) {
-        let said = self.said_bytes.div_ceil(BYTES_PER_TOKEN);
-        let counts = |output: &u64| !self.of_start || ending == Ending::Whole || *output >= said;
-        if self.usage.output.filter(counts).is_some() || (said == 0 && ending != Ending::CallerLeft)
-        {
+    pub fn estimate(&mut self, asked: impl FnOnce() -> u64, caller_left: bool) {
+        let said = self.said_tokens();
+        let unheard = caller_left && said == 0 && self.usage.output.is_none();
+        if self.is_counted() && !unheard {
             return;
         }
         let input = self.usage.input.unwrap_or_else(asked);
@@ -145,6 +139,10 @@ impl Observed {
             self.usage.input = Some(input);
             self.usage.estimated = true;
         }
+    }
+
+    fn said_tokens(&self) -> u64 {
+        self.said_bytes.div_ceil(BYTES_PER_TOKEN)
     }
 
     /// Takes the counts, and says where they end.

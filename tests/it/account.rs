@@ -172,15 +172,22 @@ fn a_key_with_the_capability_mints_lists_and_revokes() {
             .iter()
             .any(|key: &Value| key["id"] == id && key["name"] == "child")
     );
-    for wrong in [
-        r#"{"limits":{"rpm":101}}"#,
-        r#"{"account":"other"}"#,
-        "[",
-        "1",
+    for (wrong, error) in [
+        (r#"{"limits":{"rpm":101}}"#, "Invalid key"),
+        (r#"{"account":"other"}"#, "Invalid key"),
+        (r#"{"expires_in_s":0}"#, "Invalid key"),
+        // A list is no object, though its members could be told by their order.
+        (r#"{"limits":[1,2]}"#, "Invalid key"),
+        (r#"["svc",60]"#, "Invalid JSON body"),
+        ("[]", "Invalid JSON body"),
+        ("[", "Invalid JSON body"),
+        ("{", "Invalid JSON body"),
+        ("nope", "Invalid JSON body"),
+        ("1", "Invalid JSON body"),
     ] {
         let reply = send(&router, &boss, "POST", "/v1/keys", wrong);
         assert_eq!(reply.status, 400, "{wrong}");
-        assert_eq!(reply.json()["error"], "Invalid key");
+        assert_eq!(reply.json()["error"], error, "{wrong}");
     }
     assert_eq!(
         send(&router, &boss, "DELETE", &format!("/v1/keys/{foreign}"), "").status,

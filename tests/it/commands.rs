@@ -90,6 +90,8 @@ fn keys_are_made_listed_and_ended() {
         "--models",
         "openai/*,claude*",
     ];
+    let over = home.run(&["keys", "create", "--expires", "0s"]);
+    assert_eq!(over.code, 2, "{over:?}");
     let made = home.run(&args).json();
     let members: Vec<&String> = made.as_object().unwrap().keys().collect();
     for member in [

@@ -113,6 +113,15 @@ fn counts_move_with_requests() {
     }
     let nowhere = CHAT.replace("gpt-4o", "mistral/x");
     assert_eq!(router.post("/v1/chat/completions", nowhere).status, 502);
+    // What a provider refuses for what was asked is the caller's fault here as it is in the usage.
+    let refusing = Provider::answering(json(400, r#"{"error":{"message":"no"}}"#));
+    let refused = Router::start(&refusing);
+    assert_eq!(refused.post("/v1/chat/completions", CHAT).status, 400);
+    eventually("the refusal counted", || {
+        let samples = samples(&refused);
+        get(&samples, r#"request_failures_total{side="caller"}"#) == 1.0
+            && get(&samples, r#"request_failures_total{side="provider"}"#) == 0.0
+    });
     assert_eq!(router.ask("GET", "/v1/nope", &[]).status, 401);
     assert_eq!(router.ask("GET", "/health", &[]).status, 200);
     let chat = |provider: &str, status: u16| {

@@ -238,6 +238,10 @@ fn usage_is_told_by_day_key_and_model() {
     let lines: Vec<&str> = csv.text().lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with("day,key,model,provider,requests,"));
+    let total = ask(&router, "GET", "/admin/v1/usage?by=none&format=csv", "");
+    let lines: Vec<&str> = total.text().lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with("requests,errors,") && lines[1].starts_with("1,0,"));
     for odd in [
         "by=nope",
         "since=x",

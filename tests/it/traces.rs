@@ -171,6 +171,19 @@ fn a_state_goes_with_its_trace() {
         assert!(seen.fields.get("traceparent").is_some());
         assert_eq!(seen.fields.get("tracestate"), state, "{parent:?}");
     }
+    // Two parents are none.
+    let other = CALLERS.replacen('0', "1", 4).replacen('1', "0", 2);
+    let fields = [
+        ("traceparent", CALLERS),
+        ("traceparent", other.as_str()),
+        ("tracestate", "a=b"),
+    ];
+    assert_eq!(router.post_with(CHAT_PATH, &fields, CHAT).status, 200);
+    let seen = provider.last();
+    let trace = |parent: &str| parent.split('-').nth(1).map(str::to_owned);
+    let sent = trace(seen.fields.get("traceparent").unwrap());
+    assert!(sent != trace(CALLERS) && sent != trace(&other), "{sent:?}");
+    assert_eq!(seen.fields.get("tracestate"), None);
 }
 
 #[test]

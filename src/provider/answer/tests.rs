@@ -286,37 +286,35 @@ fn counts_that_came_are_not_estimated_wherever_a_stream_ends() {
         r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1}}}"#;
     let delta = r#"{"type":"content_block_delta","delta":{"text":"twelve bytes"}}"#;
     let end = r#"{"type":"message_delta","usage":{"output_tokens":2}}"#;
+    let error = r#"{"type":"error","error":{"type":"overloaded_error"}}"#;
     let gemini = r#"{"candidates":[{"content":{"parts":[{"text":"twelve bytes"}]}}],"usageMetadata":{"promptTokenCount":9,"candidatesTokenCount":2}}"#;
     let uncounted = r#"{"choices":[{"delta":{"content":"twelve bytes"}}]}"#;
-    for (dialect, events, ending, tokens, estimated) in [
-        (OpenAi, &[chat][..], Ending::CallerLeft, (9, 2), false),
-        (OpenAi, &[chat], Ending::Broken, (9, 2), false),
-        (OpenAi, &[uncounted], Ending::Whole, (40, 3), true),
-        (OpenAi, &[uncounted], Ending::CallerLeft, (40, 3), true),
-        (Anthropic, &[start, delta], Ending::CallerLeft, (9, 3), true),
-        (
-            Anthropic,
-            &[start, delta, end],
-            Ending::CallerLeft,
-            (9, 2),
-            false,
-        ),
-        (Anthropic, &[start], Ending::CallerLeft, (9, 1), false),
-        (Gemini, &[gemini], Ending::CallerLeft, (9, 2), false),
-        (OpenAi, &[], Ending::CallerLeft, (40, 0), true),
-        (OpenAi, &[], Ending::Whole, (0, 0), false),
+    for (dialect, events, caller_left, tokens, estimated) in [
+        (OpenAi, &[chat][..], true, (9, 2), false),
+        (OpenAi, &[chat], false, (9, 2), false),
+        (OpenAi, &[uncounted], false, (40, 3), true),
+        (OpenAi, &[uncounted], true, (40, 3), true),
+        (Anthropic, &[start, delta], true, (9, 3), true),
+        (Anthropic, &[start, delta, end], true, (9, 2), false),
+        (Anthropic, &[start], true, (9, 1), false),
+        // A provider that ends its stream by an error event, and one that never counts what it said.
+        (Anthropic, &[start, delta, error], false, (9, 3), true),
+        (Anthropic, &[start, delta], false, (9, 3), true),
+        (Gemini, &[gemini], true, (9, 2), false),
+        (OpenAi, &[], true, (40, 0), true),
+        (OpenAi, &[], false, (0, 0), false),
     ] {
         let mut seen = Observed::default();
         for event in events {
             seen.event(dialect, b"", event.as_bytes(), false);
         }
-        seen.estimate(|| 40, ending);
+        seen.estimate(|| 40, caller_left);
         let Usage { input, output, .. } = seen.usage;
         let found = (input.unwrap_or(0), output.unwrap_or(0));
         assert_eq!(
             (found, seen.usage.estimated),
             (tokens, estimated),
-            "{events:?} {ending:?}"
+            "{events:?} {caller_left}"
         );
     }
 }

@@ -25,7 +25,7 @@ export function page({ query, signal }) {
 }
 
 function build() {
-  const state = { mode: "on", turns: [], running: null };
+  const state = { mode: "on", turns: [], running: null, dialectChosen: false };
   const controls = {
     key: select([], "", { name: "key" }),
     dialect: select(Object.entries(DIALECTS).map(([id, { name }]) => [id, name]), "openai"),
@@ -99,11 +99,16 @@ function build() {
     tell();
   };
   controls.key.addEventListener("change", loadModels);
+  controls.dialect.addEventListener("change", () => { state.dialectChosen = true; });
   controls.model.addEventListener("change", () => {
     tell();
     const name = controls.model.value;
-    if (/(^|\/)claude/.test(name)) controls.dialect.value = "anthropic";
-    else if (/(^|\/)gemini/.test(name)) controls.dialect.value = "google";
+    const own = /(^|\/)claude/.test(name) ? "anthropic" : /(^|\/)gemini/.test(name) ? "google" : null;
+    // What somebody chose stays, until a model comes that has a dialect of its own.
+    if (own || !state.dialectChosen) {
+      controls.dialect.value = own ?? "openai";
+      state.dialectChosen = false;
+    }
   });
 
   const refresh = async (wanted, signal) => {
