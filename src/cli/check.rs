@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{Failure, Global};
+use crate::admin;
 use crate::config::{BaseUrl, Config, Listen, Location, TlsFiles};
 use crate::keys;
 use crate::net::{TlsAcceptor, ca_file_roots};
@@ -15,6 +16,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
     certificates(&config)?;
     let snapshot = SnapshotRow::inspect(&config)?;
+    admin_token(&config)?;
     global.show(
         || Report::new(&config, &location, &snapshot),
         || as_text(&config, &location, &snapshot),
@@ -39,6 +41,15 @@ fn certificates(config: &Config) -> Result<(), Failure> {
                 Failure::Config(format!("providers.{}.ca: {error}", provider.name))
             })?;
         }
+    }
+    Ok(())
+}
+
+/// Reads the admin token as a start would; where there is none, that makes one.
+fn admin_token(config: &Config) -> Result<(), Failure> {
+    let exists = config.dir.join(admin::TOKEN_FILE_NAME).exists();
+    if config.admin.listen.is_some() && exists {
+        admin::read_token(&config.dir).map_err(Failure::failed)?;
     }
     Ok(())
 }

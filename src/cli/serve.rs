@@ -196,10 +196,11 @@ fn start(mut config: Config) -> Result<Router, Failure> {
         Ok(admin) => admin,
         Err(failure) => {
             // Workers are running already, and nobody else would end them.
-            running.drain();
+            let _ = running.abandon();
             return Err(failure);
         }
     };
+    running.tell_predecessor();
     if let Some(addr) = admin.as_ref().and_then(admin::Running::addr) {
         let token = config.dir.join(admin::TOKEN_FILE_NAME);
         tracing::info!("admin port on {addr}, token in {}", token.display());

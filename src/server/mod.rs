@@ -169,14 +169,12 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
     drop(ready);
     let accepting = all_ready.iter().take(count).count();
     if accepting < count {
-        // A worker that could not start has said why; its thread holds the reason. Files stay: a predecessor goes on.
-        running.control.end(|| Order::Drain);
-        let failed = running.wait().err();
+        // A worker that could not start has said why; its thread holds the reason.
+        let failed = running.abandon().err();
         return Err(StartError::Worker(
             failed.unwrap_or_else(|| io::Error::other("a worker ended")),
         ));
     }
-    handover::tell_predecessor();
     Ok(running)
 }
 
@@ -198,6 +196,22 @@ impl Running {
     /// Connections lost to bugs so far.
     pub fn panics(&self) -> u64 {
         self.control.shared.panics.load(Ordering::Relaxed)
+    }
+
+    /// Tells the process before this one, if there is one, that it may go. Nothing of the start may fail behind that.
+    pub fn tell_predecessor(&self) {
+        handover::tell_predecessor();
+    }
+
+    /// Ends a start that has failed. Whoever was accepted by then is served, and what a predecessor goes on with stays.
+    pub fn abandon(self) -> io::Result<()> {
+        let theirs = handover::files_of_predecessor();
+        let own_files = self.control.own_files.iter();
+        for path in own_files.filter(|path| !theirs.contains(path)) {
+            let _ = std::fs::remove_file(path);
+        }
+        self.control.end(|| Order::Drain);
+        self.wait()
     }
 
     /// See [`Control::drain`].

@@ -23,6 +23,7 @@ mod errors;
 mod fallback;
 mod forgotten;
 mod forms;
+mod handover;
 mod http_cases;
 mod isolation;
 mod key_limits;
