@@ -96,7 +96,11 @@ impl Connection {
         };
         // What makes the answer has its own ends.
         self.deadline.disarm();
-        let then = if keep { Then::Next } else { Then::End };
+        // A successor has the port: whoever asks again is to find it.
+        let then = match keep && !desk.handed_over() {
+            true => Then::Next,
+            false => Then::End,
+        };
         match routes::answer(desk, request, who).await {
             Ok(Reply::Whole(answer)) => self.write(&answer, version, head_only, then).await,
             // Whoever makes the pieces hears that nobody wants them.
@@ -129,7 +133,9 @@ impl Connection {
                     Err(_) => return Some(Err(Denial::odd("Malformed HTTP message"))),
                 }
             }
+            self.deadline.set_idle(self.reader.bytes().is_empty());
             let filled = self.reader.fill(READ_BYTES).await;
+            self.deadline.set_idle(false);
             if !matches!(filled, Fill::Bytes(_)) {
                 return None;
             }

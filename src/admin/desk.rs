@@ -33,6 +33,11 @@ impl Desk {
         self.control.current().config
     }
 
+    /// Whether another process serves by now.
+    pub(super) fn handed_over(&self) -> bool {
+        self.control.shared().successor.serves()
+    }
+
     /// A core's state, for requests of the port's own.
     pub(super) fn worker(&self) -> Rc<Worker> {
         self.guest.borrow_mut().worker(&self.control)

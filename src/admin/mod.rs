@@ -55,6 +55,10 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// An operator's tools, and room for a few forgotten ones. Beyond it, callers are closed at once.
 const CONNECTIONS_MAX: usize = 256;
 const TICK: Duration = Duration::from_secs(1);
+/// For a next request over a kept connection, before it ends with this process: what callers of the data port have.
+const LAST_PAUSE: Duration = Duration::from_secs(1);
+/// A predecessor leaves the port within milliseconds of hearing that this process serves.
+const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(2);
 
 /// A running admin port; dropping it ends its thread.
 pub struct Running {
@@ -178,25 +182,26 @@ impl Seat {
             },
         };
         let listener = Rc::new(listener);
+        // Not held here: the successor's port is free once those who accept and leave have let go of it.
+        let held = Rc::downgrade(&listener);
         net::spawn(leave(desk.clone(), listener.clone()));
-        net::spawn(accept(listener.clone(), desk.clone()));
+        net::spawn(accept(listener, desk.clone()));
         // The handle was dropped: nobody needs this port any more.
         let _ = stopped.await;
-        listener.stop();
+        if let Some(listener) = held.upgrade() {
+            listener.stop();
+        }
         desk.deadlines.hang_up_downstream(false);
-        if let (Listen::Unix(path), false) = (&self.listen, handed_over(&desk)) {
+        if let (Listen::Unix(path), false) = (&self.listen, desk.handed_over()) {
             let _ = std::fs::remove_file(path);
         }
         net::sleep(PAUSE).await;
     }
 }
 
-fn handed_over(desk: &Desk) -> bool {
-    desk.control.shared().successor.serves()
-}
-
 /// Waits for the port that the process before this one still holds.
 async fn inherit(listen: &Listen, desk: &Desk) -> Option<Listener> {
+    let (began, mut told) = (Instant::now(), false);
     loop {
         match bind(listen) {
             Ok((addr, listener)) => {
@@ -208,7 +213,13 @@ async fn inherit(listen: &Listen, desk: &Desk) -> Option<Listener> {
                 return None;
             }
             Err(_) if desk.control.draining() => return None,
-            Err(_) => net::sleep(PAUSE).await,
+            Err(error) => {
+                if !told && began.elapsed() > PREDECESSOR_PATIENCE {
+                    told = true;
+                    tracing::warn!(%error, "cannot listen on {listen} (admin.listen) yet; still trying");
+                }
+                net::sleep(PAUSE).await;
+            }
         }
     }
 }
@@ -222,41 +233,56 @@ async fn tick(desk: Rc<Desk>) {
     }
 }
 
-/// Leaves the port to the successor.
+/// Leaves the port to the successor. Answers under way come to their end, and what is asked within a moment over a kept
+/// connection is still answered.
 async fn leave(desk: Rc<Desk>, listener: Rc<Listener>) {
     let arrived = desk.control.shared().successor.arrived();
     if arrived.await.is_err() {
         return;
     }
     listener.stop();
-    desk.deadlines.hang_up_downstream(false);
+    drop(listener);
+    net::sleep(LAST_PAUSE).await;
+    desk.deadlines.hang_up_downstream(true);
 }
 
+/// Accepts until the listener is stopped, and closes it.
 async fn accept(listener: Rc<Listener>, desk: Rc<Desk>) {
     loop {
         match listener.accept().await {
-            Ok(accepted) if desk.deadlines.open_downstream() < CONNECTIONS_MAX => {
-                let desk = desk.clone();
-                // TLS is for TCP, and only a TCP caller has an address.
-                let tls = desk.control.current().admin_tls;
-                let tls = tls.filter(|_| accepted.peer.is_some());
-                net::spawn(async move {
-                    let (secure, peer) = (tls.is_some(), accepted.peer);
-                    let Some(stream) = secured(accepted, tls, &desk).await else {
-                        return;
-                    };
-                    let connection = Connection::new(stream, peer, secure, &desk);
-                    connection::serve(connection, desk).await;
-                });
-            }
-            Ok(_) => tracing::warn!("too many connections to the admin port"),
-            Err(_) if listener.stopped() => return,
+            Ok(accepted) => admit(accepted, &desk),
+            Err(_) if listener.stopped() => break,
             Err(error) => {
                 tracing::warn!(%error, "the admin port cannot accept");
                 net::sleep(PAUSE).await;
             }
         }
     }
+    // Nobody else takes those whom the kernel has connected already.
+    for _ in 0..CONNECTIONS_MAX {
+        let Ok(Some(accepted)) = listener.accept_waiting() else {
+            break;
+        };
+        admit(accepted, &desk);
+    }
+}
+
+fn admit(accepted: Accepted, desk: &Rc<Desk>) {
+    if desk.deadlines.open_downstream() >= CONNECTIONS_MAX {
+        return tracing::warn!("too many connections to the admin port");
+    }
+    let desk = desk.clone();
+    // TLS is for TCP, and only a TCP caller has an address.
+    let tls = desk.control.current().admin_tls;
+    let tls = tls.filter(|_| accepted.peer.is_some());
+    net::spawn(async move {
+        let (secure, peer) = (tls.is_some(), accepted.peer);
+        let Some(stream) = secured(accepted, tls, &desk).await else {
+            return;
+        };
+        let connection = Connection::new(stream, peer, secure, &desk);
+        connection::serve(connection, desk).await;
+    });
 }
 
 async fn secured(accepted: Accepted, tls: Option<TlsAcceptor>, desk: &Desk) -> Option<net::Stream> {

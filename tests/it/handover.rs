@@ -1,14 +1,19 @@
 //! Handing over to the next process: what a failed one leaves alone, and what goes with it besides the callers' sockets.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use crate::support::eventually;
-use crate::support::program::{Home, Served};
-use crate::support::request;
+use crate::support::program::{Home, Served, free_port};
+use crate::support::{CHAT, Caller, Gate, Provider, Then, eventually, request};
 
 const SAY: &str = r#"{"model":"demo/echo","messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -70,7 +75,7 @@ fn a_successor_without_its_admin_port_changes_nothing() {
         fs::write(home.file("memoryrouter.toml"), wrong).unwrap();
         fails(&router, &token);
     }
-    assert!(std::os::unix::net::UnixStream::connect(&socket).is_ok());
+    assert!(UnixStream::connect(&socket).is_ok());
     fs::write(home.file("memoryrouter.toml"), toml).unwrap();
     let (code, log) = router.stop();
     assert_eq!(code, 0, "{log}");
@@ -87,4 +92,101 @@ fn check_reads_the_admin_token_too() {
     assert!(done.stderr.contains("admin.token"), "{done:?}");
     fs::remove_file(home.file("admin.token")).unwrap();
     assert_eq!(home.run(&["check"]).code, 0);
+}
+
+/// A provider whose answer comes to its end once the gate is open.
+fn held_back(gate: &Gate) -> Provider {
+    let waits = gate.clone();
+    Provider::start(move |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+        waits.pass();
+        wire.send("cd");
+        Then::Keep
+    })
+}
+
+/// The process that answers at an admin port, `unix:` or not; none if none does within a second.
+fn pid_at(home: &Home, admin: &str) -> Option<u64> {
+    match admin.strip_prefix("unix:") {
+        Some(path) => ask_pid(home, UnixStream::connect(path).ok()?),
+        None => ask_pid(home, TcpStream::connect(admin).ok()?),
+    }
+}
+
+fn ask_pid(home: &Home, mut wire: impl Read + Write + AsFd) -> Option<u64> {
+    let patience = TimeVal::seconds(1);
+    setsockopt(&wire, sockopt::ReceiveTimeout, &patience).unwrap();
+    let token = fs::read_to_string(home.file("admin.token")).unwrap();
+    let head = format!(
+        "GET /admin/v1/overview HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\r\n",
+        token.trim()
+    );
+    wire.write_all(head.as_bytes()).ok()?;
+    let mut answer = String::new();
+    wire.read_to_string(&mut answer).ok()?;
+    let (_, body) = answer.split_once("\r\n\r\n")?;
+    serde_json::from_str::<serde_json::Value>(body).ok()?["pid"].as_u64()
+}
+
+#[test]
+fn the_admin_port_is_the_successors_while_answers_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("unix:{}", dir.path().join("admin.sock").display());
+    for admin in [format!("127.0.0.1:{}", free_port()), socket] {
+        let gate = Gate::default();
+        let provider = held_back(&gate);
+        let (home, token) = home("");
+        let url = format!("providers.openai.base_url = \"{}\"", provider.url("/v1"));
+        write(&home, &admin, &url);
+        home.run_with(&["providers", "set", "openai"], "sk-stored");
+        let mut router = home.serve();
+        let first = u64::from(router.pid());
+        assert_eq!(pid_at(&home, &admin), Some(first));
+        let mut kept = admin.parse().ok().map(Caller::connect);
+        let ask = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        if let Some(kept) = &mut kept {
+            assert_eq!(kept.exchange(ask).field("connection"), None);
+        }
+        let mut caller = router.connect();
+        let fields = [("x-api-key", token.as_str())];
+        caller.send(request("POST", "/v1/chat/completions", &fields, CHAT));
+        let mut head = caller.head().unwrap();
+        router.hand_over();
+        // Asked over a connection of before, the first one still answers.
+        if let Some(kept) = &mut kept {
+            assert_eq!(kept.exchange(ask).field("connection"), Some("close"));
+        }
+        let successor = u64::from(router.pid());
+        eventually("the successor", || pid_at(&home, &admin) == Some(successor));
+        assert!(Path::new(&format!("/proc/{first}")).exists());
+        assert_eq!(
+            home.run(&["memory", "stats", "--key", &key_of(&home)]).code,
+            0
+        );
+        gate.open();
+        caller.finish(&mut head);
+        assert_eq!((head.text(), head.complete), ("abcd", true));
+        assert_eq!(router.stop().0, 0);
+    }
+}
+
+fn key_of(home: &Home) -> String {
+    let keys = home.run(&["keys", "list", "--json"]).json();
+    keys[0]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn an_admin_port_that_somebody_else_has_is_told_of() {
+    let (home, _) = home("");
+    let mut router = home.serve();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap().to_string();
+    write(&home, &addr, "");
+    router.hand_over();
+    eventually("the warning", || router.log().contains("still trying"));
+    drop(taken);
+    let successor = u64::from(router.pid());
+    eventually("the port", || pid_at(&home, &addr) == Some(successor));
+    let (code, log) = router.stop();
+    assert_eq!((code, log.matches("still trying").count()), (0, 1), "{log}");
 }
