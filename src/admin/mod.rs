@@ -42,7 +42,7 @@ use crate::config::Listen;
 use crate::keys::KeyStore;
 use crate::net::{self, Accepted, BoundAddr, BoundListener, Deadlines, Listener, TlsAcceptor};
 use crate::secret::Secret;
-use crate::server::Control;
+use crate::server::{self, Control};
 use access::Access;
 use blocking::Blocking;
 use connection::Connection;
@@ -90,7 +90,7 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
     let bound = match bind(&listen) {
         Ok(bound) => Some(bound),
         // The process before this one leaves the port once it has heard that this one accepts.
-        Err(error) if in_use(&error) && control.has_predecessor() => None,
+        Err(error) if in_use(&error) && server::has_predecessor() => None,
         Err(error) => return Err(named(error)),
     };
     let addr = bound.as_ref().map(|(addr, _)| addr.clone());

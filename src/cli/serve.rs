@@ -39,24 +39,27 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     // (ulimit -f) is told by the failing write too.
     let wanted = [SIGTERM, SIGINT, SIGHUP, SIGUSR2, SIGXFSZ];
     let mut signals = Signals::new(wanted).map_err(Failure::failed)?;
-    let location = global.location();
-    let first_key = if location.dir.exists() {
+    let mut location = global.location();
+    let first_key = if location.dir.exists() || server::has_predecessor() {
         None
     } else {
         let config = init::create(&location, true)?;
         Some(mint(&config)?)
     };
-    let started = global.config().and_then(start);
+    location.file_named |= server::predecessor_has_config_file();
+    location = location.settled();
+    let started = Config::load(&location).map_err(Failure::from);
+    let started = started.and_then(start);
     if let Some(token) = &first_key {
         // Shown whatever came of the start: it is kept nowhere, and the next start finds the directory made.
         greet(global, token, started.as_ref().ok())?;
     }
     let router = started?;
     let control = router.running.control();
-    let steering = Steering {
+    let mut steering = Steering {
         control: control.clone(),
         keys: router.keys.clone(),
-        location: global.location(),
+        location,
         config: router.config.clone(),
     };
     let signals = thread::Builder::new()
@@ -90,7 +93,7 @@ struct Steering {
 }
 
 impl Steering {
-    fn obey(&self, signals: &mut Signals) {
+    fn obey(&mut self, signals: &mut Signals) {
         let mut asked_to_end = false;
         // A successor takes its time to start, and signals are obeyed meanwhile.
         let mut handing_over: Option<JoinHandle<()>> = None;
@@ -117,12 +120,13 @@ impl Steering {
         }
     }
 
-    fn reload(&self) {
+    fn reload(&mut self) {
         // What else it finds, the store tells itself.
         if matches!(self.keys.reload(), Reload::Unchanged) {
             tracing::info!("key snapshot unchanged");
         }
-        let mut config = match Config::load(&self.location) {
+        let location = self.location.clone().settled();
+        let mut config = match Config::load(&location) {
             Ok(config) => config,
             Err(error) => {
                 return tracing::error!(%error, "configuration refused; the one before stays in use");
@@ -138,6 +142,7 @@ impl Steering {
         let log = config.log.clone();
         match self.control.reload(Arc::new(config)) {
             Ok(()) => {
+                self.location = location;
                 log::change(&log);
                 tracing::info!("configuration and certificates read anew");
             }
@@ -147,7 +152,8 @@ impl Steering {
 
     fn hand_over(&self) -> Option<JoinHandle<()>> {
         let control = self.control.clone();
-        let hand_over = move || match control.hand_over() {
+        let config_file = self.location.file_named;
+        let hand_over = move || match control.hand_over(config_file) {
             Ok(mut successor) => {
                 tracing::info!(pid = successor.id(), "handed over; draining");
                 notify(&[NotifyState::MainPid(successor.id())]);

@@ -77,6 +77,13 @@ impl Location {
             }
         }
     }
+
+    /// Itself for as long as a router runs: a file that is there now has to be there whenever it is read again. Were it
+    /// missing, the defaults would send stored keys to hosts that the operator never chose.
+    pub fn settled(mut self) -> Self {
+        self.file_named |= fs::symlink_metadata(&self.file).is_ok();
+        self
+    }
 }
 
 /// The directory of a file; of a bare name it is the current one.

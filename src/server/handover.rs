@@ -26,6 +26,8 @@ use crate::net::{BoundAddr, BoundListener};
 /// Set for a process whose standard input leads to its predecessor: the files of the Unix sockets that go with the
 /// last of them, as in PATH.
 const PREDECESSOR_VARIABLE: &str = "MEMORYROUTER_PREDECESSOR";
+/// Set for a successor if its predecessor runs with a configuration file.
+const CONFIG_FILE_VARIABLE: &str = "MEMORYROUTER_PREDECESSOR_CONFIG_FILE";
 const READY: &[u8] = b"ready";
 /// A start takes a tenth of a second; a large snapshot under a passphrase a few.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -112,16 +114,20 @@ impl Attempt {
     }
 }
 
-/// Starts this program once more, with the same arguments and `listeners`, and waits until it accepts. `own_files` are
-/// its to remove from then on.
-pub(super) fn start_successor(
-    listeners: &[BoundListener],
-    own_files: &[PathBuf],
-    attempt: &Attempt,
-) -> io::Result<Child> {
+/// What goes to a successor.
+pub(super) struct Lot<'a> {
+    pub(super) listeners: &'a [BoundListener],
+    /// Of Unix sockets: its to remove from then on.
+    pub(super) own_files: &'a [PathBuf],
+    /// Whether it has to find a configuration file.
+    pub(super) config_file: bool,
+}
+
+/// Starts this program once more, with the same arguments and `lot`, and waits until it accepts.
+pub(super) fn start_successor(lot: &Lot<'_>, attempt: &Attempt) -> io::Result<Child> {
     let (mut ours, theirs) = UnixStream::pair()?;
     attempt.begin(&ours)?;
-    let lent = Lent::new(listeners)?;
+    let lent = Lent::new(lot.listeners)?;
     let program = program()?;
     let mut command = Command::new(program);
     command
@@ -132,8 +138,9 @@ pub(super) fn start_successor(
         // One with a colon in its name stays behind, and is replaced by who binds it next.
         .env(
             PREDECESSOR_VARIABLE,
-            env::join_paths(own_files).unwrap_or_default(),
+            env::join_paths(lot.own_files).unwrap_or_default(),
         )
+        .env(CONFIG_FILE_VARIABLE, if lot.config_file { "1" } else { "" })
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
     let spawned = command.spawn();
     let mut child = spawned
@@ -161,8 +168,13 @@ pub(super) fn start_successor(
 }
 
 /// Whether a router started this process to hand over to it.
-pub(super) fn has_predecessor() -> bool {
+pub fn has_predecessor() -> bool {
     env::var_os(PREDECESSOR_VARIABLE).is_some()
+}
+
+/// Whether that router runs with a configuration file, which this process then has to find too.
+pub fn predecessor_has_config_file() -> bool {
+    env::var_os(CONFIG_FILE_VARIABLE).is_some_and(|value| !value.is_empty())
 }
 
 /// The files of Unix sockets that became this process's to remove.

@@ -27,6 +27,8 @@ use crate::usage::UsageStore;
 use crate::worker::{Shared, Ties, connections_max};
 use balance::Workers;
 pub use guest::Guest;
+use handover::Lot;
+pub use handover::{has_predecessor, predecessor_has_config_file};
 use parts::{Bound, bind, open_memory, open_usage, tls_of, tracer};
 use worker::{Order, Seat};
 
@@ -258,14 +260,20 @@ impl Control {
         self.end(|| Order::Drain);
     }
 
-    /// Starts this program once more on the same sockets; once that accepts, this router drains. Blocks until then.
-    pub fn hand_over(&self) -> io::Result<Child> {
+    /// Starts this program once more on the same sockets; once that accepts, this router drains. Blocks until then. With
+    /// `config_file` the next process has to find its configuration file.
+    pub fn hand_over(&self, config_file: bool) -> io::Result<Child> {
         let listeners = self.workers.listeners()?;
         if self.draining() || listeners.is_empty() {
             return Err(io::Error::other("the router is ending"));
         }
         // Not under the lock: an end is not to wait for a successor that does not come.
-        let successor = handover::start_successor(&listeners, &self.own_files, &self.attempt)?;
+        let lot = Lot {
+            listeners: &listeners,
+            own_files: &self.own_files,
+            config_file,
+        };
+        let successor = handover::start_successor(&lot, &self.attempt)?;
         self.shared.successor.arrives();
         // The successor waits for both; what is counted and remembered here from now on, it takes in. Before the end is
         // ordered, because the process may be gone right after it, and somebody has yet to hear of the successor.
@@ -319,11 +327,6 @@ impl Control {
     /// The addresses that are listened on, in the configuration's order.
     pub fn addrs(&self) -> &[BoundAddr] {
         &self.addrs
-    }
-
-    /// Whether this process was started by a router that hands over to it.
-    pub fn has_predecessor(&self) -> bool {
-        handover::has_predecessor()
     }
 
     /// The vaults.

@@ -190,3 +190,34 @@ fn an_admin_port_that_somebody_else_has_is_told_of() {
     let (code, log) = router.stop();
     assert_eq!((code, log.matches("still trying").count()), (0, 1), "{log}");
 }
+
+#[test]
+fn a_configuration_file_that_has_gone_is_not_taken_for_none() {
+    let (home, token) = home("");
+    let mut router = home.serve();
+    let (file, moved) = (home.file("memoryrouter.toml"), home.file("moved"));
+    for _ in 0..2 {
+        fs::rename(&file, &moved).unwrap();
+        let count = |word| router.log().matches(word).count();
+        let before = (count("configuration refused"), count("did not start"));
+        router.signal(Signal::SIGHUP);
+        eventually("the refusal", || count("configuration refused") > before.0);
+        router.signal(Signal::SIGUSR2);
+        eventually("the failure", || count("did not start") > before.1);
+        assert!(answers(&router, &token));
+        assert_eq!(count("read anew"), 0, "{}", router.log());
+        fs::rename(&moved, &file).unwrap();
+        router.hand_over();
+    }
+    // Nor is a directory that has gone the place of a first run.
+    let away = home.path().with_file_name("away");
+    fs::rename(home.path(), &away).unwrap();
+    let before = router.log().matches("did not start").count();
+    router.signal(Signal::SIGUSR2);
+    eventually("the failure", || {
+        router.log().matches("did not start").count() > before
+    });
+    assert!(!home.path().exists());
+    fs::rename(&away, home.path()).unwrap();
+    assert_eq!(router.stop().0, 0);
+}
