@@ -103,6 +103,26 @@ fn a_successor_takes_the_port_over() {
 }
 
 #[test]
+fn the_command_line_knows_keys_that_were_made_or_deleted_just_now() {
+    let provider = Provider::plain();
+    let router = Operated::start(&provider, "", |_| {});
+    let line = "{\"content\":\"the sky is blue\"}\n";
+    // Often enough that the router has not looked by itself.
+    for _ in 0..3 {
+        let made = router.home.run(&["keys", "create", "--json"]).json();
+        let id = made["id"].as_str().unwrap();
+        let import = ["memory", "import", "--key", id];
+        let done = router.home.run_with(&import, line);
+        assert_eq!(done.code, 0, "{done:?}");
+        assert_eq!(router.home.run(&["keys", "delete", id]).code, 0);
+        let gone = router.home.run(&["memory", "export", "--key", id]);
+        assert_eq!((gone.code, gone.stdout.as_str()), (1, ""), "{gone:?}");
+        assert!(gone.stderr.contains("no such key"), "{gone:?}");
+    }
+    assert_eq!(router.served.stop().0, 0);
+}
+
+#[test]
 fn changes_of_both_sides_at_once_are_all_kept() {
     let provider = Provider::plain();
     let router = Operated::start(&provider, "", |_| {});

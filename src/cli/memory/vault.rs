@@ -73,6 +73,8 @@ impl Vault {
         if memory::is_held(&config.memory.path)
             && let Some(router) = AdminClient::find(config)?
         {
+            // Keys that were made or deleted just now count: the router finds out by itself only after a moment.
+            router.ask("POST", "/admin/v1/reload", "", b"")?;
             return Ok(Self::Running { router, key });
         }
         let (_, contents) = keys::inspect(&Global::key_files(config))
