@@ -1,7 +1,7 @@
 //! Each section of the file: its keys, their bounds, and each default with its reason.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -340,9 +340,12 @@ fn collector(text: &str) -> Result<BaseUrl, String> {
         .map_err(|_| format!("{text:?} is no address; write \"http://127.0.0.1:4318\""))
 }
 
-/// A host as it stands in an address, without port.
+/// A host without port, or an IPv6 address without brackets.
 fn host_name(text: &str) -> Result<String, String> {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    if let Ok(address) = text.parse::<Ipv6Addr>() {
+        return Ok(address.to_string());
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     if text.is_empty() || !text.bytes().all(plain) {
         return Err(format!(
             "{text:?} is no host; write \"router.example.com\", without scheme and port"

@@ -207,6 +207,16 @@ fn web_origins_are_kept_as_browsers_send_them() {
 }
 
 #[test]
+fn hosts_have_no_port() {
+    let config = parse(r#"admin.hosts = ["Router.example.com", "2001:DB8:0::1"]"#);
+    assert_eq!(config.admin.hosts, ["router.example.com", "2001:db8::1"]);
+    for host in ["router.example.com:18401", "[::1]", "10.0.0.1:80", "a:b"] {
+        let said = errors(&format!("admin.hosts = [\"{host}\"]"));
+        assert!(said.contains("without scheme and port"), "{said}");
+    }
+}
+
+#[test]
 fn workers_default_to_the_cores() {
     let mut server = Config::defaults(&dir()).server;
     assert!(server.workers_count() >= 1);
