@@ -44,10 +44,12 @@ struct CommandLine {
 /// What every command takes.
 #[derive(Args)]
 pub(crate) struct Global {
-    /// Data directory [variable: MEMORYROUTER_DIR] [default: ./data, or where the file of --config is]
+    /// Data directory [default: ./data, or where the file of --config is] [variable: MEMORYROUTER_DIR, where neither
+    /// --dir nor --config is given]
     #[arg(long, global = true, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Configuration file [variable: MEMORYROUTER_CONFIG] [default: DIR/memoryrouter.toml]
+    /// Configuration file [default: DIR/memoryrouter.toml] [variable: MEMORYROUTER_CONFIG, where neither --dir nor
+    /// --config is given]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print data as JSON

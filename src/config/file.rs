@@ -45,7 +45,8 @@ pub struct Location {
 
 impl Location {
     /// From `--dir` and `--config`; without either, from the variables `MEMORYROUTER_DIR` and
-    /// `MEMORYROUTER_CONFIG`; without those, `./data`. A file without a directory brings its own.
+    /// `MEMORYROUTER_CONFIG`; without those, `./data`. A file without a directory brings its own. An option and a
+    /// variable never go together: whoever names another place is not to meet the keys of the one that is set.
     pub fn resolve(
         dir: Option<PathBuf>,
         config: Option<PathBuf>,

@@ -75,6 +75,29 @@ fn exit_codes_say_what_kind_of_failure_it_was() {
 }
 
 #[test]
+fn an_option_keeps_the_variables_out() {
+    let (home, other) = (Home::new(), Home::new());
+    let checked = |args: &[&str]| {
+        let mut command = command(args);
+        command.env("MEMORYROUTER_DIR", other.path());
+        finish(&mut command, "").json()["dir"].clone()
+    };
+    let (own, config) = (home.path(), home.file("memoryrouter.toml"));
+    let own = own.to_str().unwrap();
+    let config = ["check", "--json", "--config", config.to_str().unwrap()];
+    assert_eq!(checked(&config), own);
+    assert_eq!(checked(&["check", "--json", "--dir", own]), own);
+    assert_eq!(
+        checked(&["check", "--json"]),
+        other.path().to_str().unwrap()
+    );
+    let help = finish(&mut command(&["serve", "--help"]), "").stdout;
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let said = help.matches("where neither --dir nor --config is given");
+    assert_eq!(said.count(), 2, "{help}");
+}
+
+#[test]
 fn keys_are_made_listed_and_ended() {
     let home = Home::new();
     let args = [
