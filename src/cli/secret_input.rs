@@ -11,8 +11,34 @@ use crate::secret::Secret;
 /// The largest secret that is read, and then some.
 const STDIN_BYTES_MAX: u64 = 64 * 1024;
 
-/// Reads one secret, without the line break behind it. A person is asked for it, and what is typed is not shown.
+/// Reads one secret, without what is white behind it: no key ends so. A person is asked for it, and what is typed is not
+/// shown.
 pub(super) fn read_secret(what: &str) -> Result<Secret, Failure> {
+    let bytes = read(what)?;
+    secret_of(what, bytes.trim_ascii_end())
+}
+
+/// The same for a passphrase, which may end in blanks: without the line break behind it, as in a file of passphrases.
+pub(super) fn read_passphrase(what: &str) -> Result<Secret, Failure> {
+    let bytes = read(what)?;
+    secret_of(what, without_line_break(&bytes))
+}
+
+fn without_line_break(bytes: &[u8]) -> &[u8] {
+    let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    line.strip_suffix(b"\r").unwrap_or(line)
+}
+
+fn secret_of(what: &str, bytes: &[u8]) -> Result<Secret, Failure> {
+    if bytes.is_empty() {
+        return Err(Failure::Usage(format!(
+            "the {what} is read from stdin, and nothing came"
+        )));
+    }
+    Ok(Secret::new(bytes))
+}
+
+fn read(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
     let mut bytes = Zeroizing::new(Vec::new());
     let mut stdin = io::stdin().lock().take(STDIN_BYTES_MAX);
     let read = if io::stdin().is_terminal() {
@@ -27,13 +53,7 @@ pub(super) fn read_secret(what: &str) -> Result<Secret, Failure> {
         stdin.read_to_end(&mut bytes)
     };
     read.map_err(|error| Failure::failed(format!("cannot read the {what} from stdin: {error}")))?;
-    let secret = bytes.trim_ascii_end();
-    if secret.is_empty() {
-        return Err(Failure::Usage(format!(
-            "the {what} is read from stdin, and nothing came"
-        )));
-    }
-    Ok(Secret::new(secret))
+    Ok(bytes)
 }
 
 /// The terminal shows nothing of what is typed for as long as this lives.
@@ -53,5 +73,23 @@ impl Hidden {
 impl Drop for Hidden {
     fn drop(&mut self) {
         let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_passphrase_one_line_break_goes() {
+        for (typed, passphrase) in [
+            ("a b ", "a b "),
+            ("a b \n", "a b "),
+            ("a b\t\r\n", "a b\t"),
+            ("a b\n\n", "a b\n"),
+            ("\n", ""),
+        ] {
+            assert_eq!(without_line_break(typed.as_bytes()), passphrase.as_bytes());
+        }
     }
 }

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::secret_input::read_secret;
+use super::secret_input::read_passphrase;
 use super::{Failure, Global, print};
 use crate::audit::{self, Who};
 use crate::clock::rfc3339;
@@ -90,7 +90,7 @@ pub(crate) fn run(command: SnapshotCommand, global: &Global) -> Result<(), Failu
         SnapshotCommand::Rekey => {
             let passphrase = match &files.master {
                 MasterSource::File(_) => None,
-                MasterSource::Passphrase(_) => Some(read_secret("new passphrase")?),
+                MasterSource::Passphrase(_) => Some(read_passphrase("new passphrase")?),
             };
             keys::rekey(&files, passphrase.as_ref())?;
             written("snapshot sealed under another key");

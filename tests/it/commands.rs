@@ -500,4 +500,11 @@ fn a_passphrase_can_take_the_master_keys_place() {
         1,
         "the old passphrase opens nothing any more"
     );
+    // What stands behind the words is a part of the passphrase, in a file and on stdin alike.
+    write("another passphrase\n");
+    assert_eq!(run(&["snapshot", "rekey"], "with two blanks  \r\n").code, 0);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "with two blanks  \n");
+    assert_eq!(run(&["check"], "").code, 0);
+    write("with two blanks\n");
+    assert_eq!(run(&["check"], "").code, 1);
 }
