@@ -73,7 +73,7 @@ const DOORS: &[(&str, &str)] = &[
     ("rustls", "net/tls"),
     ("rustls_native_certs", "net/tls.rs"),
     ("sd_notify", "cli/serve.rs"),
-    ("signal_hook", "cli/serve.rs"),
+    ("signal_hook", "cli/secret_input.rs cli/serve.rs"),
     ("socket2", "net/listener.rs net/stream.rs"),
     ("tracing_subscriber", "log.rs"),
     ("unicode_normalization", "memory/analyse"),

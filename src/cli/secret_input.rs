@@ -1,8 +1,13 @@
 //! Secrets on their way in: from stdin, a pipe or a person at a terminal, never from an argument.
 
 use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use signal_hook::consts::{SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 use zeroize::Zeroizing;
 
 use super::Failure;
@@ -57,23 +62,51 @@ fn read(what: &str) -> Result<Zeroizing<Vec<u8>>, Failure> {
 }
 
 /// The terminal shows nothing of what is typed for as long as this lives.
-struct Hidden(Termios);
+struct Hidden(Arc<Before>);
+
+/// The terminal as it was, until it is so again.
+struct Before(Mutex<Option<Termios>>);
 
 impl Hidden {
     fn new() -> io::Result<Self> {
         let before = tcgetattr(io::stdin())?;
         let mut quiet = before.clone();
         quiet.local_flags.remove(LocalFlags::ECHO);
+        let hidden = Self(Arc::new(Before(Mutex::new(Some(before)))));
+        restore_when_ended(hidden.0.clone())?;
         // What was typed before anybody asked has been shown, and is no secret.
         tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &quiet)?;
-        Ok(Self(before))
+        Ok(hidden)
+    }
+}
+
+impl Before {
+    fn restore(&self) {
+        let before = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(before) = before {
+            let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &before);
+        }
     }
 }
 
 impl Drop for Hidden {
     fn drop(&mut self) {
-        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
+        self.0.restore();
     }
+}
+
+/// Lets a signal that ends this process restore the terminal first: not every shell does so itself. The thread stays
+/// for the rest of the command, because the system ends nobody any more by a signal that was waited for once.
+fn restore_when_ended(before: Arc<Before>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGQUIT])?;
+    let wait = move || {
+        for signal in signals.forever() {
+            before.restore();
+            let _ = emulate_default_handler(signal);
+        }
+    };
+    let thread = thread::Builder::new().name("signals".into());
+    thread.spawn(wait).map(drop)
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt as _;
 
+use nix::sys::signal::Signal;
+
+use crate::support::eventually;
 use crate::support::program::{Home, command, finish};
 
 #[test]
@@ -507,4 +511,28 @@ fn a_passphrase_can_take_the_master_keys_place() {
     assert_eq!(run(&["check"], "").code, 0);
     write("with two blanks\n");
     assert_eq!(run(&["check"], "").code, 1);
+}
+
+#[test]
+fn whoever_leaves_a_hidden_prompt_sees_again_what_is_typed() {
+    let home = Home::new();
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let shows = || {
+        let now = nix::sys::termios::tcgetattr(&terminal.slave).unwrap();
+        now.local_flags
+            .contains(nix::sys::termios::LocalFlags::ECHO)
+    };
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut set = command(&["providers", "set", "openai", "--dir"]);
+        set.arg(home.path());
+        let mut set = set
+            .stdin(terminal.slave.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        eventually("the prompt", || !shows());
+        let pid = nix::unistd::Pid::from_raw(set.id() as i32);
+        nix::sys::signal::kill(pid, signal).unwrap();
+        let ended = set.wait().unwrap().signal();
+        assert_eq!((ended, shows()), (Some(signal as i32), true));
+    }
 }
