@@ -321,7 +321,17 @@ pub struct Lock(#[allow(dead_code, reason = "held, not read")] Flock<File>);
 /// Waits for the lock beside the file that `path` leads to, so that two names of one file have one lock. Readers need
 /// none: they see the old file or the new one.
 pub fn lock(path: &Path) -> Result<Lock, FileError> {
-    let target = target(path);
+    loop {
+        let before = target(path);
+        let lock = lock_beside(&before)?;
+        // A link may have been exchanged during the wait: then another file would be changed, without its lock.
+        if target(path) == before {
+            return Ok(lock);
+        }
+    }
+}
+
+fn lock_beside(target: &Path) -> Result<Lock, FileError> {
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
     let file = open_shared(&target.with_file_name(name), false)?;

@@ -123,3 +123,30 @@ fn replaces_behind_a_link_and_leaves_nothing_else() {
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, PRIVATE);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
 }
+
+#[test]
+fn a_lock_is_the_files_that_a_link_leads_to_after_the_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let [first, second, link, next] = ["a", "b", "link", "next"].map(|name| dir.path().join(name));
+    for file in [&first, &second] {
+        create_private(file, b"").unwrap();
+    }
+    std::os::unix::fs::symlink(&first, &link).unwrap();
+    let held = lock(&first).unwrap();
+    let (begun, begins) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            begun.send(()).unwrap();
+            lock(&link).unwrap()
+        });
+        begins.recv().unwrap();
+        // Long enough to be waiting by then; were it not, there would be nothing to see.
+        std::thread::sleep(Duration::from_millis(100));
+        std::os::unix::fs::symlink(&second, &next).unwrap();
+        fs::rename(&next, &link).unwrap();
+        drop(held);
+        let _lock = waiting.join().unwrap();
+        let file = open_shared(&dir.path().join("b.lock"), false).unwrap();
+        assert!(Flock::lock(file, FlockArg::LockExclusiveNonblock).is_err());
+    });
+}
