@@ -14,7 +14,7 @@ use super::{Failure, Global};
 use crate::admin;
 use crate::config::{self, Config, Location};
 use crate::files;
-use crate::keys;
+use crate::keys::{self, MasterSource};
 
 /// What the command made.
 #[derive(Serialize)]
@@ -74,14 +74,34 @@ pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure>
         let reason = format!("{path} exists already; nothing was changed");
         return Err(Failure::failed(reason));
     }
+    let key_files = Global::key_files(&planned);
+    keys::check_init(&key_files).map_err(Failure::failed)?;
+    let mut wanted = vec![&location.file, &planned.keys.snapshot];
+    if let MasterSource::File(file) = &key_files.master {
+        wanted.push(file);
+    }
+    for file in wanted {
+        check_place(file, &location.dir)?;
+    }
     make_dir(&location.dir)?;
     if !location.file.exists() {
         files::create_private(&location.file, config::template(demo).as_bytes())
             .map_err(|error| Failure::failed(format!("{} {error}", location.file.display())))?;
     }
     admin::ensure_token(&location.dir).map_err(Failure::failed)?;
-    keys::init(&Global::key_files(&planned)).map_err(Failure::failed)?;
+    keys::init(&key_files).map_err(Failure::failed)?;
     Ok(Config::load(location)?)
+}
+
+/// Whether the directory of `file` is there, or will be once `dir` is made.
+fn check_place(file: &Path, dir: &Path) -> Result<(), Failure> {
+    let parent = file.parent().unwrap_or(Path::new(""));
+    if parent.as_os_str().is_empty() || parent.is_dir() || dir.starts_with(parent) {
+        return Ok(());
+    }
+    let (file, parent) = (file.display(), parent.display());
+    let reason = format!("cannot make {file}: there is no directory {parent}; nothing was made");
+    Err(Failure::failed(reason))
 }
 
 fn make_dir(dir: &Path) -> Result<(), Failure> {

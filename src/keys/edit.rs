@@ -60,9 +60,8 @@ impl fmt::Display for EditError {
 
 impl std::error::Error for EditError {}
 
-/// Makes an empty sealed file: under the key or passphrase that is there, else under a new key in a new file.
-/// Overwrites nothing.
-pub fn init(files: &KeyFiles) -> Result<(), EditError> {
+/// Whether [`init`] has what it needs. Makes nothing.
+pub fn check_init(files: &KeyFiles) -> Result<(), EditError> {
     if files.snapshot.exists() {
         return Err(EditError::File(files.snapshot.clone(), FileError::Exists));
     }
@@ -73,6 +72,18 @@ pub fn init(files: &KeyFiles) -> Result<(), EditError> {
             files.seen().display()
         )));
     }
+    match &files.master {
+        MasterSource::Passphrase(path) => master::read_passphrases(path).map(drop),
+        MasterSource::File(path) if path.exists() => MasterKey::read_file(path).map(drop),
+        MasterSource::File(_) => Ok(()),
+    }
+    .map_err(EditError::Master)
+}
+
+/// Makes an empty sealed file: under the key or passphrase that is there, else under a new key in a new file.
+/// Overwrites nothing.
+pub fn init(files: &KeyFiles) -> Result<(), EditError> {
+    check_init(files)?;
     let (master, kdf) = match &files.master {
         MasterSource::Passphrase(path) => {
             let kdf = KdfParams::new(*random()?);

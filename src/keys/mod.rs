@@ -22,7 +22,9 @@ mod watch;
 pub use contents::{
     Contents, ContentsError, KeyRecord, KeyState, Limits, Period, StoredKey, TokenEntry,
 };
-pub use edit::{EditError, edit, init, inspect, inspect_for_use, put, rekey, replace, reveal};
+pub use edit::{
+    EditError, check_init, edit, init, inspect, inspect_for_use, put, rekey, replace, reveal,
+};
 pub use editor::{Editor, KeyChange, NewKey, steers};
 pub use form::{KeyForm, KeyWish, LimitsForm, LimitsPatch, Object, named, state_of};
 pub use master::{MasterError, MasterKey, MasterSource};

@@ -478,7 +478,7 @@ fn a_passphrase_can_take_the_master_keys_place() {
     let short = run(&["init"], "");
     assert_eq!(short.code, 1);
     assert!(short.stderr.contains("12 characters"), "{short:?}");
-    fs::remove_dir_all(home.path()).unwrap();
+    assert!(!home.path().exists());
     write("correct horse battery staple\n");
     assert_eq!(run(&["init"], "").code, 0);
     assert!(!home.file("master.key").exists());
@@ -511,6 +511,28 @@ fn a_passphrase_can_take_the_master_keys_place() {
     assert_eq!(run(&["check"], "").code, 0);
     write("with two blanks\n");
     assert_eq!(run(&["check"], "").code, 1);
+}
+
+#[test]
+fn a_first_run_that_is_refused_leaves_nothing_behind() {
+    let home = Home::empty();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let at = |name: &str| elsewhere.path().join(name).to_str().unwrap().to_owned();
+    fs::write(at("deep.toml"), "keys.snapshot = \"deep/keys\"").unwrap();
+    fs::write(at("master.toml"), "keys.master_key = \"deep/key\"").unwrap();
+    for config in ["nowhere/x.toml", "deep.toml", "master.toml"] {
+        let done = home.run(&["serve", "--config", &at(config)]);
+        assert_eq!(done.code, 1, "{done:?}");
+        assert!(done.stderr.contains("no directory"), "{done:?}");
+        assert!(!home.path().exists(), "{config}");
+    }
+    fs::write(at("short"), "too short").unwrap();
+    let mut serve = command(&["serve", "--dir"]);
+    serve
+        .arg(home.path())
+        .env("MEMORYROUTER_PASSPHRASE_FILE", at("short"));
+    assert_eq!(finish(&mut serve, "").code, 1);
+    assert!(!home.path().exists());
 }
 
 #[test]
