@@ -4,11 +4,12 @@
 //! turn for everybody else in between.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::answer::{Answer, Broken, Denial, JSON_LINES, Pieces, Reply};
+use super::answer::{Answer, Broken, Denial, JSON_LINES, Piece, Pieces, Reply};
 use super::desk::Desk;
 use super::request::Request;
 use crate::audit::{self, Who};
@@ -310,7 +311,7 @@ struct NotImported {
 
 /// `POST /keys/{id}/memories/import`: all lines are read before the first is stored; then it tells how far it is.
 pub(super) async fn import(
-    desk: &Desk,
+    desk: &Rc<Desk>,
     request: &Request,
     id: &str,
     who: Who,
@@ -319,28 +320,30 @@ pub(super) async fn import(
     let session = request.session()?;
     request.only(&["session"])?;
     let memories = exchange::read_lines(&request.body, session, unix_millis()).await?;
-    let about = vec![
-        ("key", id.to_owned()),
-        ("lines", memories.len().to_string()),
-    ];
-    write_down(desk, who, "memories imported", about).await?;
-    let (pieces, reader) = Pieces::new();
-    net::spawn(store_pages(
-        desk.control.memory().clone(),
-        vault,
-        memories,
-        pieces,
-    ));
+    let (mut pieces, reader) = Pieces::new();
+    let (desk, id) = (desk.clone(), id.to_owned());
+    net::spawn(async move {
+        let store = desk.control.memory().clone();
+        let (lines, last) = store_pages(store, vault, memories, &mut pieces).await;
+        if lines > 0 {
+            let about = vec![("key", id), ("lines", lines.to_string())];
+            // What is stored stays, whether it could be written down or not.
+            let _ = write_down(&desk, who, "memories imported", about).await;
+        }
+        // Whether anybody hears it or not, there is nothing left to do.
+        let _ = pieces.send(last).await;
+    });
     let answer = Answer::of(200, JSON_LINES, Vec::new());
     Ok(Reply::Pieces(answer, reader))
 }
 
+/// Stores everything, or up to what cannot be stored; returns how many lines that were, and the last word about it.
 async fn store_pages(
     store: MemoryStore,
     vault: VaultRef,
     memories: Vec<NewMemory>,
-    mut pieces: Pieces,
-) {
+    pieces: &mut Pieces,
+) -> (usize, Piece) {
     let line = |value: Result<Vec<u8>, _>| {
         let mut line: Vec<u8> = value.unwrap_or_default();
         line.push(b'\n');
@@ -367,9 +370,7 @@ async fn store_pages(
                     error: error.to_string(),
                     processed,
                 };
-                // Whether anybody hears it or not, there is nothing left to do.
-                let _ = pieces.send(line(sonic_rs::to_vec(&failed))).await;
-                return;
+                return (processed, line(sonic_rs::to_vec(&failed)));
             }
         }
         processed += count;
@@ -382,5 +383,5 @@ async fn store_pages(
         status: "complete",
         stats: counts,
     };
-    let _ = pieces.send(line(sonic_rs::to_vec(&done))).await;
+    (processed, line(sonic_rs::to_vec(&done)))
 }

@@ -242,6 +242,20 @@ fn stores_that_cannot_be_written_cost_no_request() {
     assert_eq!(overview["memory"]["state"], "failed");
     assert!(overview["usage"]["reason"].is_string());
     assert_eq!(router.ask("GET", "/admin/v1/usage", "").status, 503);
+    let keys = router.ask("GET", "/admin/v1/keys", "").json();
+    let id = keys["keys"][0]["id"].as_str().unwrap();
+    let import = || {
+        let target = format!("/admin/v1/keys/{id}/memories/import");
+        let told = router.ask("POST", &target, "{\"content\":\"a\"}\n");
+        let audit = std::fs::read_to_string(router.home.file("audit.log")).unwrap();
+        let complete = told.text().contains("complete");
+        (complete, audit.matches("memories imported").count())
+    };
+    assert_eq!(
+        import(),
+        (false, 0),
+        "what was not stored is not written down"
+    );
     for store in stores {
         std::fs::remove_dir_all(router.home.file(store)).unwrap();
     }
@@ -249,6 +263,7 @@ fn stores_that_cannot_be_written_cost_no_request() {
         router.metric("memoryrouter_memory_up") == Some(1.0)
             && router.metric("memoryrouter_usage_up") == Some(1.0)
     });
+    assert_eq!(import(), (true, 1));
     assert_eq!(router.chat(&key, &[], CHAT).status, 200);
     eventually("nothing was lost", || {
         router.ask("GET", "/admin/v1/usage?by=none", "").json()["total"]["requests"].as_u64()
