@@ -87,11 +87,13 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
         io::Error::new(error.kind(), text)
     };
     let token = token::ensure(&config.dir)?;
-    let bound = match bind(&listen) {
-        Ok(bound) => Some(bound),
+    let bound = match server::has_predecessor() {
+        false => Some(net::bind_patiently(|| bind(&listen)).map_err(named)?),
         // The process before this one leaves the port once it has heard that this one accepts.
-        Err(error) if in_use(&error) && server::has_predecessor() => None,
-        Err(error) => return Err(named(error)),
+        true => match bind(&listen) {
+            Err(error) if in_use(&error) => None,
+            bound => Some(bound.map_err(named)?),
+        },
     };
     let addr = bound.as_ref().map(|(addr, _)| addr.clone());
     let blocking = Blocking::start()?;

@@ -19,7 +19,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::task::{Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -34,6 +34,26 @@ const BACKLOG: i32 = 4096;
 const ACCEPTS_IN_A_ROW: usize = 32;
 /// The shortest pause that the loop's timer knows.
 const TURN: Duration = Duration::from_millis(1);
+
+/// A router that was killed lets go of its ports some ten milliseconds after it is gone, when io_uring is taken down.
+const IN_USE_PATIENCE: Duration = Duration::from_millis(400);
+const IN_USE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Binds once more for a moment where an address is in use. Blocks: for a start, before any loop runs.
+pub fn bind_patiently<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        match bind() {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && began.elapsed() < IN_USE_PATIENCE =>
+            {
+                std::thread::sleep(IN_USE_PAUSE);
+            }
+            bound => return bound,
+        }
+    }
+}
 
 /// The address that a listener really got.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,9 @@ use super::StartError;
 use super::handover::{self, Inherited};
 use crate::config::{Config, Listen, TlsFiles};
 use crate::memory::{EmbeddingSettings, MemorySettings, MemoryStore};
-use crate::net::{BoundAddr, BoundListener, TlsAcceptor, TlsConnector, system_roots};
+use crate::net::{
+    BoundAddr, BoundListener, TlsAcceptor, TlsConnector, bind_patiently, system_roots,
+};
 use crate::secret::Secret;
 use crate::traces::{Collector, Tracer};
 use crate::upstream::Origin;
@@ -83,10 +85,11 @@ pub(super) fn bind(config: &Config, workers: usize) -> Result<Bound, StartError>
         let (addr, listeners) = match (claimed.first().and_then(BoundListener::addr), listen) {
             (Some(addr), _) => (addr, claimed),
             (None, Listen::Tcp(address)) => {
-                BoundListener::tcp(*address, workers).map_err(failed)?
+                bind_patiently(|| BoundListener::tcp(*address, workers)).map_err(failed)?
             }
             (None, Listen::Unix(path)) => {
-                let (addr, listener) = BoundListener::unix(path).map_err(failed)?;
+                let (addr, listener) =
+                    bind_patiently(|| BoundListener::unix(path)).map_err(failed)?;
                 (addr, vec![listener])
             }
         };

@@ -12,7 +12,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::program::{Home, Served, command};
+use crate::support::program::{Home, Served, command, free_port};
 use crate::support::{
     CHAT as BODY, Caller, Gate, Provider, Setup, Then, eventually, json, request,
 };
@@ -367,6 +367,21 @@ fn a_second_router_does_not_take_half_of_the_callers() {
     let done = second.run(&["serve"]);
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("cannot listen on"), "{done:?}");
+}
+
+#[test]
+fn a_start_right_behind_a_killed_router_gets_its_port() {
+    let home = Home::new();
+    let toml = format!(
+        "server.listen = [\"127.0.0.1:{}\"]\nadmin.listen = \"127.0.0.1:{}\"",
+        free_port(),
+        free_port()
+    );
+    fs::write(home.file("memoryrouter.toml"), toml).unwrap();
+    for _ in 0..10 {
+        // Killed when dropped.
+        drop(home.serve());
+    }
 }
 
 #[test]

@@ -173,3 +173,18 @@ fn only_a_socket_without_a_listener_gives_way() {
     assert!(path.exists());
     BoundListener::unix(&path).unwrap();
 }
+
+#[test]
+fn a_port_that_is_only_just_let_go_of_is_waited_for() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let bind = || bind_patiently(|| BoundListener::tcp(address, 1));
+    let refused = bind().map(drop).unwrap_err();
+    assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+    let gone = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        drop(taken);
+    });
+    assert!(bind().is_ok());
+    gone.join().unwrap();
+}
