@@ -102,12 +102,7 @@ impl BoundListener {
 
     /// Binds a Unix socket; one that nobody answers on any more is replaced. Anything else at that path stays.
     pub fn unix(path: &Path) -> io::Result<(BoundAddr, Self)> {
-        let socket = std::fs::symlink_metadata(path).is_ok_and(|at| at.file_type().is_socket());
-        let refused = || {
-            let connected = UnixStream::connect(path);
-            connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        };
-        if socket && refused() {
+        if is_deserted(path) {
             std::fs::remove_file(path)?;
         }
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
@@ -174,6 +169,16 @@ impl AsFd for BoundListener {
             Self::Unix(listener) => listener.as_fd(),
         }
     }
+}
+
+/// Whether a Unix socket's file is there and nobody listens on it any more.
+pub fn is_deserted(path: &Path) -> bool {
+    let socket = std::fs::symlink_metadata(path).is_ok_and(|at| at.file_type().is_socket());
+    let refused = || {
+        let connected = UnixStream::connect(path);
+        connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    };
+    socket && refused()
 }
 
 fn tcp_socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {

@@ -19,7 +19,7 @@ mod tls;
 
 pub use buffers::{buffer, recycle, trim};
 pub use deadline::{Deadline, Deadlines, Side};
-pub use listener::{Accepted, BoundAddr, BoundListener, Listener, bind_patiently};
+pub use listener::{Accepted, BoundAddr, BoundListener, Listener, bind_patiently, is_deserted};
 pub use reader::{Fill, Reader};
 pub use runtime::{
     Isolated, driver_name, is_out_of_descriptors, isolate, pin_to_core, run, sleep, spawn, within,

@@ -4,7 +4,7 @@
 //! in the same way. Both accept from the same queues until the old one stops, so no caller in them is lost. The
 //! successor says that it accepts over its standard input, which is a socket to its predecessor.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read as _, Write as _};
 use std::net::Shutdown;
 use std::os::fd::{AsFd as _, RawFd};
@@ -13,15 +13,15 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
-use std::{env, fs};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use listenfd::ListenFd;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::config::Listen;
-use crate::net::{BoundAddr, BoundListener};
+use crate::net::{BoundAddr, BoundListener, is_deserted};
 
 /// Set for a process whose standard input leads to its predecessor: the files of the Unix sockets that go with the
 /// last of them, as in PATH.
@@ -31,6 +31,9 @@ const CONFIG_FILE_VARIABLE: &str = "MEMORYROUTER_PREDECESSOR_CONFIG_FILE";
 const READY: &[u8] = b"ready";
 /// A start takes a tenth of a second; a large snapshot under a passphrase a few.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// A predecessor closes its sockets within milliseconds of hearing that this process accepts.
+const LEAVING_TIMEOUT: Duration = Duration::from_secs(5);
+const LEAVING_PAUSE: Duration = Duration::from_millis(50);
 
 /// How many places are tried for descriptors that a successor inherits.
 const ROWS_TRIED: usize = 32;
@@ -118,7 +121,7 @@ impl Attempt {
 pub(super) struct Lot<'a> {
     pub(super) listeners: &'a [BoundListener],
     /// Of Unix sockets: its to remove from then on.
-    pub(super) own_files: &'a [PathBuf],
+    pub(super) own_files: Vec<PathBuf>,
     /// Whether it has to find a configuration file.
     pub(super) config_file: bool,
 }
@@ -135,11 +138,7 @@ pub(super) fn start_successor(lot: &Lot<'_>, attempt: &Attempt) -> io::Result<Ch
         .env("LISTEN_FDS", lent.count.to_string())
         .env("LISTEN_FDS_FIRST_FD", lent.first.to_string())
         .env_remove("LISTEN_PID")
-        // One with a colon in its name stays behind, and is replaced by who binds it next.
-        .env(
-            PREDECESSOR_VARIABLE,
-            env::join_paths(lot.own_files).unwrap_or_default(),
-        )
+        .env(PREDECESSOR_VARIABLE, joined(&lot.own_files))
         .env(CONFIG_FILE_VARIABLE, if lot.config_file { "1" } else { "" })
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)));
     let spawned = command.spawn();
@@ -167,6 +166,12 @@ pub(super) fn start_successor(lot: &Lot<'_>, attempt: &Attempt) -> io::Result<Ch
     )))
 }
 
+/// One with a colon in its name stays behind, and is replaced by who binds it next.
+fn joined(files: &[PathBuf]) -> OsString {
+    let plain = files.iter().filter(|file| env::join_paths([file]).is_ok());
+    env::join_paths(plain).unwrap_or_default()
+}
+
 /// Whether a router started this process to hand over to it.
 pub fn has_predecessor() -> bool {
     env::var_os(PREDECESSOR_VARIABLE).is_some()
@@ -181,6 +186,25 @@ pub fn predecessor_has_config_file() -> bool {
 pub(super) fn files_of_predecessor() -> Vec<PathBuf> {
     let files = env::var_os(PREDECESSOR_VARIABLE).unwrap_or_default();
     env::split_paths(&files).collect()
+}
+
+/// Removes the files of sockets that the process before this one had and that nobody needs any more, as soon as it has
+/// left them. One that somebody else listens on by then stays.
+pub(super) fn remove_once_deserted(mut files: Vec<PathBuf>) {
+    let look = move || {
+        let began = Instant::now();
+        while !files.is_empty() && began.elapsed() < LEAVING_TIMEOUT {
+            files.retain(|file| {
+                let removed = is_deserted(file) && fs::remove_file(file).is_ok();
+                !removed && file.exists()
+            });
+            thread::sleep(LEAVING_PAUSE);
+        }
+    };
+    let thread = thread::Builder::new().name("files".into());
+    if let Err(error) = thread.spawn(look) {
+        tracing::warn!(%error, "files of sockets stay behind");
+    }
 }
 
 /// Tells the predecessor, if there is one, that this process accepts.

@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::keys::KeyStore;
 use crate::memory::MemoryStore;
 use crate::net::{self, BoundAddr, TlsAcceptor, TlsFileError};
@@ -203,6 +203,12 @@ impl Running {
     /// Tells the process before this one, if there is one, that it may go. Nothing of the start may fail behind that.
     pub fn tell_predecessor(&self) {
         handover::tell_predecessor();
+        let mut left = handover::files_of_predecessor();
+        let needed = self.control.socket_files();
+        left.retain(|file| !needed.contains(file));
+        if !left.is_empty() {
+            handover::remove_once_deserted(left);
+        }
     }
 
     /// Ends a start that has failed. Whoever was accepted by then is served, and what a predecessor goes on with stays.
@@ -270,7 +276,7 @@ impl Control {
         // Not under the lock: an end is not to wait for a successor that does not come.
         let lot = Lot {
             listeners: &listeners,
-            own_files: &self.own_files,
+            own_files: self.socket_files(),
             config_file,
         };
         let successor = handover::start_successor(&lot, &self.attempt)?;
@@ -281,6 +287,15 @@ impl Control {
         self.memory.hand_over();
         self.end(|| Order::HandOver);
         Ok(successor)
+    }
+
+    /// Files of Unix sockets that callers and the operator come in by.
+    fn socket_files(&self) -> Vec<PathBuf> {
+        let mut files = self.own_files.to_vec();
+        if let Some(Listen::Unix(file)) = &self.current().config.admin.listen {
+            files.push(file.clone());
+        }
+        files
     }
 
     /// Lets no successor come any more; one that is being started ends.

@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -141,7 +141,7 @@ fn the_admin_port_is_the_successors_while_answers_run() {
         home.run_with(&["providers", "set", "openai"], "sk-stored");
         let mut router = home.serve();
         let first = u64::from(router.pid());
-        assert_eq!(pid_at(&home, &admin), Some(first));
+        eventually("the admin port", || pid_at(&home, &admin) == Some(first));
         let mut kept = admin.parse().ok().map(Caller::connect);
         let ask = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
         if let Some(kept) = &mut kept {
@@ -220,4 +220,38 @@ fn a_configuration_file_that_has_gone_is_not_taken_for_none() {
     assert!(!home.path().exists());
     fs::rename(&away, home.path()).unwrap();
     assert_eq!(router.stop().0, 0);
+}
+
+#[test]
+fn files_of_sockets_that_the_successor_has_no_use_for_go() {
+    let (home, token) = home("");
+    let dir = tempfile::tempdir().unwrap();
+    let [gone, kept, admin, next] =
+        ["gone", "kept", "admin", "next"].map(|name| dir.path().join(name));
+    let configure = |data: &[&PathBuf], admin: &Path| {
+        let data = data
+            .iter()
+            .map(|file| format!(", \"unix:{}\"", file.display()));
+        let toml = format!(
+            "server.listen = [\"127.0.0.1:0\"{}]\nadmin.listen = \"unix:{}\"\ndemo.enabled = true",
+            data.collect::<String>(),
+            admin.display()
+        );
+        fs::write(home.file("memoryrouter.toml"), toml).unwrap();
+    };
+    configure(&[&gone, &kept], &admin);
+    let mut router = home.serve();
+    let path = format!("unix:{}", admin.display());
+    eventually("the admin port", || pid_at(&home, &path).is_some());
+    // Somebody else's by now.
+    fs::remove_file(&kept).unwrap();
+    let _other = UnixListener::bind(&kept).unwrap();
+    configure(&[], &next);
+    router.hand_over();
+    eventually("both files are gone", || !gone.exists() && !admin.exists());
+    assert!(answers(&router, &token));
+    assert!(next.exists());
+    let (code, log) = router.stop();
+    assert_eq!(code, 0, "{log}");
+    assert!(kept.exists() && !next.exists());
 }
