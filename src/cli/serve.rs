@@ -66,6 +66,8 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         .name("signals".into())
         .spawn(move || steering.obey(&mut signals));
     signals.map_err(Failure::failed)?;
+    // Nothing that can fail stands behind this: the process before this one ends by it.
+    router.running.tell_predecessor();
     notify(&[NotifyState::Ready]);
     router.running.wait().map_err(Failure::failed)?;
     if !control.draining() {
@@ -206,7 +208,6 @@ fn start(mut config: Config) -> Result<Router, Failure> {
             return Err(failure);
         }
     };
-    running.tell_predecessor();
     if let Some(addr) = admin.as_ref().and_then(admin::Running::addr) {
         let token = config.dir.join(admin::TOKEN_FILE_NAME);
         tracing::info!("admin port on {addr}, token in {}", token.display());

@@ -200,7 +200,8 @@ impl Running {
         self.control.shared.panics.load(Ordering::Relaxed)
     }
 
-    /// Tells the process before this one, if there is one, that it may go. Nothing of the start may fail behind that.
+    /// Tells the process before this one, if there is one, that it may go: once nothing of the start can
+    /// fail any more.
     pub fn tell_predecessor(&self) {
         handover::tell_predecessor();
         let mut left = handover::files_of_predecessor();
