@@ -138,8 +138,10 @@ fn a_hand_over_counts_every_request_once() {
     router.stop();
     assert_eq!(requests(&home), sent);
     let spools = std::fs::read_dir(home.path()).unwrap().flatten();
-    let left = spools.filter(|entry| entry.file_name().to_string_lossy().contains("spool"));
-    assert_eq!(left.count(), 0);
+    let names = spools.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // One of memory may wait for the next start: its writer looks once a second.
+    let left: Vec<String> = names.filter(|name| name.contains("usage.spool")).collect();
+    assert!(left.is_empty(), "{left:?}");
 }
 
 #[test]
