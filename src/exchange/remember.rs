@@ -7,7 +7,7 @@
 
 use super::Exchange;
 use super::recall::Recall;
-use crate::memory::{NewMemory, Role, analyse, block};
+use crate::memory::{NewMemory, Role, block};
 use crate::provider::answer;
 use crate::record::Ended;
 use crate::relay::End;
@@ -71,11 +71,5 @@ pub(super) fn remember(recall: Recall, answer: String, last: bool, exchange: &mu
         false => None,
     };
     let memories: Vec<NewMemory> = asked.into_iter().chain(answered).collect();
-    if !memories.is_empty() {
-        exchange.record.memory_stored = memories
-            .iter()
-            .map(|memory| u64::from(analyse::tokens(&memory.text)))
-            .sum();
-        exchange.worker.memory.capture(&vault, memories, begun);
-    }
+    exchange.record.memory_stored = exchange.worker.memory.capture(&vault, memories, begun);
 }

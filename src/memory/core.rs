@@ -2,10 +2,11 @@
 //!
 //! A vault is hot, or on its way in, or not here at all; an idle one costs no RAM. Whoever needs one that is on its way
 //! joins those who wait for it. What is said to it meanwhile is kept with the waiters and taken in before anybody sees
-//! the vault. A vault leaves RAM only when all of it is durable and nobody holds it: what lies in the queue belongs to a
+//! the vault, for as long as the log cannot be read. A vault leaves RAM only when all of it is durable and nobody holds it: what lies in the queue belongs to a
 //! hot vault, and so a load never has to wait for the writer.
 
 mod adding;
+mod arriving;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +19,7 @@ use dashmap::mapref::entry::Entry;
 use futures_channel::oneshot;
 
 use super::MemoryError;
-use super::deletions::{Deletions, Moment, Said};
+use super::deletions::{Deletions, Moment};
 use super::embed::{Embedder, EmbeddingSettings};
 use super::jobs::{Job, Jobs};
 use super::log::Log;
@@ -26,10 +27,10 @@ use super::queue::{Done, Queue};
 use super::seal::VaultRef;
 use super::status::{Counters, StoreState, raise, raise_by};
 use super::turns::Turns;
-use super::vault::{By, Hot};
+use super::vault::Hot;
 use super::words::{MemoryId, NewMemory};
 
-/// Turns that end while their vault is on its way, at most.
+/// Turns that end while their vault is on its way, at most: a log that cannot be read for long must not cost all RAM.
 const PENDING_MAX: usize = 1024;
 
 /// How memory is kept.
@@ -51,17 +52,30 @@ pub(super) enum Found {
     Coming(oneshot::Receiver<Result<Arc<Hot>, MemoryError>>),
 }
 
+/// What came of keeping something for a vault.
+pub(super) enum Keeping {
+    Kept,
+    Dropped,
+    /// The vault has come just now: there it is, with what was to be kept.
+    IsHere(Arc<Hot>, Vec<NewMemory>),
+}
+
 enum Slot {
     Coming(Coming),
     Hot(Arc<Hot>),
 }
 
+/// What was said, and when its turn began.
+type Pending = (Vec<NewMemory>, Moment);
+
 #[derive(Default)]
 struct Coming {
     waiters: Vec<oneshot::Sender<Result<Arc<Hot>, MemoryError>>>,
-    pending: Vec<(Vec<NewMemory>, Moment)>,
+    pending: Vec<Pending>,
     /// Something is to be taken in once it is here.
     takes_in: bool,
+    /// Its load has failed, and what is pending waits for the next one.
+    parked: Option<VaultRef>,
 }
 
 /// What came of an explicit write: how it went, and when it is durable.
@@ -75,6 +89,8 @@ pub(super) struct Written<T> {
 pub struct Added {
     /// How many are new.
     pub stored: u64,
+    /// The tokens of those.
+    pub tokens: u64,
     /// How many were there.
     pub duplicates: u64,
     /// The new ones.
@@ -99,6 +115,8 @@ pub(super) struct Core {
     /// Nobody has a handle any more.
     pub(super) ended: AtomicBool,
     vaults: DashMap<Arc<str>, Slot>,
+    /// Some vault may be parked: so that nobody looks through all of them for nothing.
+    any_parked: AtomicBool,
     evicting: AtomicBool,
     started: Instant,
 }
@@ -122,6 +140,7 @@ impl Core {
             compactions: Mutex::default(),
             ended: AtomicBool::new(false),
             vaults: DashMap::new(),
+            any_parked: AtomicBool::new(false),
             evicting: AtomicBool::new(false),
             started: Instant::now(),
         }
@@ -134,11 +153,6 @@ impl Core {
 
     pub(super) fn hot_vaults(&self) -> usize {
         self.vaults.len()
-    }
-
-    fn add_turn(&self, hot: &Hot, memories: Vec<NewMemory>, begun: Moment) {
-        let new = self.without_twins(hot, memories, By::Turn);
-        self.add_new(hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
     }
 
     /// The vault, or the place to wait for it. Only the first who waits causes a load.
@@ -160,7 +174,12 @@ impl Core {
         match self.vaults.entry(vault.id().clone()) {
             Entry::Occupied(mut slot) => match slot.get_mut() {
                 Slot::Hot(hot) => return self.used(hot, vault).map(Found::Hot),
-                Slot::Coming(coming) => coming.waiters.push(waiter),
+                Slot::Coming(coming) => {
+                    coming.waiters.push(waiter);
+                    if let Some(vault) = coming.parked.take() {
+                        self.jobs.push(Job::Load(vault));
+                    }
+                }
             },
             Entry::Vacant(place) => {
                 place.insert(Slot::Coming(Coming {
@@ -202,17 +221,20 @@ impl Core {
         vault: &VaultRef,
         memories: Vec<NewMemory>,
         begun: Moment,
-    ) -> Option<(Arc<Hot>, Vec<NewMemory>)> {
+    ) -> Keeping {
         let count = memories.len();
         let bytes = text_bytes(&memories);
         match self.vaults.entry(vault.id().clone()) {
             Entry::Occupied(mut slot) => match slot.get_mut() {
-                Slot::Hot(hot) => return Some((hot.clone(), memories)),
+                Slot::Hot(hot) => return Keeping::IsHere(hot.clone(), memories),
                 Slot::Coming(coming) if coming.pending.len() < PENDING_MAX => {
                     self.queue.announce(bytes);
                     coming.pending.push((memories, begun));
                 }
-                Slot::Coming(_) => raise_by(&self.counters.dropped, count),
+                Slot::Coming(_) => {
+                    raise_by(&self.counters.dropped, count);
+                    return Keeping::Dropped;
+                }
             },
             Entry::Vacant(place) => {
                 self.queue.announce(bytes);
@@ -223,62 +245,7 @@ impl Core {
                 self.jobs.push(Job::Load(vault.clone()));
             }
         }
-        None
-    }
-
-    /// A load has ended: everybody who waited gets the vault, after what was said to it meanwhile was taken in.
-    pub(super) fn arrived(&self, vault: &VaultRef, loaded: Result<Arc<Hot>, MemoryError>) {
-        let hot = match loaded {
-            Ok(hot) => hot,
-            Err(error) => {
-                let Some((_, Slot::Coming(coming))) = self.vaults.remove(&**vault.id()) else {
-                    return;
-                };
-                let stand_in = self.queue.is_closed().then(|| Self::stand_in(vault));
-                for (memories, begun) in coming.pending {
-                    let _arriving = self.queue.arriving(text_bytes(&memories));
-                    match &stand_in {
-                        Some(hot) => self.add_turn(hot, memories, begun),
-                        None => raise_by(&self.counters.dropped, memories.len()),
-                    }
-                }
-                for waiter in coming.waiters {
-                    let _ = waiter.send(Err(error.clone()));
-                }
-                return;
-            }
-        };
-        loop {
-            let Some(mut slot) = self.vaults.get_mut(&**vault.id()) else {
-                return;
-            };
-            let Slot::Coming(coming) = &mut *slot else {
-                return;
-            };
-            let pending = std::mem::take(&mut coming.pending);
-            if !pending.is_empty() {
-                drop(slot);
-                for (memories, begun) in pending {
-                    let _arriving = self.queue.arriving(text_bytes(&memories));
-                    self.add_turn(&hot, memories, begun);
-                }
-                continue;
-            }
-            let waiters = std::mem::take(&mut coming.waiters);
-            let takes_in = coming.takes_in;
-            self.recount(&hot, hot.read().ram_bytes());
-            // Counts as just used, or it could be the first to go.
-            let _ = self.used(&hot, vault);
-            *slot = Slot::Hot(hot.clone());
-            drop(slot);
-            if takes_in {
-                self.jobs.push(Job::TakeIn(vault.id().clone()));
-            }
-            for waiter in waiters {
-                let _ = waiter.send(Ok(hot.clone()));
-            }
-            break;
-        }
+        Keeping::Kept
     }
 
     /// Counts a vault's RAM anew, and sees to it that all of them stay within the budget.

@@ -12,14 +12,15 @@ use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
 
+use super::analyse;
 use super::change::Op;
-use super::core::{Added, Core, Found, MemorySettings, text_bytes};
+use super::core::{Added, Core, Found, Keeping, MemorySettings, text_bytes};
 use super::deletions::{Moment, Said};
 use super::jobs::Job;
 use super::seal::{self, VaultRef};
 use super::status::{MemoryStatus, StoreState, raise, raise_by};
 use super::turns::Turns;
-use super::vault::{By, Hashed, Hot};
+use super::vault::{By, Hashed, Hot, Ready};
 use super::words::{Browse, Delete, NewMemory, Query, Recalled, VaultStats};
 use super::{embed, loader, revector, writer};
 
@@ -72,6 +73,10 @@ impl Drop for Handle {
             embedder.end();
         }
     }
+}
+
+fn tokens_of<'t>(texts: impl Iterator<Item = &'t str>) -> u64 {
+    texts.map(|text| u64::from(analyse::tokens(text))).sum()
 }
 
 impl MemoryStore {
@@ -143,15 +148,16 @@ impl MemoryStore {
     }
 
     /// Remembers, without waiting: what is hot knows it at once, and it is durable within a second. What there is no
-    /// room for is dropped and counted; what was deleted since the turn had `begun` is not stored.
-    pub fn capture(&self, vault: &VaultRef, mut memories: Vec<NewMemory>, begun: Moment) {
+    /// room for is dropped and counted; what was deleted since the turn had `begun` is not stored. Returns the tokens
+    /// that were taken. Where the vault or a thread is still waited for, these may turn out to be there already.
+    pub fn capture(&self, vault: &VaultRef, mut memories: Vec<NewMemory>, begun: Moment) -> u64 {
         let core = self.core();
         let bytes = text_bytes(&memories);
         if memories.is_empty() {
-            return;
+            return 0;
         }
         if !core.queue.has_room(bytes) {
-            return raise_by(&core.counters.dropped, memories.len());
+            return self.dropped(&memories);
         }
         if core.queue.is_closed() {
             // By its clock the next process tells what was said before a deletion: all of a turn as soon as it began.
@@ -161,23 +167,35 @@ impl MemoryStore {
         }
         let (hot, memories) = match core.find(vault) {
             Ok(Found::Hot(hot)) => (hot, memories),
-            Ok(Found::Coming(_)) => match core.keep_for(vault, memories, begun) {
-                Some(found) => found,
-                None => return,
-            },
+            // A log that cannot be read now may be soon.
+            Ok(Found::Coming(_)) | Err(MemoryError::Unavailable(_)) => {
+                let tokens = tokens_of(memories.iter().map(|memory| &*memory.text));
+                match core.keep_for(vault, memories, begun) {
+                    Keeping::IsHere(hot, memories) => (hot, memories),
+                    Keeping::Kept => return tokens,
+                    Keeping::Dropped => return 0,
+                }
+            }
             Err(MemoryError::Closed) => (Core::stand_in(vault), memories),
-            Err(_) => return raise_by(&core.counters.dropped, memories.len()),
+            Err(_) => return self.dropped(&memories),
         };
         let new = core.without_twins(&hot, memories, By::Turn);
         if new.is_empty() {
-            return;
+            return 0;
         }
         if bytes <= AT_ONCE_BYTES {
-            core.add_new(&hot, new, Vec::new(), |_| Some(Said::Since(begun)), None);
-        } else {
-            core.queue.announce(new.iter().map(Hashed::bytes).sum());
-            core.jobs.push(Job::Capture(hot, new, begun));
+            let said = |_: &Ready| Some(Said::Since(begun));
+            return core.add_new(&hot, new, Vec::new(), said, None).tokens;
         }
+        let tokens = tokens_of(new.iter().map(Hashed::text));
+        core.queue.announce(new.iter().map(Hashed::bytes).sum());
+        core.jobs.push(Job::Capture(hot, new, begun));
+        tokens
+    }
+
+    fn dropped(&self, memories: &[NewMemory]) -> u64 {
+        raise_by(&self.core().counters.dropped, memories.len());
+        0
     }
 
     /// Remembers, and returns once it is durable: all of it or nothing.

@@ -44,6 +44,10 @@ pub(super) struct Hashed {
 }
 
 impl Hashed {
+    pub(super) fn text(&self) -> &str {
+        &self.memory.text
+    }
+
     /// Bytes of its text.
     pub(super) fn bytes(&self) -> usize {
         self.memory.text.len()
@@ -184,6 +188,8 @@ pub(super) enum Which<'a> {
 pub(super) struct Applied {
     pub(super) ops: Vec<Op>,
     pub(super) ids: Vec<MemoryId>,
+    /// The tokens of those.
+    pub(super) tokens: u64,
     pub(super) duplicates: u64,
     /// How many the vault has no room for: it holds more than any person says in a life.
     pub(super) full: usize,
@@ -289,12 +295,14 @@ impl Vault {
                 continue;
             }
             let (seq, day) = (self.next_seq, row::day(row.memory.at_ms));
+            let tokens_before = self.total_tokens;
             if !self.put(seq, row, hash) {
                 applied.full += 1;
                 continue;
             }
             self.next_seq += 1;
             applied.ids.push(MemoryId(seq));
+            applied.tokens += self.total_tokens - tokens_before;
             applied.ops.push(Op::Put {
                 sealer: sealer.clone(),
                 seq,

@@ -78,6 +78,7 @@ pub(super) fn run(core: &Core) {
     }
     writer.close();
     while !core.ended.load(Ordering::Relaxed) {
+        core.load_parked();
         let (batch, _) = core.queue.take(None);
         writer.hold(batch);
         writer.spool();
@@ -254,6 +255,7 @@ impl<'c> Writer<'c> {
             });
         }
         self.take_spool();
+        self.core.load_parked();
         let due = |at: Instant| at.elapsed() >= RETAIN_EVERY;
         if self.core.settings.retention.is_some() && self.retained_at.is_none_or(due) {
             self.retained_at = Some(Instant::now());

@@ -73,6 +73,7 @@ impl Core {
             let Applied {
                 ops: new,
                 ids,
+                tokens,
                 duplicates,
                 full,
             } = vault.add(
@@ -81,6 +82,7 @@ impl Core {
             );
             ops.extend(new);
             added.stored += ids.len() as u64;
+            added.tokens += tokens;
             added.duplicates += duplicates;
             added.ids.extend(ids);
             raise_by(&self.counters.dropped, full);

@@ -432,12 +432,17 @@ fn a_broken_file_heals_when_it_is_mended() {
     eventually("the failure", || {
         matches!(store.status().state, StoreState::Failed(_))
     });
-    store.capture(&vault(1), vec![said("lost")], store.moment());
-    assert_eq!(store.status().dropped, 1);
+    for text in ["kept", "kept, too"] {
+        store.capture(&vault(1), vec![said(text)], store.moment());
+    }
     let failed = wait(store.add(&vault(1), vec![said("refused")]));
     assert!(matches!(failed, Err(MemoryError::Unavailable(_))));
     std::fs::remove_file(&path).unwrap();
     eventually("healing", || store.status().state == StoreState::Open);
+    eventually("what was kept", || {
+        texts(&store, &vault(1)) == ["kept", "kept, too"]
+    });
+    assert_eq!(store.status().dropped, 0);
     add(&store, &vault(1), &["stored"]);
     // Taken away under a running store: noticed, and a new one made.
     std::fs::remove_file(&path).unwrap();
@@ -768,13 +773,56 @@ fn what_waits_for_a_vault_or_for_a_thread_has_bounds_too() {
         (queued_bytes >> 20, dropped)
     };
     assert_eq!(capture(b'a'..b'f'), (60, 2));
-    store.core().arrived(&vault(1), Err(MemoryError::Closed));
-    assert_eq!(capture(0..0), (0, 5));
-    assert!(matches!(store.core().find(&vault(1)), Ok(Found::Coming(_))));
+    // It is kept while the log cannot be read, and takes no more room then.
+    let unread = || Err(MemoryError::Unavailable("unreadable".into()));
+    store.core().arrived(&vault(1), unread());
+    assert_eq!(capture(b'f'..b'g'), (60, 3));
     let sealer = Arc::new(seal::Sealer::new(&vault(1)));
     let hot = Hot::new(sealer, crate::memory::vault::Vault::default());
     store.core().arrived(&vault(1), Ok(Arc::new(hot)));
-    assert_eq!(capture(b'f'..b'k'), (60, 7));
+    assert_eq!(capture(0..0), (60, 3));
+    assert_eq!(capture(b'g'..b'k'), (60, 7));
+}
+
+#[test]
+fn what_waits_for_a_log_that_never_opens_is_left_for_the_next_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("memory.redb");
+    std::fs::write(&path, [7; 9000]).unwrap();
+    let store = open(dir.path());
+    eventually("the failure", || {
+        matches!(store.status().state, StoreState::Failed(_))
+    });
+    store.capture(&vault(1), vec![said("kept")], store.moment());
+    let started = Instant::now();
+    store.close();
+    assert!(started.elapsed() < CLOSE_PATIENCE);
+    drop(store);
+    std::fs::remove_file(&path).unwrap();
+    let store = open(dir.path());
+    eventually("the spool", || texts(&store, &vault(1)) == ["kept"]);
+}
+
+#[test]
+fn a_capture_tells_the_tokens_that_were_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let capture = |texts: &[&str]| {
+        let memories = texts.iter().map(|text| said(text)).collect();
+        store.capture(&vault(1), memories, store.moment())
+    };
+    let tokens = |text: &str| u64::from(analyse::tokens(text));
+    // A vault that is not here takes what it is given.
+    let (cat, dog) = ("the cat is called Tom", "the dog is called Rex");
+    assert_eq!(capture(&[cat]), tokens(cat));
+    wait(store.warmup(&vault(1))).unwrap();
+    assert_eq!(capture(&[cat, dog, dog]), tokens(dog));
+    let long = "harbour ".repeat(4000);
+    assert_eq!(capture(&[&long, cat]), tokens(&long));
+    assert_eq!(capture(&[]), 0);
+    let begun = store.moment();
+    wait(store.delete(&vault(1), Delete::All)).unwrap();
+    assert_eq!(store.capture(&vault(1), vec![said(cat)], begun), 0);
 }
 
 #[test]
