@@ -17,7 +17,7 @@ use super::{Exchange, Tenant};
 use crate::clock;
 use crate::http::encode;
 use crate::memory::turns::Recollection;
-use crate::memory::{Moment, Query, VaultRef, block};
+use crate::memory::{Moment, Query, Recalled, VaultRef, block};
 use crate::net;
 use crate::provider::body::Turn;
 use crate::record::Record;
@@ -78,16 +78,27 @@ async fn find(
             now_ms: recall.at_ms,
             present: &present,
         };
-        let memories = exchange.worker.memory.recall(vault, &query);
-        let timeout = exchange.worker.config.memory.recall_timeout;
         // Apart: with the store's future in it, an exchange without memory would weigh a half more.
-        match Box::pin(net::within(timeout, memories)).await {
-            Some(Ok(memories)) => found = Recollection::of(&memories),
-            // The store has told why, or goes on loading; the request goes on without.
-            Some(Err(_)) | None => recall.failed = true,
+        match Box::pin(ask(vault, &query, exchange)).await {
+            Some(memories) => found = Recollection::of(&memories),
+            None => recall.failed = true,
         }
     }
     turns.put(key, found, turn.loops, Instant::now())
+}
+
+/// Waits for a vault that is not in RAM as long as `recall_timeout` says, and then for the query's vector as long as
+/// the deadline of embeddings says. One time for both would let an embedder that stalls take what words find as well.
+async fn ask(
+    vault: &VaultRef,
+    query: &Query<'_>,
+    exchange: &Exchange<'_>,
+) -> Option<Vec<Recalled>> {
+    let memory = &exchange.worker.memory;
+    let timeout = exchange.worker.config.memory.recall_timeout;
+    // The store has told why, or goes on loading; the request goes on without.
+    let loaded = net::within(timeout, memory.load(vault)).await?.ok()?;
+    Some(memory.recall_in(&loaded, query).await)
 }
 
 /// Start and end of a long text.

@@ -45,7 +45,7 @@ pub use export::Export;
 pub use log::is_held;
 pub use seal::VaultRef;
 pub use status::{BOUNDS_MICROS, MemoryStatus, StoreState, Times};
-pub use store::{MemoryError, MemoryStore};
+pub use store::{Loaded, MemoryError, MemoryStore};
 pub use words::{
     Browse, Cursor, Delete, Exported, MemoryId, NewMemory, PAGE_BYTES, Query, Recalled, Role,
     VaultStats, Window,

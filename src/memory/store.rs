@@ -64,6 +64,9 @@ pub struct MemoryStore(Arc<Handle>);
 
 struct Handle(Arc<Core>);
 
+/// A vault that is in RAM, and stays there for as long as this is held.
+pub struct Loaded(Arc<Hot>);
+
 impl Drop for Handle {
     fn drop(&mut self) {
         self.0.ended.store(true, Ordering::Relaxed);
@@ -106,17 +109,28 @@ impl MemoryStore {
         &self.0.0
     }
 
-    /// What helps with a query, best first. A hot vault answers without waiting; a cold one is loaded first, and how
-    /// long that may take is for the caller to bound.
+    /// What helps with a query, best first, however long a cold vault takes to load.
     pub async fn recall(
         &self,
         vault: &VaultRef,
         query: &Query<'_>,
     ) -> Result<Vec<Recalled>, MemoryError> {
+        let loaded = self.load(vault).await?;
+        Ok(self.recall_in(&loaded, query).await)
+    }
+
+    /// The first half of a recall: a hot vault is there without waiting. How long a cold one may take is for the caller
+    /// to bound.
+    pub async fn load(&self, vault: &VaultRef) -> Result<Loaded, MemoryError> {
+        raise(&self.core().counters.recalls);
+        self.hot(vault).await.map(Loaded)
+    }
+
+    /// The second half. It waits for nothing but the query's vector, which has a deadline of its own: past that, words
+    /// alone find what they find.
+    pub async fn recall_in(&self, Loaded(hot): &Loaded, query: &Query<'_>) -> Vec<Recalled> {
         let core = self.core();
         let counters = &core.counters;
-        raise(&counters.recalls);
-        let hot = self.hot(vault).await?;
         let vector = match &core.embedder {
             Some(embedder) if hot.read().has_vectors() => embedder.vector_of(query.text).await,
             _ => None,
@@ -125,7 +139,7 @@ impl MemoryStore {
         let recalled = hot.read().recall(query, vector.as_deref());
         counters.recall_times.note(started.elapsed());
         raise_by(&counters.recalled, recalled.len());
-        Ok(recalled)
+        recalled
     }
 
     pub(super) async fn hot(&self, vault: &VaultRef) -> Result<Arc<Hot>, MemoryError> {

@@ -120,8 +120,7 @@ pub(super) fn open_memory(config: &Config) -> io::Result<MemoryStore> {
                 base_url: embeddings.base_url.to_string(),
                 model: embeddings.model.clone(),
                 key: key.map(|key| Secret::new(key.into_vec())),
-                // A request that waits for all of a recall is to have time left for words.
-                deadline: embeddings.deadline.min(memory.recall_timeout / 3 * 2),
+                deadline: embeddings.deadline,
             }
         }),
     })

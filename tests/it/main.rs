@@ -29,6 +29,7 @@ mod isolation;
 mod key_limits;
 mod limits;
 mod local;
+mod meaning;
 mod memory;
 mod metrics;
 mod mishaps;
