@@ -84,6 +84,8 @@ pub enum Fault {
     InvalidSessionId,
     /// A member whose value cannot be used.
     InvalidField(&'static str),
+    /// A member that means nothing where all that is not asked for would be deleted.
+    UnknownField(String),
     /// A line of an upload, counted from 1, and what is wrong with it.
     InvalidLine(usize, &'static str),
     /// An upload of more lines than this.
@@ -167,6 +169,7 @@ impl Fault {
             | Self::ModelTooLong
             | Self::InvalidSessionId
             | Self::InvalidField(_)
+            | Self::UnknownField(_)
             | Self::InvalidLine(..)
             | Self::InvalidParameter(..)
             | Self::InvalidKey(_)
@@ -239,6 +242,7 @@ impl Fault {
             Self::ModelTooLong => "Model name is too long".into(),
             Self::InvalidSessionId => "Invalid session id".into(),
             Self::InvalidField(name) => format!("Invalid field: {name}"),
+            Self::UnknownField(name) => format!("Unknown field: {name}"),
             Self::InvalidLine(line, what) => format!("Invalid line {line}: {what}"),
             Self::TooManyLines(_) => "Too many lines".into(),
             Self::NoSuchMemory => "Memory not found".into(),
@@ -298,6 +302,9 @@ impl Fault {
             } => {
                 let (what, seconds) = (quota.describe(), whole_seconds(*resets_in));
                 format!("This key has {limit} {what}; there is room again in {seconds} s")
+            }
+            Self::UnknownField(_) => {
+                "session_id, or nothing for all; one memory by its path".into()
             }
             Self::InvalidLine(..) => "Nothing of the upload was stored".into(),
             Self::TooManyLines(limit) => format!("At most {limit} lines in one upload"),

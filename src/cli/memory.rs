@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{Failure, Global};
 use crate::exchange::is_session_id;
-use crate::memory::{Delete, MemoryId};
+use crate::memory::{Delete, MemoryId, NewMemory};
 use lines::{Lines, Told, tell};
 use vault::{Listed, Vault, read, wait};
 
@@ -166,11 +166,32 @@ fn stats(vault: &Vault, global: &Global) -> Result<(), Failure> {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
     content: &'a str,
     role: &'a str,
     timestamp: i64,
     session_id: Option<&'a str>,
+}
+
+impl<'a> Line<'a> {
+    /// With its line break.
+    fn text(&self) -> Result<String, Failure> {
+        let line = sonic_rs::to_string(self).map_err(Failure::failed)?;
+        Ok(line + "\n")
+    }
+
+    /// Of what has no id yet.
+    fn of_new(memory: &'a NewMemory) -> Result<String, Failure> {
+        let line = Self {
+            id: None,
+            content: &memory.text,
+            role: memory.role.as_str(),
+            timestamp: memory.at_ms,
+            session_id: memory.session.as_deref(),
+        };
+        line.text()
+    }
 }
 
 fn export(vault: &Vault) -> Result<(), Failure> {
@@ -190,14 +211,13 @@ fn export(vault: &Vault) -> Result<(), Failure> {
                 }
                 for memory in &page {
                     let line = Line {
-                        id: memory.id.to_string(),
+                        id: Some(memory.id.to_string()),
                         content: &memory.text,
                         role: memory.role.as_str(),
                         timestamp: memory.at_ms,
                         session_id: memory.session.as_deref(),
                     };
-                    let line = sonic_rs::to_string(&line).map_err(Failure::failed)?;
-                    writeln!(out, "{line}").map_err(failed)?;
+                    out.write_all(line.text()?.as_bytes()).map_err(failed)?;
                 }
             }
         }

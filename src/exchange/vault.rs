@@ -4,24 +4,22 @@
 //! are durable. Here an error of the store is an error of the request, since there is nothing else to answer with.
 
 mod export;
+mod ingest;
 mod lines;
 mod shown;
 
 pub use lines::{LINES_MAX, read as read_lines};
 
-use super::remember::said;
 use super::settings::{self, Settings, Sources};
 use super::{Caller, Exchange, Next, Stop, Tenant, body};
 use crate::clock;
 use crate::error::Fault;
 use crate::http::Framing;
 use crate::http::head::{Head, RequestLine};
-use crate::memory::{
-    Browse, Delete, MemoryError, MemoryId, NewMemory, Query, Role, VaultRef, block,
-};
+use crate::memory::{Browse, Delete, MemoryError, MemoryId, Query, VaultRef, block};
+use crate::provider::Dialect;
 use crate::provider::body::{RequestBody, scan_for};
 use crate::provider::operation::{Operation, Task};
-use crate::provider::{Dialect, answer};
 use crate::respond;
 use crate::route::VaultTask;
 
@@ -72,7 +70,7 @@ pub(super) async fn serve(
         VaultTask::Clear | VaultTask::Delete(_) => delete(task, &asked, &vault, exchange).await?,
         VaultTask::Upload => upload(&asked, &vault, exchange).await?,
         VaultTask::Prepare => prepare(&asked, &vault, exchange).await?,
-        VaultTask::Ingest => ingest(&asked, &vault, exchange).await?,
+        VaultTask::Ingest => ingest::serve(&asked, &vault, exchange).await?,
         VaultTask::Search => search(&asked, &vault, exchange).await?,
         VaultTask::Warmup | VaultTask::Stats | VaultTask::Export => {
             let stats = memory.warmup(&vault).await.map_err(fault_of)?;
@@ -112,8 +110,14 @@ async fn receive<'h>(
         config: &exchange.worker.config.memory,
     };
     let settings = sources.of_vault_task(&body.settings)?;
-    if task == VaultTask::Clear && sources.has_unknown_parameter() {
-        return Err(Fault::InvalidParameter("query", "session_id=ID, or nothing").into());
+    // A slip in a name would empty the whole vault.
+    if task == VaultTask::Clear {
+        if sources.has_unknown_parameter() {
+            return Err(Fault::InvalidParameter("query", "session_id=ID, or nothing").into());
+        }
+        if let Some(name) = body.unknown_member(request.body()) {
+            return Err(Fault::UnknownField(name).into());
+        }
     }
     Ok(Asked {
         request,
@@ -201,59 +205,6 @@ async fn search(
     };
     let memories = exchange.worker.memory.search(vault, &browse).await;
     Ok(shown::found(&memories.map_err(fault_of)?))
-}
-
-/// Stores a finished exchange: the newest user message and the response, a text or a provider's answer as it came.
-async fn ingest(
-    asked: &Asked<'_>,
-    vault: &VaultRef,
-    exchange: &Exchange<'_>,
-) -> Result<String, Fault> {
-    if !asked.body.has_messages {
-        return Err(Fault::MissingField("messages"));
-    }
-    let now = clock::unix_millis();
-    let session = asked.settings.session.clone();
-    let memory = |text: String, role, at_ms| said(text, role, at_ms, session.clone());
-    let body = asked.request.body();
-    let turn = asked.body.turn(body, &CONVERSATION);
-    let asks = turn
-        .filter(|turn| turn.remembered)
-        .and_then(|turn| memory(turn.text, Role::User, now));
-    let response = match member(asked, "response") {
-        Some(raw) if raw != "null" => Some(response_text(&raw)?),
-        _ => None,
-    };
-    let answers = response
-        .filter(|_| asked.settings.store_answer)
-        .and_then(|text| memory(text, Role::Assistant, now));
-    let memories: Vec<NewMemory> = asks
-        .into_iter()
-        .chain(answers)
-        .filter(|_| asked.settings.store)
-        .collect();
-    let added = exchange.worker.memory.add_turn(vault, memories).await;
-    Ok(shown::ingested(&added.map_err(fault_of)?))
-}
-
-fn response_text(raw: &str) -> Result<String, Fault> {
-    if let Ok(text) = sonic_rs::from_str::<String>(raw) {
-        return Ok(text);
-    }
-    let dialects = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];
-    let all_seen = dialects.into_iter().map(|dialect| {
-        let mut seen = answer::Observed::default();
-        seen.whole(dialect, raw.as_bytes());
-        seen
-    });
-    // A step of an agent's is an answer, of which nothing is stored.
-    let mut answers = all_seen.filter(|seen| seen.calls || !seen.text.is_empty());
-    let answer = answers.next().ok_or(Fault::InvalidField("response"))?;
-    Ok(if answer.calls {
-        String::new()
-    } else {
-        answer.text
-    })
 }
 
 /// `limit` in the body, else what header and query say.

@@ -22,7 +22,7 @@ use crate::depth;
 
 /// Where nobody counts, a token is taken to be this many bytes.
 const BYTES_PER_TOKEN: u64 = 4;
-pub use text::{TEXT_BYTES_MAX, without_reasoning};
+pub use text::{TEXT_BYTES_MAX, is_answer, without_reasoning};
 
 /// Tokens of one exchange by the provider's own count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

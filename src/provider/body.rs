@@ -258,7 +258,24 @@ pub fn scan_for(
     walk::root(body, places(dialect), conversation)
 }
 
+/// Of a name that is told back; no member that anybody means is longer.
+const NAME_CHARS_MAX: usize = 64;
+
 impl RequestBody {
+    /// The first top-level member that is none of the router's own, of a body that was scanned.
+    pub fn unknown_member(&self, body: &[u8]) -> Option<String> {
+        let mut unknown = None;
+        // One that is empty, and was not scanned, has none.
+        let _ = json::each_member(body, self.members_start, 1, |name, escaped, _| {
+            let known = RouterField::named(&json::text_bytes(name, escaped)).is_some();
+            if !known && unknown.is_none() {
+                let name = json::decode(name, escaped);
+                unknown = Some(name.chars().take(NAME_CHARS_MAX).collect());
+            }
+        });
+        unknown
+    }
+
     /// The splices that make the body to send: router fields out and, where a model starts with `prefix` (as it stands
     /// in the routed model, slash included), that prefix out.
     pub fn edits(&self, body: &[u8], prefix: &str) -> Result<Splices, Overlap> {

@@ -214,6 +214,29 @@ fn what_the_shell_changes_in_a_vault_is_audited_once() {
 }
 
 #[test]
+fn a_long_import_keeps_its_order_over_all_its_pieces() {
+    let home = Home::new();
+    operated(&home, free_port());
+    let lines: String = (0..10_200)
+        .map(|n| json!({"content": format!("fact {n}"), "role": "narrator"}).to_string() + "\n")
+        .collect();
+    for running in [true, false] {
+        let key = home.run(&["keys", "create", "--json"]).json();
+        let key = key["id"].as_str().unwrap();
+        let served = running.then(|| home.serve());
+        let import = home.run_with(&["memory", "import", "--key", key, "--json"], &lines);
+        assert_eq!(import.json()["stored"], 10_200);
+        let export = home.run(&["memory", "export", "--key", key]).stdout;
+        for (n, line) in export.lines().enumerate() {
+            let line: Value = serde_json::from_str(line).unwrap();
+            assert_eq!(line["content"], format!("fact {n}"));
+            assert_eq!(line["role"], "narrator");
+        }
+        drop(served.map(Served::stop));
+    }
+}
+
+#[test]
 fn whoever_listens_on_the_admin_port_while_no_router_runs_is_told_nothing() {
     let home = Home::new();
     let key = home.run(&["keys", "create", "--json"]).json();

@@ -336,6 +336,105 @@ fn prepare_tells_what_a_request_would_get_and_ingest_stores_what_was_said() {
 }
 
 #[test]
+fn ingest_finds_the_answer_where_it_stands_and_keeps_what_was_asked() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let user = r#"{"role":"user","content":"asked"}"#;
+    let responded = |response: &str| format!(r#"{{"messages":[{user}],"response":{response}}}"#);
+    let replied = |reply: &str| format!(r#"{{"messages":[{user},{reply}]}}"#);
+    #[rustfmt::skip] // Rows read by themselves.
+    let rows = [
+        (replied(r#"{"role":"assistant","content":"said"}"#), vec!["asked", "said"]),
+        (replied(r#"{"role":"assistant","content":[{"type":"thinking","thinking":"hm"},{"type":"text","text":"said"}]}"#), vec!["asked", "said"]),
+        (replied(r#"{"role":"assistant","content":"said"}],"response":null,"x":["#), vec!["asked", "said"]),
+        (replied(r#"{"role":"assistant","content":"said"}],"response":"told","x":["#), vec!["asked", "told"]),
+        (replied(r#"{"role":"assistant","content":"said","memory":false}"#), vec!["asked"]),
+        (replied(r#"{"role":"assistant","content":"I look","tool_calls":[{"id":"1"}]}"#), vec!["asked"]),
+        (replied(r#"{"role":"assistant","content":[{"type":"text","text":"I look"},{"type":"tool_use","id":"1"}]}"#), vec!["asked"]),
+        (format!(r#"{{"messages":[{{"role":"assistant","content":"before"}},{user}]}}"#), vec!["asked"]),
+        (responded(r#"{"choices":[{"message":{"content":null,"refusal":"I cannot"}}]}"#), vec!["asked"]),
+        (responded(r#"{"choices":[{"message":{"content":""}}]}"#), vec!["asked"]),
+        (responded(r#"{"content":[],"stop_reason":"refusal"}"#), vec!["asked"]),
+        (responded(r#"{"promptFeedback":{"blockReason":"SAFETY"}}"#), vec!["asked"]),
+        (responded(r#"[{"candidates":[{"content":{"parts":[{"text":"sa"}]}}]},{"candidates":[{"content":{"parts":[{"text":"id"}]}}]}]"#), vec!["asked", "said"]),
+        (responded("\"\""), vec!["asked"]),
+    ];
+    for (body, stored) in rows {
+        good(&router, "DELETE", "", "");
+        assert_eq!(
+            good(&router, "POST", "/ingest", &body)["stored"],
+            stored.len()
+        );
+        let all = lines(&router, &router.key);
+        let said: Vec<&str> = all
+            .iter()
+            .map(|line| line["content"].as_str().unwrap())
+            .collect();
+        assert_eq!(said, stored, "{body}");
+    }
+    good(&router, "DELETE", "", "");
+    let body = responded("\"said\"");
+    for (field, value) in [("X-Memory-Mode", "off"), ("X-Memory-Mode", "read")] {
+        let reply = ask(
+            &router,
+            &router.key,
+            "POST",
+            "/ingest",
+            &[(field, value)],
+            &body,
+        );
+        assert_eq!(reply.json()["stored"], 0, "{field}: {value}");
+    }
+    let suffixed = format!("{}:read", router.key);
+    let reply = ask(&router, &suffixed, "POST", "/ingest", &[], &body);
+    assert_eq!(reply.json()["stored"], 0);
+    let mode = body.replace("{\"messages\"", "{\"memory_mode\":\"off\",\"messages\"");
+    assert_eq!(good(&router, "POST", "/ingest", &mode)["stored"], 0);
+    let mode = [("X-Memory-Mode", "write")];
+    let reply = ask(&router, &router.key, "POST", "/ingest", &mode, &body);
+    assert_eq!(reply.json()["stored"], 2);
+}
+
+#[test]
+fn a_delete_that_says_what_nobody_knows_deletes_nothing() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    good(&router, "POST", "/upload", FACTS);
+    for (body, member) in [
+        (r#"{"sessionId":"walks"}"#, "sessionId"),
+        (r#"{"id":"mem_0000000000000001"}"#, "id"),
+        (r#"{"session_id":"walks","all\u0021":true}"#, "all!"),
+        (r#" { "Session_id" : "walks" } "#, "Session_id"),
+    ] {
+        let reply = ask(&router, &router.key, "DELETE", "", &[], body);
+        let error = format!("Unknown field: {member}");
+        assert_eq!((reply.status, &reply.json()["error"]), (400, &json!(error)));
+        assert_eq!(lines(&router, &router.key).len(), 3, "{body}");
+    }
+    let known = r#"{"session_id":"walks","memory_mode":"on"}"#;
+    assert_eq!(good(&router, "DELETE", "", known), json!({"deleted": 1}));
+    assert_eq!(good(&router, "DELETE", "", "{}"), json!({"deleted": 2}));
+}
+
+#[test]
+fn what_is_uploaded_without_times_comes_before_what_is_said_afterwards() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let lines_of = |count: usize| {
+        let lines = (0..count).map(|n| format!("{{\"content\":\"fact number {n}\"}}\n"));
+        lines.collect::<String>()
+    };
+    good(&router, "POST", "/upload", &lines_of(3000));
+    let said = r#"{"messages":[{"role":"user","content":"fact number 7 is wrong"}]}"#;
+    good(&router, "POST", "/ingest", said);
+    let all = lines(&router, &router.key);
+    assert_eq!(all.last().unwrap()["content"], "fact number 7 is wrong");
+    for (n, line) in all[..3000].iter().enumerate() {
+        assert_eq!(line["content"], format!("fact number {n}"));
+    }
+}
+
+#[test]
 fn the_key_comes_first_in_every_carrier() {
     let provider = Provider::plain();
     let router = Router::start(&provider);

@@ -1,4 +1,7 @@
 //! Lines on their way into a vault and out of one, with a word now and then about how far they are.
+//!
+//! An import goes in pieces. The times of lines that have none are told here, over all pieces: each piece for itself
+//! would take them from when it arrives, and a later one could come before an earlier one.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write};
@@ -61,8 +64,8 @@ impl<W: Write> Write for Told<W> {
     }
 }
 
-/// Pieces of an import, each with what it says.
-pub(super) struct Lines(Vec<(Vec<u8>, Vec<NewMemory>)>);
+/// What the pieces of an import say.
+pub(super) struct Lines(Vec<Vec<NewMemory>>);
 
 impl Lines {
     pub(super) fn read(file: Option<&std::path::Path>) -> Result<Self, Failure> {
@@ -75,12 +78,19 @@ impl Lines {
             let name = file.map_or("stdin".into(), |path| path.display().to_string());
             Failure::failed(format!("cannot read {name}: {error}"))
         })?;
+        let pieces = Self::of(&bytes, unix_millis())?;
+        Ok(Self(pieces))
+    }
+
+    /// Reads and judges all pieces.
+    fn of(bytes: &[u8], now_ms: i64) -> Result<Vec<Vec<NewMemory>>, Failure> {
         let mut pieces = Vec::new();
-        let (mut rest, mut line, now_ms) = (bytes.as_slice(), 1, unix_millis());
+        let (mut rest, mut line) = (bytes, 1);
         while !rest.is_empty() {
             let (piece, count) = piece(rest);
             rest = &rest[piece.len()..];
-            let memories = wait(read_lines(piece, None, now_ms + line as i64))?;
+            let behind = memchr::memchr_iter(b'\n', rest).count() as i64;
+            let memories = wait(read_lines(piece, None, now_ms - behind))?;
             let memories = memories.map_err(|fault| {
                 let what = match fault {
                     Fault::InvalidLine(at, what) => format!("line {}: {what}", line + at - 1),
@@ -88,20 +98,20 @@ impl Lines {
                 };
                 Failure::failed(format!("nothing was imported: {what}"))
             })?;
-            pieces.push((piece.to_vec(), memories));
+            pieces.push(memories);
             line += count;
         }
-        Ok(Self(pieces))
+        Ok(pieces)
     }
 
     pub(super) fn add_to(self, vault: &Vault) -> Result<Added, Failure> {
         let mut all = Added::default();
         let mut told = Told::new((), "memories imported");
-        for (bytes, memories) in self.0 {
+        for memories in self.0 {
             if memories.is_empty() {
                 continue;
             }
-            let added = vault.add(&bytes, memories).map_err(|failure| {
+            let added = vault.add(memories).map_err(|failure| {
                 Failure::failed(format!(
                     "{failure}; {} memories were imported before",
                     all.total
@@ -130,6 +140,16 @@ pub(super) fn piece(bytes: &[u8]) -> (&[u8], usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_go_up_over_all_pieces_and_end_now() {
+        let line = "{\"content\":\"a\"}\n";
+        let pieces = Lines::of(line.repeat(2 * LINES_MAX + 5).as_bytes(), 1 << 40).unwrap();
+        assert_eq!(pieces.len(), 3);
+        let times: Vec<i64> = pieces.iter().flatten().map(|new| new.at_ms).collect();
+        assert!(times.windows(2).all(|pair| pair[0] < pair[1]));
+        assert_eq!(times.last(), Some(&((1 << 40) - 1)));
+    }
 
     #[test]
     fn pieces_are_whole_lines() {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use super::Line;
 use crate::audit::{self, Who};
 use crate::cli::admin_client::AdminClient;
 use crate::cli::{Failure, Global};
@@ -123,11 +124,15 @@ impl Vault {
         }
     }
 
-    pub(super) fn add(&self, bytes: &[u8], memories: Vec<NewMemory>) -> Result<Added, Failure> {
+    pub(super) fn add(&self, memories: Vec<NewMemory>) -> Result<Added, Failure> {
         match self {
             Self::Running { router, key } => {
+                let bytes: String = memories
+                    .iter()
+                    .map(Line::of_new)
+                    .collect::<Result<_, _>>()?;
                 let target = format!("{}/import", Self::target(key));
-                let told = router.ask("POST", &target, JSON_LINES, bytes)?;
+                let told = router.ask("POST", &target, JSON_LINES, bytes.as_bytes())?;
                 // Lines about the progress, and then how it ended.
                 let last = told.trim_ascii().rsplit(|byte| *byte == b'\n').next();
                 match read(last.unwrap_or_default())? {

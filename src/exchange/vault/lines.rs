@@ -32,7 +32,9 @@ struct Line {
     session_id: Option<String>,
 }
 
-/// Reads all lines. One that names no session is of `session`; one without a time was said now.
+/// Reads all lines. One that names no session is of `session`. One without a time was said a millisecond before the line
+/// behind it, and the last one now: the order of an upload is the order of what was said, and nothing is said later
+/// than what comes after the upload.
 pub async fn read(
     body: &[u8],
     session: Option<&str>,
@@ -40,15 +42,17 @@ pub async fn read(
 ) -> Result<Vec<NewMemory>, Fault> {
     let mut memories = Vec::new();
     let body = body.strip_prefix(MARK).unwrap_or(body);
+    let mut behind = memchr::memchr_iter(b'\n', body).count() as i64;
     for (index, bytes) in body.split(|byte| *byte == b'\n').enumerate() {
+        let at_ms = now_ms - behind;
+        behind -= 1;
         if bytes.trim_ascii().is_empty() {
             continue;
         }
         if memories.len() == LINES_MAX {
             return Err(Fault::TooManyLines(LINES_MAX));
         }
-        // The order of an upload is the order of what was said, also within one millisecond.
-        let read = memory(bytes, session, now_ms + memories.len() as i64);
+        let read = memory(bytes, session, at_ms);
         memories.push(read.map_err(|what| Fault::InvalidLine(index + 1, what))?);
         if memories.len() % LINES_AT_ONCE == 0 {
             net::sleep(Duration::ZERO).await;
@@ -90,8 +94,10 @@ fn memory(bytes: &[u8], session: Option<&str>, now_ms: i64) -> Result<NewMemory,
 mod tests {
     use super::*;
 
+    const NOW_MS: i64 = 1_700_000_000_000;
+
     fn reads(body: &str, session: Option<&str>) -> Result<Vec<NewMemory>, Fault> {
-        net::run(async { read(body.as_bytes(), session, 1000).await }).unwrap()
+        net::run(async { read(body.as_bytes(), session, NOW_MS).await }).unwrap()
     }
 
     #[test]
@@ -107,9 +113,9 @@ mod tests {
         assert_eq!(
             reads(body, Some("s1")).unwrap(),
             [
-                memory("a", Role::User, 1000, "s1"),
+                memory("a", Role::User, NOW_MS - 3, "s1"),
                 memory("b", Role::Assistant, 5, "s2"),
-                memory("c", Role::User, 1002, "s1"),
+                memory("c", Role::User, NOW_MS, "s1"),
             ]
         );
         assert_eq!(reads("{\"content\":\"a\"}", None).unwrap()[0].session, None);
@@ -155,7 +161,11 @@ mod tests {
     #[test]
     fn as_many_as_there_may_be() {
         let body = "{\"content\":\"a\"}\n".repeat(LINES_MAX);
-        assert_eq!(reads(&body, None).unwrap().len(), LINES_MAX);
+        let read = reads(&body, None).unwrap();
+        assert_eq!(read.len(), LINES_MAX);
+        let in_order = |pair: &[NewMemory]| pair[0].at_ms < pair[1].at_ms;
+        assert!(read.windows(2).all(in_order));
+        assert!(read.iter().all(|memory| memory.at_ms <= NOW_MS));
         let more = body + "{\"content\":\"a\"}";
         assert_eq!(reads(&more, None), Err(Fault::TooManyLines(LINES_MAX)));
     }

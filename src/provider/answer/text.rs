@@ -131,6 +131,25 @@ pub fn without_reasoning(text: &str) -> &str {
     }
 }
 
+/// Whether a plain answer is one of this dialect's, whatever it says or refuses to say.
+pub fn is_answer(dialect: Dialect, body: &[u8]) -> bool {
+    let holds = |path: &[PointerNode]| {
+        let value = sonic_rs::get(body, path);
+        value.is_ok_and(|value| value.is_array() || value.is_object())
+    };
+    depth::fits(body)
+        && match dialect {
+            Dialect::OpenAi => holds(&pointer!["choices"]) || holds(&pointer!["output"]),
+            Dialect::Anthropic => holds(&pointer!["content"]),
+            // Of a question that is refused there is the feedback alone; a stream is one array of answers.
+            Dialect::Gemini => {
+                holds(&pointer!["candidates"])
+                    || holds(&pointer!["promptFeedback"])
+                    || holds(&pointer![0, "candidates"])
+            }
+        }
+}
+
 /// The text of a plain answer.
 pub(super) fn of_whole(dialect: Dialect, body: &[u8]) -> Option<String> {
     if !depth::fits(body) {
@@ -139,7 +158,7 @@ pub(super) fn of_whole(dialect: Dialect, body: &[u8]) -> Option<String> {
     let value: sonic_rs::Value = sonic_rs::from_slice(body).ok()?;
     let mut text = match dialect {
         Dialect::OpenAi => {
-            let choice = &value["choices"][0];
+            let choice = first(&value["choices"]);
             let content = &choice["message"]["content"];
             match (
                 content.as_str().or(choice["text"].as_str()),
@@ -163,6 +182,13 @@ pub(super) fn of_whole(dialect: Dialect, body: &[u8]) -> Option<String> {
     };
     text.truncate(text.floor_char_boundary(TEXT_BYTES_MAX));
     Some(text)
+}
+
+/// The choice whose text counts: it need not stand first. One without an index does.
+fn first(choices: &sonic_rs::Value) -> &sonic_rs::Value {
+    let is_first = |choice: &&sonic_rs::Value| choice["index"].as_u64().unwrap_or(0) == 0;
+    let mut list = choices.as_array().into_iter().flatten();
+    list.find(is_first).unwrap_or(&choices[0])
 }
 
 fn joined<'a>(parts: impl Iterator<Item = &'a sonic_rs::Value>, kind: &str) -> String {

@@ -68,6 +68,17 @@ impl RequestBody {
         })
     }
 
+    /// Where in its list the model's last message stands, if that is an answer to the newest user message and may be
+    /// remembered.
+    pub fn reply(&self, operation: &Operation<'_>) -> Option<usize> {
+        let (messages, _) = self.conversation(operation.task)?;
+        let list = &messages.list;
+        let asked = list.iter().rposition(|it| it.speaker == Speaker::User)?;
+        let mut behind = list[asked..].iter();
+        let reply = behind.rfind(|it| it.speaker == Speaker::Model)?;
+        reply.remembered.then_some(reply.index as usize)
+    }
+
     /// The newest user message of a body that was scanned for its conversation.
     pub fn turn(&self, body: &[u8], operation: &Operation<'_>) -> Option<Turn> {
         let (messages, form) = self.conversation(operation.task)?;
