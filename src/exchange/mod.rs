@@ -245,7 +245,7 @@ impl<'w> Exchange<'w> {
         let head = self.response_head(&attempt, &recall);
         // What the head says of the connection holds, whatever is ordered before the body is over.
         let next = self.next();
-        let _live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
+        let live = is_event_stream(&attempt.answer).then(|| Live::new(&worker.metrics.streams));
         let mut tap = self.tap(&attempt.answer, operation.dialect, recall.keeps_answer());
         if let Some(input) = presumed.filter(|_| attempt.answer.head.line.status < 400) {
             tap.presume(input);
@@ -287,7 +287,7 @@ impl<'w> Exchange<'w> {
         if let Some(connection) = outcome.connection {
             self.worker.upstreams.give_back(connection, now);
         }
-        let whole = seen.ended || !ends_with_connection;
+        let whole = remember::is_whole(seen, live.is_some(), operation.task, ends_with_connection);
         let text = std::mem::take(&mut seen.text);
         remember::remember(recall, text, whole && !seen.calls, self);
         Ok(match outcome.end {

@@ -8,7 +8,8 @@
 use super::Exchange;
 use super::recall::Recall;
 use crate::memory::{NewMemory, Role, block};
-use crate::provider::answer;
+use crate::provider::answer::{self, Observed};
+use crate::provider::operation::Task;
 use crate::record::Ended;
 use crate::relay::End;
 
@@ -30,6 +31,13 @@ pub(super) fn said(
         at_ms,
         session,
     })
+}
+
+/// Whether an answer that came without an error is all there. Where streams of a `task` have a last word, one without it
+/// broke off, however it ended; an end of the connection alone says nothing.
+pub(super) fn is_whole(seen: &Observed, streamed: bool, task: Task, until_close: bool) -> bool {
+    let has_last_word = streamed && matches!(task, Task::Messages | Task::Responses);
+    seen.ended || seen.finished || !(has_last_word || until_close)
 }
 
 /// Remembers a turn. `answer` is the text that the caller got; `last` says that it is whole, and no step of an agent's.

@@ -56,8 +56,11 @@ pub struct Observed {
     pub text: String,
     /// The model asks its caller to do something; looked for where the text was asked for.
     pub calls: bool,
-    /// A stream has said by itself that it is over.
+    /// A stream has said by itself that it is over; a plain answer is a whole document, where its text was asked for.
     pub ended: bool,
+    /// A stream has said why it is over: its text is whole, though counts may follow. Looked for where the text was asked
+    /// for.
+    pub finished: bool,
     /// The counts are those of a stream's start: what Anthropic counts there is not what the model says behind it.
     of_start: bool,
 }
@@ -81,6 +84,7 @@ impl Observed {
         self.ended |= text::ends(dialect, name, data);
         if with_text {
             self.calls = self.calls || calls::any_in(dialect, data);
+            self.finished = self.finished || text::finishes(dialect, name, data);
             text::gather(&mut self.text, dialect, name, data);
         }
     }
@@ -114,6 +118,7 @@ impl Observed {
         self.calls = calls::any_in(dialect, body);
         if let Some(text) = text::of_whole(dialect, body) {
             self.text = text;
+            self.ended = true;
         }
     }
 

@@ -55,6 +55,70 @@ fn a_caller_that_leaves_behind_the_last_word_has_the_answer() {
     }
 }
 
+/// Answers with `text` and no word about how long that is.
+fn until_close(media_type: &'static str, text: String) -> Provider {
+    Provider::start(move |_, wire| {
+        wire.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: {media_type}\r\n\r\n{text}"
+        ));
+        Then::Close
+    })
+}
+
+/// Answers with `events`, and ends in good order.
+fn chunked(events: String) -> Provider {
+    Provider::start(move |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n");
+        wire.send(format!("{:x}\r\n{events}\r\n0\r\n\r\n", events.len()));
+        Then::Keep
+    })
+}
+
+/// The texts that are remembered of one exchange, all at once.
+fn kept_of(provider: &Provider, way: Way, stream: bool) -> Vec<String> {
+    let router = Router::start(provider);
+    let body = way.body(&[way.user("My boat is blue.", false)], stream, "");
+    assert_eq!(router.post(way.path(stream), body).status, 200);
+    let texts = holds(&router, 1).into_iter().map(|(_, text)| text);
+    texts.collect()
+}
+
+#[test]
+fn an_answer_that_ends_with_its_connection_is_whole_if_it_says_so() {
+    const JSON: &str = "application/json";
+    const EVENTS: &str = "text/event-stream";
+    for way in WAYS {
+        let text = dialogue::plain(way, "All of it.").to_string();
+        let cut = text[..text.len() - 1].to_owned();
+        let provider = until_close(JSON, text);
+        assert_eq!(kept_of(&provider, way, false).len(), 2, "{way:?}");
+        let provider = until_close(JSON, cut);
+        assert_eq!(kept_of(&provider, way, false).len(), 1, "{way:?}");
+    }
+    let delta = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"All of it.\"}}]}\n\n";
+    let stop = "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+    let provider = until_close(EVENTS, [delta, stop].concat());
+    assert_eq!(kept_of(&provider, Way::Chat, true).len(), 2);
+    let provider = until_close(EVENTS, delta.to_owned());
+    assert_eq!(kept_of(&provider, Way::Chat, true).len(), 1);
+}
+
+#[test]
+fn a_stream_without_the_last_word_of_its_dialect_broke_off() {
+    for way in [Way::Responses, Way::Messages] {
+        let events = dialogue::events(way, "All of it.");
+        let (_, cut) = events.split_last().unwrap();
+        let provider = chunked(events.concat());
+        assert_eq!(kept_of(&provider, way, true).len(), 2, "{way:?}");
+        let provider = chunked(cut.concat());
+        assert_eq!(
+            kept_of(&provider, way, true),
+            ["My boat is blue."],
+            "{way:?}"
+        );
+    }
+}
+
 #[test]
 fn answers_in_parts_and_behind_reasoning_are_remembered() {
     let parts = json!([{"type": "thinking", "thinking": [{"type": "text", "text": "SECRET-THOUGHT"}]},

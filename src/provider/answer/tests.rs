@@ -66,6 +66,55 @@ fn plain_answers_of_every_dialect() {
 }
 
 #[test]
+fn whether_an_answer_is_over() {
+    use Dialect::{Anthropic, Gemini, OpenAi};
+    #[rustfmt::skip] // Rows read by themselves.
+    let rows = [
+        (OpenAi, r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#, false, true),
+        (OpenAi, r#"{"choices":[{"delta":{}, "finish_reason" : "length"}]}"#, false, true),
+        (OpenAi, r#"{"choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}"#, false, false),
+        (OpenAi, r#"{"choices":[{"index":1,"delta":{},"finish_reason":"stop"}]}"#, false, false),
+        (OpenAi, r#"{"choices":[{"delta":{"content":"\"finish_reason\":\"stop\""}}]}"#, false, false),
+        (OpenAi, "[DONE]", true, false),
+        (OpenAi, r#"{"type":"response.completed","response":{}}"#, true, true),
+        (OpenAi, r#"{"sequence_number": 3, "type": "response.incomplete", "response": {}}"#, false, true),
+        (OpenAi, r#"{"type": "response.output_text.delta", "delta": "\"response.completed\""}"#, false, false),
+        (Anthropic, r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#, false, false),
+        (Anthropic, r#"{"type":"message_stop"}"#, true, false),
+        (Gemini, r#"{"candidates":[{"finishReason":"STOP"}]}"#, true, false),
+    ];
+    for (dialect, data, ended, finished) in rows {
+        let mut seen = Observed::default();
+        seen.event(dialect, b"", data.as_bytes(), true);
+        assert_eq!((seen.ended, seen.finished), (ended, finished), "{data}");
+    }
+    for (body, ended) in [
+        (r#"{"choices":[{"message":{"content":"a"}}]}"#, true),
+        (r#"{"choices":[{"message":{"content":"a"}}]"#, false),
+    ] {
+        let mut seen = Observed::default();
+        seen.whole(OpenAi, body.as_bytes());
+        assert_eq!(seen.ended, ended, "{body}");
+    }
+}
+
+#[test]
+fn of_several_choices_the_one_that_is_first_by_its_number_counts() {
+    let of = |choices: &str| {
+        let mut seen = Observed::default();
+        let body = format!("{{\"choices\":[{choices}]}}");
+        seen.whole(Dialect::OpenAi, body.as_bytes());
+        seen.text
+    };
+    let second = r#"{"index":1,"message":{"content":"b"}}"#;
+    let first = r#"{"index":0,"message":{"content":"a"}}"#;
+    assert_eq!(of(&format!("{second},{first}")), "a");
+    assert_eq!(of(&format!("{first},{second}")), "a");
+    assert_eq!(of(second), "b");
+    assert_eq!(of(""), "");
+}
+
+#[test]
 fn streams_of_every_dialect() {
     let run = |dialect, events: &[(&str, &str)]| {
         let mut seen = Observed::default();

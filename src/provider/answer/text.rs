@@ -77,6 +77,40 @@ pub(super) fn ends(dialect: Dialect, name: &[u8], data: &[u8]) -> bool {
     }
 }
 
+/// Whether an event says why its answer is over, which in OpenAI's dialect is not a stream's last word.
+pub(super) fn finishes(dialect: Dialect, name: &[u8], data: &[u8]) -> bool {
+    dialect == Dialect::OpenAi && (has_finish_reason(data) || is_last_response(name, data))
+}
+
+/// Whether the first choice has a reason. Most events say that there is none yet, and are not to be parsed.
+fn has_finish_reason(data: &[u8]) -> bool {
+    let word = b"\"finish_reason\"";
+    let is_string = |at: usize| {
+        let value = super::json::take(data, at + word.len(), b':');
+        value
+            .and_then(|at| super::json::take(data, at, b'"'))
+            .is_ok()
+    };
+    memmem::find_iter(data, word).any(is_string)
+        && depth::fits(data)
+        && sonic_rs::get(data, pointer!["choices", 0])
+            .ok()
+            .filter(is_first)
+            .is_some_and(|choice| {
+                let reason = choice.get("finish_reason");
+                reason.is_some_and(|reason| reason.is_str())
+            })
+}
+
+/// Whether an event without a name is the last of a response, however it is spelled.
+fn is_last_response(name: &[u8], data: &[u8]) -> bool {
+    let is = |last: &[u8], quoted: &[u8]| {
+        name.is_empty() && memmem::find(data, quoted).is_some() && named(name, data, last)
+    };
+    is(b"response.completed", b"\"response.completed\"")
+        || is(b"response.incomplete", b"\"response.incomplete\"")
+}
+
 fn push(text: &mut String, piece: Option<Cow<'_, str>>) {
     let piece = piece.unwrap_or_default();
     let room = TEXT_BYTES_MAX.saturating_sub(text.len());

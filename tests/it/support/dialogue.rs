@@ -126,7 +126,7 @@ fn memchr(haystack: &[u8], needle: &[u8]) -> bool {
     super::contains(haystack, needle)
 }
 
-fn plain(way: Way, text: &str) -> Value {
+pub fn plain(way: Way, text: &str) -> Value {
     match way {
         Way::Chat => {
             json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": text}}],
