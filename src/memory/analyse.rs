@@ -3,7 +3,8 @@
 //! Every word has a term that all texts share, whatever language they are taken for: its English stem, accents off. In
 //! a text of another language it has that language's stem as well, where it differs. So the same word meets itself
 //! between a question of two words and a long answer, and its inflections meet inside a language. Scripts without
-//! spaces give pairs of characters. Names of code, hosts and addresses give their parts and the whole.
+//! spaces give pairs of characters. Names of code, hosts and addresses give their parts and the whole; `C++` and `C#` are
+//! words.
 
 mod language;
 mod script;
@@ -12,10 +13,10 @@ use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
 
 use language::{Ballot, Functions, Language, known};
 pub(super) use script::token_quarters;
-use script::{Kind, Script, kind, plain};
+use script::{Kind, Script, kind, plain, sign};
 
 /// Changes whenever the same text gives other terms: what was analysed under another version is analysed anew.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// What stands behind this in a text is not analysed.
 const BYTES_MAX: usize = 64 * 1024;
@@ -172,6 +173,12 @@ impl Scan {
                     }
                 }
                 Kind::Gap => {
+                    let letters = self.letters.len() - start;
+                    if let Some(sign) = sign(&text[at..]).filter(|_| letters == 1 && !digits) {
+                        self.letters.push_str(sign);
+                        end = at + sign.len();
+                        break;
+                    }
                     let next = chars.peek().map(|(_, next)| kind(*next));
                     let joined = match (c, next) {
                         ('\'' | '\u{2019}', Some(Kind::Letter(_))) if !digits => {
@@ -278,7 +285,7 @@ fn plain_word(text: &str) -> Option<&str> {
     let word = text.get(..1 + others)?;
     let ends = match text.as_bytes().get(word.len()) {
         None => true,
-        Some(b'\'' | b'.' | b'_') => false,
+        Some(b'\'' | b'.' | b'_' | b'+' | b'#') => false,
         Some(behind) => behind.is_ascii() && !behind.is_ascii_alphanumeric(),
     };
     (ends && word.len() <= WORD_BYTES_MAX).then_some(word)

@@ -163,6 +163,35 @@ fn answers_in_parts_and_behind_reasoning_are_remembered() {
     }
 }
 
+#[test]
+fn usage_counts_what_was_taken_and_no_word_of_it_twice() {
+    let provider = Provider::start(|request, wire| dialogue::answer(request, wire, "It is blue."));
+    let router = Router::start(&provider);
+    let bearer = router.bearer();
+    let get = |path: &str| {
+        router
+            .ask("GET", path, &[("Authorization", &bearer)])
+            .json()
+    };
+    let way = Way::Chat;
+    let body = way.body(&[way.user("Which colour has my boat?", false)], false, "");
+    // Of a vault that is not in RAM nobody knows at once what it holds.
+    get("/v1/memory/stats");
+    for _ in 0..5 {
+        assert_eq!(router.post(way.path(false), &body).status, 200);
+    }
+    // The other requests are counted as well.
+    eventually("the counts", || {
+        let usage = get("/v1/account/usage");
+        let mut models = usage["by_model"].as_array().unwrap().iter();
+        models.any(|it| it["model"] == "gpt-4o" && it["requests"] == 5)
+    });
+    let summary = &get("/v1/account/usage")["summary"];
+    let vault = get("/v1/memory/stats");
+    assert_eq!(vault["memories"], 2);
+    assert_eq!(summary["memory_tokens_stored"], vault["totalTokens"]);
+}
+
 fn json_answer(body: &Value) -> Vec<u8> {
     crate::support::json(200, &body.to_string())
 }

@@ -225,6 +225,11 @@ fn learn(word: &str, language: Language) -> Known {
         // What all texts share: see `analyse`.
         Language::ENGLISH if !word.is_ascii() => {
             let plain: String = word.chars().map(plain).collect();
+            // Two letters to who has no key for it, and so no matter for `plain`.
+            let plain = plain
+                .replace('ß', "ss")
+                .replace('æ', "ae")
+                .replace('œ', "oe");
             super::hash(language.stem(&plain).as_bytes())
         }
         _ => super::hash(language.stem(word).as_bytes()),

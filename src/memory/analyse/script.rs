@@ -99,6 +99,18 @@ pub(super) fn plain(c: char) -> char {
     }
 }
 
+/// What belongs to the letter before it, as in `C++17` and `F#`; not the sign of a sum or of an issue's number.
+pub(super) fn sign(text: &str) -> Option<&'static str> {
+    let sign = ["++", "#"].into_iter().find(|it| text.starts_with(it))?;
+    let behind = text[sign.len()..].chars().next().unwrap_or(' ');
+    let joined = match kind(behind) {
+        Kind::Gap => matches!(behind, '+' | '#'),
+        Kind::Digit => sign == "#",
+        _ => true,
+    };
+    (!joined).then_some(sign)
+}
+
 /// How many quarters of a token a character is: letters that models know by the word are a quarter each, other
 /// alphabets about half a token, characters of scripts without spaces a whole one, pictures two.
 pub(in crate::memory) fn token_quarters(c: char) -> u64 {

@@ -845,6 +845,28 @@ fn an_end_waits_for_what_is_on_its_way() {
 }
 
 #[test]
+fn signs_that_are_no_words_are_looked_for_as_they_stand() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let all = ["We won the cup 🏆", "The unicorn 🦄🌈", "Plain words"];
+    add(&store, &vault(1), &all);
+    let found = |text: &str| -> Vec<String> {
+        let browse = Browse {
+            text,
+            session: None,
+            limit: 10,
+            before: None,
+            now_ms: 0,
+        };
+        let found = wait(store.search(&vault(1), &browse)).unwrap();
+        found.into_iter().map(|memory| memory.text).collect()
+    };
+    assert_eq!(found(" 🦄 "), all[1..2]);
+    assert_eq!(found("🌈🌈"), Vec::<String>::new());
+    assert_eq!(found(" ").len(), 3);
+}
+
+#[test]
 fn a_large_memory_counts_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

@@ -1,5 +1,7 @@
 //! What is asked of a vault: recall, looking through it, its export. Nothing here changes it.
 
+use memchr::memmem;
+
 use super::{Kept, Vault};
 use crate::memory::analyse::analyse;
 use crate::memory::rank::{Scope, ranked};
@@ -38,8 +40,13 @@ impl Vault {
             bytes += recalled.text.len();
             fits
         };
-        if browse.text.trim().is_empty() {
-            let all = self.kept.iter().filter(wanted).map(Kept::cursor);
+        let asked = analyse(browse.text);
+        if asked.terms.is_empty() {
+            // All that there is, or what holds just these signs: a picture is no word.
+            let signs = memmem::Finder::new(browse.text.trim());
+            let holds = |kept: &&Kept| signs.find(kept.text.as_bytes()).is_some();
+            let all = self.kept.iter().filter(wanted).filter(holds);
+            let all = all.map(Kept::cursor);
             let newest = newest(all.collect(), browse.limit).into_iter();
             let found = newest.filter_map(|cursor| self.get(cursor.id.0));
             let found = found.map(|kept| kept.recalled(0.0, browse.now_ms));
@@ -50,7 +57,7 @@ impl Vault {
             (None, Some(_)) => (Scope::Everywhere, self.kept.len()),
             (session, _) => (Scope::Of(session), self.kept.len()),
         };
-        let hits = ranked(&self.index, &analyse(browse.text), None, scope, limit);
+        let hits = ranked(&self.index, &asked, None, scope, limit);
         let found = hits.into_iter().filter_map(|hit| {
             let kept = self.get(hit.seq).filter(wanted)?;
             Some(kept.recalled(hit.score, browse.now_ms))
