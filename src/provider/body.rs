@@ -159,9 +159,11 @@ fn is_reminder(raw: &[u8]) -> bool {
 pub enum Speaker {
     /// The user, in words: a message that only hands back what tools gave is not.
     User,
-    /// The model.
+    /// The model, calls of tools included.
     Model,
-    /// Anyone else: the system prompt, tools.
+    /// A tool, by what it gave back.
+    Tool,
+    /// Anyone else: the system prompt.
     #[default]
     Other,
 }
@@ -184,12 +186,25 @@ pub struct Message {
     parts_end: u32,
 }
 
-/// The messages of one list.
+/// The messages of one list: those of users and of the model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Messages {
     list: Vec<Message>,
     /// How many elements the list has, of whatever kind.
     elements: u32,
+    steps: Steps,
+}
+
+/// What the model and its tools left behind the newest user message; system prompts that callers put there are none of
+/// it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Steps {
+    /// How many elements.
+    count: u32,
+    /// Where the first one stands.
+    first: Range<usize>,
+    /// Whose the last one is.
+    last: Speaker,
 }
 
 /// What one pass over a body finds.

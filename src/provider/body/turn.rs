@@ -6,16 +6,26 @@
 
 mod said;
 
+use std::borrow::Cow;
 use std::ops::Range;
+
+use memchr::memmem;
 
 use super::{Message, Messages, RequestBody, Speaker, is_reminder};
 use crate::provider::json;
 use crate::provider::operation::{Operation, Task};
 pub use said::Said;
 
-/// From so many elements behind the newest user message on, an agent loops: what it called and what that gave back.
-/// One alone is an answer that the caller began itself.
+/// From so many elements of the model's and its tools' behind the newest user message on, an agent loops: what it called
+/// and what that gave back. One alone is an answer that the caller began itself.
 const LOOP_ELEMENTS: u32 = 2;
+
+/// Two conversations that go apart do so within the first bytes of what the model did, where its words and the names of
+/// its calls stand.
+const STEP_BYTES_MAX: usize = 16 * 1024;
+
+/// Callers move these marks on from step to step: they say how far a provider is to cache.
+const MARK: &[u8] = b"\"cache_control\"";
 
 /// The newest user message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +38,8 @@ pub struct Turn {
     pub index: u32,
     /// Whether an agent is at work on it: results of tools stand behind it.
     pub loops: bool,
+    /// The element that the model left first behind it.
+    first_step: Range<usize>,
     place: Place,
 }
 
@@ -100,13 +112,26 @@ impl RequestBody {
             text: newest.text(body),
             remembered: newest.remembered,
             index: newest.index,
-            loops: messages.elements.saturating_sub(newest.index + 1) >= LOOP_ELEMENTS,
+            loops: messages.steps.count >= LOOP_ELEMENTS,
+            first_step: messages.steps.first.clone(),
             place,
         })
     }
 }
 
 impl Turn {
+    /// What the model did first, where an agent is at work: the same bytes in every step.
+    pub fn first_step<'b>(&self, body: &'b [u8]) -> Option<Cow<'b, [u8]>> {
+        let step = body.get(self.first_step.clone()).filter(|_| self.loops)?;
+        Some(match unmarked(step) {
+            Cow::Borrowed(step) => Cow::Borrowed(&step[..step.len().min(STEP_BYTES_MAX)]),
+            Cow::Owned(mut step) => {
+                step.truncate(STEP_BYTES_MAX);
+                Cow::Owned(step)
+            }
+        })
+    }
+
     /// Where `text` goes in at the message's end, and the bytes that put it there. Everything before that place stays
     /// as the caller sent it.
     pub fn insertion(&self, text: &str) -> (usize, Vec<u8>) {
@@ -129,6 +154,33 @@ impl Turn {
             }
         }
     }
+}
+
+/// JSON without the marks in it.
+fn unmarked(json: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = memmem::find(json, MARK) else {
+        return Cow::Borrowed(json);
+    };
+    let mut kept = Vec::with_capacity(json.len());
+    let (mut rest, mut next) = (json, Some(first));
+    while let Some(at) = next {
+        let value = json::take(rest, at + MARK.len(), b':');
+        let Ok(end) = value.and_then(|value| json::skip_value(rest, value, 1)) else {
+            break;
+        };
+        let before = rest[..at].trim_ascii_end();
+        let behind = rest[end..].trim_ascii_start();
+        // One comma goes with it.
+        let (before, behind) = match before.strip_suffix(b",") {
+            Some(before) => (before.trim_ascii_end(), behind),
+            None => (before, behind.strip_prefix(b",").unwrap_or(behind)),
+        };
+        kept.extend_from_slice(before);
+        rest = behind.trim_ascii_start();
+        next = memmem::find(rest, MARK);
+    }
+    kept.extend_from_slice(rest);
+    Cow::Owned(kept)
 }
 
 impl Message {

@@ -62,8 +62,8 @@ impl Walk<'_> {
     /// Walks an object's members from behind its brace, it being the `depth`th open container; returns the offset
     /// behind the closing brace.
     fn members(&mut self, at: usize, place: Place, depth: u32) -> Result<usize, Broken> {
+        let mut draft = Draft::at(at.saturating_sub(1));
         let mut at = json::skip_space(self.body, at);
-        let mut draft = Draft::default();
         if self.body.get(at) == Some(&b'}') {
             return Ok(at + 1);
         }
@@ -110,7 +110,7 @@ impl Walk<'_> {
                 Some(b'}') => {
                     cutter.object_ends(&mut self.found.cuts);
                     if place == Place::Message {
-                        self.message_ends(draft);
+                        self.message_ends(draft, at + 1);
                     }
                     return Ok(at + 1);
                 }

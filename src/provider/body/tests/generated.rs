@@ -152,13 +152,40 @@ fn said() -> impl Strategy<Value = String> {
     })
 }
 
+/// Whether a content has no text in it.
+fn is_silent(content: &Value) -> bool {
+    let silent = |text: &Value| text.as_str().is_none_or(str::is_empty);
+    match content {
+        Value::Array(parts) => parts
+            .iter()
+            .all(|part| silent(part) && silent(&part["text"])),
+        other => silent(other),
+    }
+}
+
+/// Where the newest user message stands: what is silent behind a tool's is an agent's.
+fn newest_of(messages: &[Value]) -> Option<usize> {
+    let (mut newest, mut behind_tool) = (None, false);
+    for (at, message) in messages.iter().enumerate() {
+        let content = &message["content"];
+        match message["role"].as_str() {
+            Some("user") if behind_tool && is_silent(content) => {}
+            Some("user") if content.is_string() || content.is_array() => {
+                (newest, behind_tool) = (Some(at), false);
+            }
+            Some("tool") => behind_tool = true,
+            Some("assistant") | None => behind_tool = false,
+            Some(_) => {}
+        }
+    }
+    newest
+}
+
 /// What another parser and a plain reading of the rules make of it: the text goes to the newest user message.
 fn with_text(mut body: Value, text: &str) -> Option<Value> {
     let messages = body.get_mut("messages")?.as_array_mut()?;
-    let newest = messages.iter_mut().rev().find(|message| {
-        message["role"] == "user"
-            && (message["content"].is_string() || message["content"].is_array())
-    })?;
+    let at = newest_of(messages)?;
+    let newest = messages.get_mut(at)?;
     match &mut newest["content"] {
         Value::String(said) => *said += &format!("\n\n{text}"),
         Value::Array(parts) => parts.push(serde_json::json!({"type": "text", "text": text})),

@@ -64,6 +64,18 @@ fn the_newest_user_message_of_every_dialect_and_shape() {
         (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"user","content":[{"type":"tool_result","content":"x"},{"type":"text","text":"b"}]}]}"#, "b", 2, false),
         (MESSAGES, r#"{"messages":[{"role":"user","content":[{"type":"text","text":"<system-reminder>\nread CLAUDE.md"},{"type":"text","text":"a"}]}]}"#, "a", 0, false),
         (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"user","content":[{"type":"tool_result","content":"x"},{"type":"text","text":"\u003csystem-reminder>b"}]}]}"#, "a", 0, true),
+        // What a tool made may stand beside its result, or behind it in a message of its own.
+        (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"user","content":[{"type":"tool_result","content":"x"},{"type":"image","source":{"type":"base64"}}]}]}"#, "a", 0, true),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"t"}]},{"role":"user","content":[{"type":"document","source":{"type":"text","data":"d"}},{"type":"text","text":"<system-reminder>"},{"type":"tool_result","content":"x"},{"type":"text","text":""}]}]}"#, "a", 0, true),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"},{"role":"user","content":[{"type":"image","source":{}}]}]}"#, "", 2, false),
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{}]},{"role":"tool","content":"r"},{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:x"}}]},{"content":[{"type":"image_url"}],"role":"user"}]}"#, "a", 0, true),
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":null,"tool_calls":[{}]},{"role":"tool","content":"r"},{"role":"user","content":["b",{"type":"image_url"}]}]}"#, "b", 3, false),
+        (RESPONSES, r#"{"input":[{"role":"user","content":"a"},{"type":"function_call","name":"f"},{"type":"function_call_output","output":"o"},{"role":"user","content":[{"type":"input_image"}]}]}"#, "a", 0, true),
+        (GENERATE, r#"{"contents":[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[{"functionCall":{}}]},{"role":"user","parts":[{"functionResponse":{"name":"f"}},{"inlineData":{"data":"x"}}]}]}"#, "a", 0, true),
+        // What the caller puts behind by itself is no step of the model's.
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"system","content":"s"},{"role":"developer","content":"d"}]}"#, "a", 0, false),
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"system","content":"s"},{"role":"assistant","content":"{"}]}"#, "a", 0, false),
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{}]},{"role":"system","content":"s"},{"role":"tool","content":"r"}]}"#, "a", 0, true),
         (GENERATE, r#"{"contents":[{"parts":[{"text":"a"}]}]}"#, "a", 0, false),
         (GENERATE, r#"{"contents":[{"role":"user","parts":[{"text":"a"},{"inlineData":{"data":"x"}}]},{"role":"model","parts":[{"functionCall":{}}]},{"role":"user","parts":[{"functionResponse":{"name":"f"}}]}]}"#, "a", 0, true),
         (GENERATE, r#"{"contents":[{"role":"user","parts":[{"text":"a"}]},{"role":"model","parts":[{"functionCall":{}}]},{"role":"function","parts":[{"function_response":{}}]}]}"#, "a", 0, true),
@@ -111,6 +123,47 @@ fn the_newest_user_message_of_every_dialect_and_shape() {
     ] {
         assert_eq!(turn(body, task), None, "{body}");
     }
+}
+
+#[test]
+fn a_loop_is_known_by_what_the_model_did_first() {
+    let step = |rest: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"a"}},{rest}]}}"#);
+        let step = turn(&body, CHAT).unwrap().first_step(body.as_bytes());
+        step.map(|step| String::from_utf8(step.into_owned()).unwrap())
+    };
+    let call = r#"{"role":"assistant","tool_calls":[{"id":"x","t":"\"cache_control\":1"}]}"#;
+    let tool = r#"{"role":"tool","content":"r"}"#;
+    assert_eq!(step(call), None);
+    for rest in [
+        format!("{call},{tool}"),
+        format!("{call},{tool},{call},{tool}"),
+        format!(r#"{{"role":"system","content":"s"}},{call} ,{tool}"#),
+        // The marks of a cache come and go.
+        format!(
+            "{},{tool}",
+            call.replace(r#""x""#, r#""x" , "cache_control" : {"type":"ephemeral"}"#)
+        ),
+        format!(
+            "{},{tool}",
+            call.replace(r#""id""#, r#""cache_control":{}, "id""#)
+        ),
+        format!(
+            "{},{tool}",
+            call.replace(r#"}]"#, r#","cache_control":null}],"cache_control":[]"#)
+        ),
+    ] {
+        assert_eq!(step(&rest).as_deref(), Some(call), "{rest}");
+    }
+    // What only looks like one stays.
+    let value = call.replace(r#""x""#, r#"["cache_control"]"#);
+    assert_eq!(step(&format!("{value},{tool}")), Some(value));
+    let long = format!(
+        r#"{{"role":"assistant","content":"{}"}}"#,
+        "y".repeat(50_000)
+    );
+    let found = step(&format!("{long},{tool}")).unwrap();
+    assert_eq!(found, long[..STEP_BYTES_MAX]);
 }
 
 #[test]

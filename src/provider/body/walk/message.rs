@@ -2,18 +2,49 @@
 
 use std::ops::Range;
 
-use super::super::{Message, Messages, Speaker, Text, is_reminder};
+use super::super::{Message, Messages, Speaker, Steps, Text, is_reminder};
 use super::{MESSAGE_FIELD, Walk};
 use crate::provider::json::{self, Broken};
 
 /// A message before its closing brace.
 #[derive(Default)]
 pub(super) struct Draft {
+    /// Where its brace stands.
+    start: usize,
     role: Option<Speaker>,
     forgotten: bool,
     /// Where what is said stands, and where another part would.
     content: Option<(Range<usize>, usize)>,
-    results_only: bool,
+    seen: Seen,
+    /// By its `type` it is what a tool gave back: an item of OpenAI's responses, which has no role.
+    output: bool,
+}
+
+impl Draft {
+    /// A message whose brace stands at `start`.
+    pub(super) fn at(start: usize) -> Self {
+        Self {
+            start,
+            ..Self::default()
+        }
+    }
+}
+
+/// What stands in a message's content, or in one part of it.
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    /// What a tool gave back, or what an agent says by itself.
+    of_agent: bool,
+    /// Words of whoever speaks.
+    words: bool,
+}
+
+impl Seen {
+    /// What an agent puts in is no word of the user's, whatever text is in it.
+    fn add(&mut self, part: Self) {
+        self.of_agent |= part.of_agent;
+        self.words |= part.words && !part.of_agent;
+    }
 }
 
 impl Walk<'_> {
@@ -27,9 +58,9 @@ impl Walk<'_> {
     ) -> Result<usize, Broken> {
         let first = self.body.get(at).copied();
         if self.is(name, self.places.content) && first == Some(b'[') {
-            let (end, parts_end, results_only) = self.parts(at + 1, depth + 1)?;
+            let (end, parts_end, seen) = self.parts(at + 1, depth + 1)?;
             draft.content = Some((at..end, parts_end));
-            draft.results_only = results_only;
+            draft.seen = seen;
             return Ok(end);
         }
         if self.is(name, self.places.content) && first == Some(b'{') && self.places.bare_ones {
@@ -38,14 +69,21 @@ impl Walk<'_> {
         let end = json::skip_value(self.body, at, depth)?;
         if self.is(name, self.places.content) {
             draft.content = (first == Some(b'"')).then_some((at..end, end));
-            draft.results_only = false;
+            draft.seen = Seen {
+                of_agent: false,
+                words: draft.content.is_some() && has_words(self.body, at..end),
+            };
         } else if self.is(name, "role") && first == Some(b'"') {
             let role = self.string(at)?;
             draft.role = Some(match role.decode(self.body).as_ref() {
                 "user" => Speaker::User,
                 "assistant" | "model" => Speaker::Model,
+                "tool" | "function" => Speaker::Tool,
                 _ => Speaker::Other,
             });
+        } else if self.is(name, "type") && first == Some(b'"') {
+            let said = self.body.get(at..end).unwrap_or_default();
+            draft.output = said.ends_with(b"_output\"");
         } else if self.is(name, MESSAGE_FIELD) {
             let said = self.body.get(at..end).unwrap_or_default();
             draft.forgotten = matches!(said, b"false" | b"\"false\"");
@@ -57,51 +95,56 @@ impl Walk<'_> {
     /// into its own.
     fn bare_part(&self, draft: &mut Draft, at: usize, depth: u32) -> Result<usize, Broken> {
         let mut text_end = None;
-        draft.results_only = false;
+        let mut part = Seen::default();
         let end = json::each_member(self.body, at + 1, depth, |name, escaped, value| {
             let said = self.body.get(value.clone()).unwrap_or_default();
-            draft.results_only |= self.is_of_agent(name, escaped, said);
+            self.part_member(&mut part, name, escaped, said);
             if *json::text_bytes(name, escaped) == *b"text" {
                 text_end = said.starts_with(b"\"").then_some(value.end);
             }
         })?;
         draft.content = text_end.map(|text_end| (at..end, text_end));
+        draft.seen = Seen::default();
+        draft.seen.add(part);
         Ok(end)
     }
 
-    /// Walks a message's parts from behind their bracket: where they end, where another would stand, and whether they
-    /// do nothing but hand back what tools gave and remind of what an agent says by itself.
-    fn parts(&self, at: usize, depth: u32) -> Result<(usize, usize, bool), Broken> {
+    /// Walks a message's parts from behind their bracket: where they end, where another would stand, and what they are.
+    fn parts(&self, at: usize, depth: u32) -> Result<(usize, usize, Seen), Broken> {
         let body = self.body;
         let mut at = json::skip_space(body, at);
+        let mut seen = Seen::default();
         if body.get(at) == Some(&b']') {
-            return Ok((at + 1, at, false));
+            return Ok((at + 1, at, seen));
         }
-        let mut results_only = true;
         loop {
             at = json::skip_space(body, at);
-            let mut result = false;
+            let mut part = Seen::default();
             let end = match body.get(at) {
                 Some(b'{') => {
                     json::each_member(body, at + 1, depth + 1, |name, escaped, value| {
                         let value = body.get(value).unwrap_or_default();
-                        result |= self.is_of_agent(name, escaped, value);
+                        self.part_member(&mut part, name, escaped, value);
                     })?
                 }
-                _ => json::skip_value(body, at, depth)?,
+                _ => {
+                    let end = json::skip_value(body, at, depth)?;
+                    part.words = has_words(body, at..end);
+                    end
+                }
             };
-            results_only &= result;
+            seen.add(part);
             at = json::skip_space(body, end);
             match body.get(at) {
                 Some(b',') => at += 1,
-                Some(b']') => return Ok((at + 1, end, results_only)),
+                Some(b']') => return Ok((at + 1, end, seen)),
                 _ => return Err(Broken),
             }
         }
     }
 
-    /// A member that makes its part one which no user wrote.
-    fn is_of_agent(&self, name: &[u8], escaped: bool, value: &[u8]) -> bool {
+    /// Looks at one member of a part.
+    fn part_member(&self, part: &mut Seen, name: &[u8], escaped: bool, value: &[u8]) {
         let known = |text: &[u8]| {
             self.places
                 .tool_results
@@ -109,32 +152,72 @@ impl Walk<'_> {
                 .any(|known| known.as_bytes() == text)
         };
         match json::text_bytes(name, escaped).as_ref() {
-            b"type" => value
-                .strip_prefix(b"\"")
-                .and_then(|value| value.strip_suffix(b"\""))
-                .is_some_and(known),
-            b"text" => value.strip_prefix(b"\"").is_some_and(is_reminder),
-            name => known(name),
+            b"type" => {
+                part.of_agent |= value
+                    .strip_prefix(b"\"")
+                    .and_then(|value| value.strip_suffix(b"\""))
+                    .is_some_and(known);
+            }
+            b"text" => {
+                part.of_agent |= value.strip_prefix(b"\"").is_some_and(is_reminder);
+                part.words |= has_words(value, 0..value.len());
+            }
+            name => part.of_agent |= known(name),
         }
     }
 
-    /// Keeps a message that says something.
-    pub(super) fn message_ends(&mut self, draft: Draft) {
-        let Some((content, parts_end)) = draft.content.filter(|_| self.conversation) else {
+    /// Keeps a message that says something, and counts what an agent did.
+    pub(super) fn message_ends(&mut self, draft: Draft, end: usize) {
+        if !self.conversation {
             return;
-        };
-        let roleless = match self.places.roleless_is_user {
-            true => Speaker::User,
-            false => Speaker::Other,
-        };
-        let speaker = match draft.role.unwrap_or(roleless) {
-            Speaker::User if draft.results_only => Speaker::Other,
-            speaker => speaker,
-        };
-        if speaker != Speaker::Other {
-            self.messages
-                .push(speaker, !draft.forgotten, content, parts_end);
         }
+        let speaker = self.speaker(&draft);
+        match (speaker, draft.content) {
+            (Speaker::User, Some((content, parts_end))) => {
+                self.messages.steps = Steps::default();
+                self.messages
+                    .push(speaker, !draft.forgotten, content, parts_end);
+            }
+            (Speaker::Model | Speaker::Tool, content) => {
+                self.messages.steps.add(speaker, draft.start..end);
+                if let Some((content, parts_end)) = content.filter(|_| speaker == Speaker::Model) {
+                    self.messages
+                        .push(speaker, !draft.forgotten, content, parts_end);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn speaker(&self, draft: &Draft) -> Speaker {
+        let roleless = match (self.places.roleless_is_user, draft.output) {
+            (true, _) => Speaker::User,
+            (_, true) => Speaker::Tool,
+            // What else OpenAI's responses have without a role: calls, reasoning.
+            _ => Speaker::Model,
+        };
+        let speaker = draft.role.unwrap_or(roleless);
+        // Agents put a picture that a tool made beside its result, or into a message of its own behind it.
+        let of_agent = draft.seen.of_agent || self.messages.steps.last == Speaker::Tool;
+        match speaker {
+            Speaker::User if of_agent && !draft.seen.words => Speaker::Tool,
+            speaker => speaker,
+        }
+    }
+}
+
+/// Whether a value is a string that is not empty.
+fn has_words(body: &[u8], value: Range<usize>) -> bool {
+    value.len() > 2 && body.get(value.start) == Some(&b'"')
+}
+
+impl Steps {
+    fn add(&mut self, speaker: Speaker, element: Range<usize>) {
+        if self.count == 0 {
+            self.first = element;
+        }
+        self.count += 1;
+        self.last = speaker;
     }
 }
 
