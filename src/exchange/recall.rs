@@ -55,10 +55,10 @@ async fn find(
 ) -> Arc<Recollection> {
     let turns = &exchange.worker.memory.turns();
     let session = recall.settings.session.as_deref();
-    let key = turns.key(&tenant.key.vault, session, &turn.text, turn.index);
-    if turn.loops
-        && let Some(known) = turns.get(&key, Instant::now())
-    {
+    let step = turn.first_step(request.body());
+    let vault_id = &tenant.key.vault;
+    let key = turns.key(vault_id, session, &turn.text, turn.index, step.as_deref());
+    if let Some(known) = turns.get(&key, Instant::now()) {
         return known;
     }
     let text = shortened(&turn.text);
@@ -84,7 +84,7 @@ async fn find(
             None => recall.failed = true,
         }
     }
-    turns.put(key, found, turn.loops, Instant::now())
+    turns.put(key, found, Instant::now())
 }
 
 /// Waits for a vault that is not in RAM as long as `recall_timeout` says, and then for the query's vector as long as

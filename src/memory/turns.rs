@@ -2,8 +2,10 @@
 //!
 //! While an agent works on one user message it sends that message again and again with more behind it. What its own
 //! steps left in the vault must not change what was put into the message, or the provider's prompt cache would miss.
-//! Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets what its turns got, and
-//! not whose words have been stored: a turn that goes on says them no second time.
+//! Several agents may begin with the same words, each at its own time: those runs of a turn are told apart by what the
+//! model did first. Until a run's first step comes, nothing tells which it is: it is taken for the newest that has made
+//! none. Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets what its turns
+//! got, and not whose words have been stored: a turn that goes on says them no second time.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -19,8 +21,10 @@ use super::{MemoryId, Recalled, Window, block};
 const SHARDS: usize = 16;
 /// With an ordinary block of 4 KiB, some 4,000 turns at once.
 const BYTES_PER_SHARD: usize = 1024 * 1024;
-/// A turn without a block costs little, and not nothing.
-const BYTES_PER_TURN: usize = 256;
+/// A run without a block costs little, and not nothing.
+const BYTES_PER_RUN: usize = 256;
+/// Of one turn; with ordinary blocks 64 KiB. Beyond, the one that was idle for longest is dropped.
+const RUNS_PER_TURN: usize = 16;
 /// A tool may work for long before its result comes back.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Vaults share these, so that deletions in one hardly ever touch the turns of another.
@@ -67,7 +71,7 @@ impl Recollection {
     }
 
     fn bytes(&self) -> usize {
-        BYTES_PER_TURN + self.block.as_ref().map_or(0, String::len) + self.memories.len() * 24
+        BYTES_PER_RUN + self.block.as_ref().map_or(0, String::len) + self.memories.len() * 24
     }
 }
 
@@ -78,6 +82,8 @@ pub struct TurnKey {
     session: Option<String>,
     text: u64,
     index: u32,
+    /// What the model did first, in a turn that goes on: it tells the runs of one turn apart.
+    step: Option<u64>,
     /// How often something was forgotten when the turn was named: what is recalled before is not kept after.
     forgotten: u64,
 }
@@ -97,16 +103,21 @@ impl Hash for TurnKey {
     }
 }
 
-struct Entry {
+/// One run of a turn.
+#[derive(Clone)]
+struct Run {
     recollection: Arc<Recollection>,
     used: Instant,
+    /// What the model did first; none before that is known.
+    step: Option<u64>,
     /// It is to be recalled anew.
     forgotten: bool,
 }
 
 #[derive(Default)]
 struct Shard {
-    turns: HashMap<TurnKey, Entry>,
+    /// Of each turn its runs, the newest last.
+    turns: HashMap<TurnKey, Vec<Run>>,
     bytes: usize,
 }
 
@@ -129,38 +140,46 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Names the turn of a user's text at this place of a conversation.
-    pub fn key(&self, vault: &str, session: Option<&str>, text: &str, index: u32) -> TurnKey {
+    /// Names the turn of a user's text at this place of a conversation; with `step`, what the model did first, one that
+    /// goes on.
+    pub fn key(
+        &self,
+        vault: &str,
+        session: Option<&str>,
+        text: &str,
+        index: u32,
+        step: Option<&[u8]>,
+    ) -> TurnKey {
         TurnKey {
             vault: vault.to_owned(),
             session: session.map(str::to_owned),
             text: self.hasher.hash_one(text),
             index,
+            step: step.map(|step| self.hasher.hash_one(step)),
             forgotten: self.forgotten(vault).load(Ordering::Relaxed),
         }
     }
 
-    /// What was recalled for it.
+    /// What was recalled for it when it began. One that begins now is recalled anew.
     pub fn get(&self, key: &TurnKey, now: Instant) -> Option<Arc<Recollection>> {
         let mut shard = self.shard(key);
-        let entry = shard.turns.get_mut(key)?;
-        if entry.forgotten || now.saturating_duration_since(entry.used) > AGE_MAX {
+        let run = shard.run(key)?;
+        if run.forgotten || now.saturating_duration_since(run.used) > AGE_MAX {
             return None;
         }
-        entry.used = now;
-        Some(entry.recollection.clone())
+        run.used = now;
+        Some(run.recollection.clone())
     }
 
-    /// Keeps what was recalled for it, in the place of what was before. A turn that `loops` has begun before.
+    /// Keeps what was recalled for it; of one that goes on, in the place of what was before.
     pub fn put(
         &self,
         key: TurnKey,
         mut recollection: Recollection,
-        loops: bool,
         now: Instant,
     ) -> Arc<Recollection> {
         let mut shard = self.shard(&key);
-        if loops && let Some(before) = shard.turns.get(&key) {
+        if let Some(before) = shard.run(&key) {
             recollection.remembered = before.recollection.remembered.clone();
         }
         let recollection = Arc::new(recollection);
@@ -170,15 +189,13 @@ impl Turns {
             true => Arc::new(recollection.emptied()),
             false => recollection.clone(),
         };
-        shard.bytes += kept.bytes();
-        let entry = Entry {
+        let run = Run {
             recollection: kept,
             used: now,
+            step: key.step,
             forgotten,
         };
-        if let Some(before) = shard.turns.insert(key, entry) {
-            shard.bytes -= before.recollection.bytes();
-        }
+        shard.put(key, run);
         if shard.bytes > BYTES_PER_SHARD {
             shard.drop_older_half();
         }
@@ -209,30 +226,66 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
+    /// The run that a turn goes on with: the one whose first step it was, else the newest that has made none. A caller
+    /// may rewrite what stands behind its message: it goes on with the newest of all, which stays what it is for others.
+    fn run(&mut self, key: &TurnKey) -> Option<&mut Run> {
+        let step = Some(key.step?);
+        let runs = self.turns.get_mut(key)?;
+        let newest = |step| runs.iter().rposition(|run| run.step == step);
+        let at = newest(step).or_else(|| newest(None));
+        if at.is_none() {
+            let run = runs.last()?.clone();
+            self.put(key.clone(), Run { step, ..run });
+        }
+        let runs = self.turns.get_mut(key)?;
+        let run = match at {
+            Some(at) => runs.get_mut(at)?,
+            None => runs.last_mut()?,
+        };
+        run.step = step;
+        Some(run)
+    }
+
+    /// Keeps a run, in the place of the one with the same first step.
+    fn put(&mut self, key: TurnKey, run: Run) {
+        self.bytes += run.recollection.bytes();
+        let runs = self.turns.entry(key).or_default();
+        let same = |before: &Run| run.step.is_some() && before.step == run.step;
+        let gone = match runs.iter().position(same) {
+            None if runs.len() < RUNS_PER_TURN => None,
+            None => {
+                let oldest = runs.iter().enumerate().min_by_key(|(_, run)| run.used);
+                oldest.map(|(at, _)| at)
+            }
+            same => same,
+        };
+        if let Some(at) = gone {
+            self.bytes -= runs.remove(at).recollection.bytes();
+        }
+        runs.push(run);
+    }
+
     fn forget(&mut self, vault: &str) {
-        for (_, entry) in self.turns.iter_mut().filter(|(key, _)| key.vault == vault) {
-            let emptied = entry.recollection.emptied();
-            self.bytes -= entry.recollection.bytes() - emptied.bytes();
-            entry.recollection = Arc::new(emptied);
-            entry.forgotten = true;
+        let turns = self.turns.iter_mut().filter(|(key, _)| key.vault == vault);
+        for run in turns.flat_map(|(_, runs)| runs) {
+            let emptied = run.recollection.emptied();
+            self.bytes -= run.recollection.bytes() - emptied.bytes();
+            run.recollection = Arc::new(emptied);
+            run.forgotten = true;
         }
     }
 
-    fn retain(&mut self, keep: impl Fn(&TurnKey, &Entry) -> bool) {
-        self.turns.retain(|key, entry| keep(key, entry));
-        self.bytes = self
-            .turns
-            .values()
-            .map(|entry| entry.recollection.bytes())
-            .sum();
-    }
-
     fn drop_older_half(&mut self) {
-        let mut used: Vec<Instant> = self.turns.values().map(|entry| entry.used).collect();
+        let mut used: Vec<Instant> = self.turns.values().flatten().map(|run| run.used).collect();
         let middle = used.len() / 2;
         let (_, median, _) = used.select_nth_unstable(middle);
         let median = *median;
-        self.retain(|_, entry| entry.used > median);
+        self.turns.retain(|_, runs| {
+            runs.retain(|run| run.used > median);
+            !runs.is_empty()
+        });
+        let runs = self.turns.values().flatten();
+        self.bytes = runs.map(|run| run.recollection.bytes()).sum();
     }
 }
 
@@ -254,46 +307,115 @@ mod tests {
         }])
     }
 
+    /// A turn that begins, or goes on from the step of this name.
+    fn key(turns: &Turns, vault: &str, text: &str, step: &str) -> TurnKey {
+        let step = (!step.is_empty()).then_some(step.as_bytes());
+        turns.key(vault, None, text, 0, step)
+    }
+
     #[test]
     fn a_turn_is_found_by_all_that_names_it() {
         let turns = Turns::default();
         let now = Instant::now();
-        let key = turns.key("v", Some("s"), "hello", 3);
-        turns.put(key.clone(), recollection("fact"), false, now);
+        let named = |vault, session, text, index| {
+            turns.key(vault, session, text, index, Some(b"call".as_slice()))
+        };
+        let key = named("v", Some("s"), "hello", 3);
+        turns.put(key.clone(), recollection("fact"), now);
         let found = turns.get(&key, now).unwrap();
         assert!(found.block.as_deref().unwrap().contains("fact"));
         let block = found.block.as_deref().unwrap();
         assert_eq!((found.tokens, found.memories.len()), (tokens(block), 1));
         assert!(found.first_time() && !found.first_time());
         for other in [
-            turns.key("w", Some("s"), "hello", 3),
-            turns.key("v", None, "hello", 3),
-            turns.key("v", Some("s"), "hello!", 3),
-            turns.key("v", Some("s"), "hello", 5),
+            named("w", Some("s"), "hello", 3),
+            named("v", None, "hello", 3),
+            named("v", Some("s"), "hello!", 3),
+            named("v", Some("s"), "hello", 5),
         ] {
             assert!(turns.get(&other, now).is_none(), "{other:?}");
         }
+        let begins = turns.key("v", Some("s"), "hello", 3, None);
+        assert!(turns.get(&begins, now).is_none());
+    }
+
+    /// What is done with one turn: `step` gives back what was recalled for it.
+    struct Agents(Turns, Instant);
+
+    impl Agents {
+        fn begin(&self, fact: &str) {
+            let key = key(&self.0, "v", "a", "");
+            self.0.put(key, recollection(fact), self.1);
+        }
+
+        #[track_caller]
+        fn step(&self, step: &str, fact: &str) {
+            let found = self.0.get(&key(&self.0, "v", "a", step), self.1).unwrap();
+            let block = found.block.as_deref().unwrap();
+            assert!(block.contains(fact), "{step}: {block}");
+        }
+    }
+
+    #[test]
+    fn runs_that_begin_with_the_same_words_keep_what_each_got() {
+        let agents = Agents(Turns::default(), Instant::now());
+        agents.begin("first");
+        agents.step("one", "first");
+        agents.begin("second");
+        agents.step("one", "first");
+        agents.step("two", "second");
+        agents.begin("third");
+        for _ in 0..2 {
+            agents.step("one", "first");
+            agents.step("two", "second");
+        }
+        agents.step("three", "third");
+        // What cannot be told goes on with the newest, and then keeps that.
+        agents.step("four", "third");
+        agents.begin("fifth");
+        agents.step("four", "third");
+        agents.step("five", "fifth");
+        agents.step("three", "third");
+    }
+
+    #[test]
+    fn a_turn_has_so_many_runs_at_most() {
+        let mut agents = Agents(Turns::default(), Instant::now());
+        for n in 0..100 {
+            agents.1 += Duration::from_millis(1);
+            agents.begin("x");
+            agents.step(&n.to_string(), "x");
+            agents.step("0", "x");
+        }
+        let shards = agents.0.shards.iter();
+        let (runs, bytes) = shards.fold((0, 0), |(runs, bytes), shard| {
+            let shard = shard.lock().unwrap();
+            let here: usize = shard.turns.values().map(Vec::len).sum();
+            (runs + here, bytes + shard.bytes)
+        });
+        assert_eq!(runs, RUNS_PER_TURN);
+        assert_eq!(bytes, runs * recollection("x").bytes());
     }
 
     #[test]
     fn turns_end_by_age_and_with_their_vault() {
         let turns = Turns::default();
         let now = Instant::now();
-        let (mine, other) = (turns.key("v", None, "a", 0), turns.key("w", None, "a", 0));
-        for key in [&mine, &other] {
-            turns.put(key.clone(), recollection("fact"), false, now);
+        let mine = || key(&turns, "v", "a", "step");
+        let (before, other) = (mine(), key(&turns, "w", "a", "step"));
+        for key in [&before, &other] {
+            turns.put(key.clone(), recollection("fact"), now);
         }
-        assert!(turns.get(&mine, now + AGE_MAX).is_some());
-        assert!(turns.get(&mine, now + 3 * AGE_MAX).is_none());
-        turns.put(mine.clone(), recollection("fact"), false, now);
+        assert!(turns.get(&mine(), now + AGE_MAX).is_some());
+        assert!(turns.get(&mine(), now + 3 * AGE_MAX).is_none());
+        turns.put(mine(), recollection("fact"), now);
         turns.forget("v");
-        assert!(turns.get(&mine, now).is_none());
+        assert!(turns.get(&mine(), now).is_none());
         // What was asked for before that, and came back after it, is not kept.
-        turns.put(mine.clone(), recollection("fact"), false, now);
-        assert!(turns.get(&mine, now).is_none());
-        let again = turns.key("v", None, "a", 0);
-        turns.put(again.clone(), recollection("fact"), false, now);
-        assert!(turns.get(&mine, now).is_some());
+        turns.put(before, recollection("fact"), now);
+        assert!(turns.get(&mine(), now).is_none());
+        turns.put(mine(), recollection("fact"), now);
+        assert!(turns.get(&mine(), now).is_some());
         assert!(turns.get(&other, now).is_some());
     }
 
@@ -302,10 +424,10 @@ mod tests {
         let turns = Turns::default();
         let start = Instant::now();
         let text = "x".repeat(10_000);
-        let key = |n: u32| turns.key("v", None, "a", n);
+        let key = |n: u32| key(&turns, "v", &n.to_string(), "step");
         for n in 0..4000 {
             let now = start + Duration::from_millis(u64::from(n));
-            turns.put(key(n), recollection(&text), false, now);
+            turns.put(key(n), recollection(&text), now);
             assert!(turns.get(&key(n), now).is_some());
         }
         assert!(turns.get(&key(0), start).is_none());
@@ -318,10 +440,10 @@ mod tests {
         let turns = Turns::default();
         let start = Instant::now();
         let text = "x".repeat(4_000);
-        let key = |n: u32| turns.key("v", None, &n.to_string(), 0);
+        let key = |n: u32| key(&turns, "v", &n.to_string(), "step");
         for n in 0..2000 {
             let now = start + Duration::from_millis(u64::from(n));
-            turns.put(key(n), recollection(&text), false, now);
+            turns.put(key(n), recollection(&text), now);
         }
         assert!((0..2000).all(|n| turns.get(&key(n), start).is_some()));
     }
@@ -330,30 +452,25 @@ mod tests {
     fn a_turn_that_goes_on_says_nothing_a_second_time() {
         let turns = Turns::default();
         let now = Instant::now();
-        let key = || turns.key("v", None, "a", 0);
-        let first = turns.put(key(), recollection("fact"), false, now);
+        let begins = || key(&turns, "v", "a", "");
+        let goes_on = || key(&turns, "v", "a", "step");
+        let first = turns.put(begins(), recollection("fact"), now);
         turns.forget("v");
         // The first step's answer is over behind the deletion.
         assert!(first.first_time());
-        let next = turns.put(key(), recollection("other"), true, now);
+        let next = turns.put(goes_on(), recollection("other"), now);
         assert!(next.block.is_some() && !next.first_time());
-        let known = turns.get(&key(), now).unwrap();
+        let known = turns.get(&goes_on(), now).unwrap();
         assert!(known.block.is_some() && !known.first_time());
         // Also where the deletion came while it was recalled.
-        let before = key();
+        let before = goes_on();
         turns.forget("v");
-        let straddling = turns.put(before, recollection("fact"), true, now);
-        assert!(straddling.block.is_some() && turns.get(&key(), now).is_none());
-        assert!(
-            !turns
-                .put(key(), recollection("fact"), true, now)
-                .first_time()
-        );
+        let straddling = turns.put(before, recollection("fact"), now);
+        assert!(straddling.block.is_some() && turns.get(&goes_on(), now).is_none());
+        let again = turns.put(goes_on(), recollection("fact"), now);
+        assert!(!again.first_time());
         // Somebody begins with these words anew.
-        assert!(
-            turns
-                .put(key(), recollection("fact"), false, now)
-                .first_time()
-        );
+        let anew = turns.put(begins(), recollection("fact"), now);
+        assert!(anew.first_time());
     }
 }

@@ -160,3 +160,133 @@ fn a_step_that_wants_nothing_recalled_gets_nothing() {
         assert_eq!(got(&ask(&messages, &[])), (true, true, true));
     }
 }
+
+/// What the router sent as the newest request's message at `at`.
+fn sent(provider: &Provider, at: usize) -> String {
+    let value: Value = serde_json::from_str(&provider.last().text()).unwrap();
+    let mut lists = ["messages", "input", "contents"].iter();
+    let list = lists.find_map(|name| value.get(name)).unwrap();
+    list[at].to_string()
+}
+
+fn upload(router: &Router, text: &str) {
+    let fact = json!({ "content": text }).to_string();
+    assert_eq!(router.post("/v1/memory/upload", fact).status, 200);
+}
+
+fn ask(router: &Router, way: Way, messages: &[Value]) -> Reply {
+    let body = way.body(messages, false, "\"memory_mode\":\"read\",");
+    let reply = router.post(way.path(false), body);
+    assert_eq!(reply.status, 200);
+    reply
+}
+
+/// A picture, as the last thing that a step gives back.
+fn with_picture(way: Way, mut step: Vec<Value>) -> Vec<Value> {
+    let (list, picture) = match way {
+        Way::Chat => {
+            let picture =
+                json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}});
+            step.push(json!({"role": "user", "content": [picture]}));
+            return step;
+        }
+        Way::Responses => {
+            let picture = json!({"type": "input_image", "image_url": "data:image/png;base64,AA"});
+            step.push(json!({"role": "user", "content": [picture]}));
+            return step;
+        }
+        Way::Messages => (
+            "content",
+            json!({"type": "image", "source": {"type": "base64", "data": "AA"}}),
+        ),
+        Way::Gemini => (
+            "parts",
+            json!({"inlineData": {"mimeType": "image/png", "data": "AA"}}),
+        ),
+    };
+    step[1][list].as_array_mut().unwrap().push(picture);
+    step
+}
+
+#[test]
+fn a_picture_beside_a_result_leaves_the_loop_its_block() {
+    let provider = Provider::start(|request, wire| dialogue::answer(request, wire, "Thanks."));
+    let router = Router::start(&provider);
+    upload(&router, "The invoice archive is sorted by supplier.");
+    for way in WAYS {
+        let mut messages = vec![way.user("How is the invoice archive sorted?", true)];
+        ask(&router, way, &messages);
+        let first = sent(&provider, 0);
+        assert!(first.contains("supplier"), "{way:?} {first}");
+        for n in 1..3 {
+            messages.extend(with_picture(way, way.step(n, "a screenshot").to_vec()));
+            let reply = ask(&router, way, &messages);
+            assert_eq!(reply.field("x-memory-chunks-retrieved"), Some("1"));
+            assert_eq!(sent(&provider, 0), first, "{way:?} {n}");
+        }
+    }
+}
+
+#[test]
+fn agents_that_begin_with_the_same_words_keep_their_own_blocks() {
+    let provider = Provider::start(|request, wire| dialogue::answer(request, wire, "Thanks."));
+    let router = Router::start(&provider);
+    for way in WAYS {
+        let question = format!("Why do the tests of apollo {way:?} fail?");
+        let mut first = vec![way.user(&question, false)];
+        let mut second = first.clone();
+        upload(&router, &format!("The tests of apollo {way:?} need gcc."));
+        ask(&router, way, &first);
+        let block = sent(&provider, 0);
+        first.extend(way.step(1, "red"));
+        ask(&router, way, &first);
+        assert_eq!(sent(&provider, 0), block, "{way:?}");
+        upload(
+            &router,
+            &format!("The tests of apollo {way:?} need python."),
+        );
+        ask(&router, way, &second);
+        let other = sent(&provider, 0);
+        assert!(
+            block != other && other.contains("python"),
+            "{way:?} {other}"
+        );
+        // As its caller sends it now, a mark of a cache is gone or new.
+        first[1]["cache_control"] = json!({"type": "ephemeral"});
+        first.extend(way.step(2, "red"));
+        second.extend(way.step(7, "green").map(|mut element| {
+            element["note"] = json!("another call");
+            element
+        }));
+        for _ in 0..2 {
+            ask(&router, way, &first);
+            assert_eq!(sent(&provider, 0), block, "{way:?}");
+            ask(&router, way, &second);
+            assert_eq!(sent(&provider, 0), other, "{way:?}");
+        }
+    }
+}
+
+#[test]
+fn system_prompts_behind_a_message_are_no_loop() {
+    let provider = Provider::start(|request, wire| dialogue::answer(request, wire, "Thanks."));
+    let router = Router::start(&provider);
+    for way in [Way::Chat, Way::Responses] {
+        let question = format!("What is on my {way:?} schedule this week?");
+        let messages = [
+            way.user(&question, false),
+            json!({"role": "system", "content": "Answer in JSON."}),
+            json!({"role": "developer", "content": "It is Monday."}),
+        ];
+        let chunks = || {
+            let reply = ask(&router, way, &messages);
+            reply.field("x-memory-chunks-retrieved").unwrap().to_owned()
+        };
+        let before = chunks();
+        upload(
+            &router,
+            &format!("Dentist on my {way:?} schedule this week."),
+        );
+        assert_ne!(chunks(), before, "{way:?}");
+    }
+}
