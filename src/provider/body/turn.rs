@@ -2,8 +2,9 @@
 //! go.
 //!
 //! `exchange` asks once a body is scanned, and only for requests with memory. Nothing but the newest user message is
-//! read whole. `said` tells what stands in the others.
+//! read whole. `said` tells what stands in the others, and with `inside` what stands anywhere.
 
+mod inside;
 mod said;
 
 use std::borrow::Cow;

@@ -1,6 +1,7 @@
-//! Whether a text already stands in a request, in whatever message.
+//! Whether a text already stands in a request: as a message, or somewhere in it (`inside`).
 //!
-//! White space does not count: what a model said in several parts is remembered as one text, and comes back in parts.
+//! Of a message white space does not count: what a model said in several parts is remembered as one text, and comes back
+//! in parts.
 //! Of most messages no more is read than how they start. Those that start like a text that is looked for are read
 //! whole, once, however many texts start so.
 
@@ -9,6 +10,7 @@ use std::collections::{HashMap, HashSet};
 
 use ahash::RandomState;
 
+use super::inside::Inside;
 use super::{Message, RequestBody, each_text};
 use crate::provider::answer::without_reasoning;
 use crate::provider::json;
@@ -26,6 +28,7 @@ pub struct Said<'b> {
     by_start: RefCell<HashMap<String, Alike>>,
     /// Bytes that may still be read.
     left: Cell<usize>,
+    inside: Inside<'b>,
     hasher: RandomState,
 }
 
@@ -39,7 +42,7 @@ struct Alike {
 }
 
 impl RequestBody {
-    /// What all messages say.
+    /// What it says, in all messages and besides.
     pub fn said<'b>(&self, body: &'b [u8], operation: &Operation<'_>) -> Said<'b> {
         let mut by_start: HashMap<String, Alike> = HashMap::new();
         let messages = self
@@ -53,14 +56,19 @@ impl RequestBody {
             body,
             by_start: RefCell::new(by_start),
             left: Cell::new(READ_BYTES_MAX),
+            inside: Inside::of(body),
             hasher: RandomState::new(),
         }
     }
 }
 
 impl Said<'_> {
-    /// Whether a message says just this.
+    /// Whether a message says just this, or it stands somewhere.
     pub fn holds(&self, text: &str) -> bool {
+        self.is_message(text) || self.inside.holds(text)
+    }
+
+    fn is_message(&self, text: &str) -> bool {
         let start = start_of(text);
         let mut by_start = self.by_start.borrow_mut();
         let Some(alike) = by_start.get_mut(&start).filter(|_| !start.is_empty()) else {

@@ -234,6 +234,29 @@ fn texts_that_stand_in_the_request_are_found_again() {
 }
 
 #[test]
+fn texts_are_found_in_whatever_stands_in_the_request() {
+    let fact = "My dog is called Rex and is six.";
+    let other = "My dog is called Max and is six.";
+    #[rustfmt::skip] // Rows read by themselves.
+    let rows = [
+        (CHAT, r#"{"messages":[{"role":"system","content":"FACT"},{"role":"user","content":"a"}]}"#),
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"tool","content":"FACT"}]}"#),
+        (CHAT, r#"{"messages":[{"role":"user","content":"Hi. FACT\nOk?"},{"role":"user","content":"a"}]}"#),
+        (RESPONSES, r#"{"instructions":"Be kind. FACT","input":"a"}"#),
+        (MESSAGES, r#"{"system":"FACT","messages":[{"role":"user","content":"a"}]}"#),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":"a"}],"system":[{"type":"text","text":"FACT"}]}"#),
+        (GENERATE, r#"{"systemInstruction":{"parts":[{"text":"Known: FACT"}]},"contents":[{"parts":[{"text":"a"}]}]}"#),
+    ];
+    for (task, body) in rows {
+        let body = body.replace("FACT", fact);
+        let operation = operation(task);
+        let found = scan_for(body.as_bytes(), operation.dialect, true).unwrap();
+        let said = found.said(body.as_bytes(), &operation);
+        assert!(said.holds(fact) && !said.holds(other), "{body}");
+    }
+}
+
+#[test]
 fn without_a_conversation_asked_for_none_is_kept() {
     let body = br#"{"messages":[{"role":"user","content":"a"}],"input":"b"}"#;
     let found = scan_for(body, Dialect::OpenAi, false).unwrap();
