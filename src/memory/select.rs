@@ -17,7 +17,7 @@ use super::block::FRAME_TOKENS;
 use super::index::Index;
 use super::rank::{Hit, Scope, ranked};
 use super::words::{Query, Window};
-use repeats::Terms;
+use repeats::{Terms, same_words};
 use said::{Said, is_small_talk};
 
 /// Hits looked at for each place, and at least.
@@ -54,8 +54,8 @@ pub struct Chosen<T> {
     pub window: Window,
 }
 
-/// What helps with the query, best first. `text_of` reads the text of a place, for those only that are about to be
-/// chosen; what it has none for is passed over.
+/// What helps with the query, best first. `text_of` reads the text of a place, for those only that may be chosen; what
+/// it has none for is passed over.
 pub fn select<T: AsRef<str>>(
     index: &Index,
     query: &Query<'_>,
@@ -158,16 +158,17 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
         if self.taken.len() >= places || tokens > tokens_max || is_taken() {
             return;
         }
+        let Some(text) = text_of(hit.seq) else {
+            return;
+        };
         let index = self.index;
         let terms = Terms::of(index, hit.row);
-        let repeated = self
-            .taken
-            .iter_mut()
-            .find(|taken| taken.terms.repeats(&terms, index));
+        let repeated = self.taken.iter_mut().find(|taken| {
+            taken.terms.repeats(&terms, index) && same_words(taken.text.as_ref(), text.as_ref())
+        });
         match repeated {
             None => {
-                if let Some(text) = text_of(hit.seq).filter(|text| !self.is_present(text.as_ref()))
-                {
+                if !is_present(self.query, text.as_ref()) {
                     self.tokens = tokens;
                     self.taken.push(Taken {
                         hit: *hit,
@@ -180,10 +181,7 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
             Some(taken) if (taken.hit.at_ms, taken.hit.seq) < (hit.at_ms, hit.seq) => {
                 let tokens = self.tokens - taken.hit.tokens as usize + hit.tokens as usize;
                 let score = taken.hit.score;
-                if tokens <= self.query.tokens_max
-                    && let Some(text) = text_of(hit.seq)
-                    && !is_present(self.query, text.as_ref())
-                {
+                if tokens <= self.query.tokens_max && !is_present(self.query, text.as_ref()) {
                     self.tokens = tokens;
                     *taken = Taken {
                         hit: Hit { score, ..*hit },
@@ -194,10 +192,6 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
             }
             Some(_) => {}
         }
-    }
-
-    fn is_present(&self, text: &str) -> bool {
-        is_present(self.query, text)
     }
 
     /// Where nothing recent is among a full choice, the least of the others make place.

@@ -153,6 +153,55 @@ fn what_repeats_is_said_once_and_as_it_was_said_last() {
 }
 
 #[test]
+fn other_facts_of_the_same_words_are_no_repetitions() {
+    for (first, second, asked, facts) in [
+        (
+            "Anna owes Bob fifty euros for dinner.",
+            "Bob owes Anna fifty euros for dinner.",
+            "Who owes whom money for dinner?",
+            2,
+        ),
+        (
+            "Anna is the manager of Bob in sales.",
+            "Bob is the manager of Anna in sales.",
+            "Who is the manager in sales?",
+            2,
+        ),
+        (
+            "I write C++ for the billing team.",
+            "I write C# for the billing team.",
+            "Which languages do I write for the billing team?",
+            2,
+        ),
+        (
+            "The reactor must stay below -5 degrees in winter mode.",
+            "The reactor must stay below 5 degrees in winter mode.",
+            "What temperature must the reactor stay below?",
+            2,
+        ),
+        // These say the same.
+        (
+            "The e-mail server must stay below 5 degrees in winter.",
+            "the E mail server, must stay - below 5 degrees - in winter!",
+            "How cold may the server get in winter?",
+            1,
+        ),
+        (
+            "My parrot and the cat eat mango and C++ books.",
+            "A parrot and cat eats mango and c++ books, please",
+            "What does my parrot eat?",
+            1,
+        ),
+    ] {
+        let vault = vault(&[(50, None, first), (40, None, second)]);
+        let mut places = vault.ask(&query(asked));
+        places.sort_unstable();
+        let expected: &[u64] = if facts == 2 { &[0, 1] } else { &[1] };
+        assert_eq!(places, expected, "{first}");
+    }
+}
+
+#[test]
 fn limits_hold_and_what_does_not_fit_is_passed_over() {
     let long = format!("The parrot {}", "talks and talks about seeds ".repeat(40));
     let vault = vault(&[

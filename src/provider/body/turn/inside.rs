@@ -1,8 +1,8 @@
 //! Whether a text stands in a request, wherever: in a system prompt, in what a tool gave back, within a longer message.
 //!
-//! Bodies may be large, several texts are looked for, and most stand nowhere. So the body is gone over once: every eight
-//! bytes of it leave a mark. Wherever a text stands, the marks of all its own blocks of eight are there, counted from
-//! one of its first eight bytes on. Only a text of which that is true is searched for. Pure; `said` calls it.
+//! Bodies may be large, several texts are looked for, and most stand nowhere. So the body is gone over once: of every
+//! sixteen bytes the first eight leave a mark. Wherever a text stands, all such marks of its own are there, counted from
+//! one of its first sixteen bytes on. Only a text of which that is true is searched for. Pure; `said` calls it.
 
 use std::cell::{Cell, OnceCell};
 
@@ -10,10 +10,13 @@ use memchr::memmem;
 
 const BLOCK_BYTES: usize = 8;
 
-/// A shorter text may stand there by chance. This holds a whole block, wherever it starts.
+/// From block to block. Half of it would take twice as long; of twice as much, many memories would hold no whole block.
+const STRIDE_BYTES: usize = 16;
+
+/// A shorter text may stand there by chance.
 const TEXT_BYTES_MIN: usize = 16;
 
-/// To go over so much takes a millisecond. Of a larger body it is the end, where the newest stands.
+/// To go over so much takes half a millisecond. Of a larger body it is the end, where the newest stands.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
 /// More is not searched for one request, which takes a few milliseconds; a text beyond it counts as not found.
@@ -68,18 +71,18 @@ struct Marks {
 
 impl Marks {
     fn of(body: &[u8]) -> Self {
-        let bits = (body.len() / BLOCK_BYTES * BITS_PER_BLOCK).next_power_of_two();
+        let bits = (body.len() / STRIDE_BYTES * BITS_PER_BLOCK).next_power_of_two();
         let bits = bits.max(u64::BITS as usize);
         let mut marks = Self {
             words: vec![0; bits / u64::BITS as usize],
             shift: u64::BITS - bits.ilog2(),
         };
-        for block in blocks(body) {
+        blocks(body).for_each(|block| {
             let (word, bit) = marks.place(block);
             if let Some(word) = marks.words.get_mut(word) {
                 *word |= bit;
             }
-        }
+        });
         marks
     }
 
@@ -89,18 +92,21 @@ impl Marks {
         (word as usize, 1 << bit)
     }
 
+    /// Not so where a block of the text is missing; a text that is too short for one has none missing.
     fn may_hold(&self, spelled: &[u8]) -> bool {
         let marked = |block| {
             let (word, bit) = self.place(block);
             self.words.get(word).is_some_and(|word| word & bit != 0)
         };
-        let mut starts = (0..BLOCK_BYTES).filter_map(|start| spelled.get(start..));
+        let mut starts = (0..STRIDE_BYTES).filter_map(|start| spelled.get(start..));
         starts.any(|rest| blocks(rest).all(marked))
     }
 }
 
 fn blocks(bytes: &[u8]) -> impl Iterator<Item = &[u8; BLOCK_BYTES]> {
-    bytes.as_chunks().0.iter()
+    let (strides, rest) = bytes.as_chunks::<STRIDE_BYTES>();
+    let blocks = strides.iter().filter_map(|stride| stride.first_chunk());
+    blocks.chain(rest.first_chunk())
 }
 
 /// A text as it stands between quotes: as most write it, or as those do who keep to ASCII.
