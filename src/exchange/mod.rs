@@ -288,6 +288,7 @@ impl<'w> Exchange<'w> {
             self.worker.upstreams.give_back(connection, now);
         }
         let whole = remember::is_whole(seen, live.is_some(), operation.task, ends_with_connection);
+        recall.called(&seen.call_id);
         let text = std::mem::take(&mut seen.text);
         remember::remember(recall, text, whole && !seen.calls, self);
         Ok(match outcome.end {

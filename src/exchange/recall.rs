@@ -16,7 +16,7 @@ use super::settings::Settings;
 use super::{Exchange, Tenant};
 use crate::clock;
 use crate::http::encode;
-use crate::memory::turns::Recollection;
+use crate::memory::turns::{Recollection, Step};
 use crate::memory::{Moment, Query, Recalled, VaultRef, block};
 use crate::net;
 use crate::provider::body::Turn;
@@ -56,8 +56,8 @@ async fn find(
     let turns = &exchange.worker.memory.turns();
     let session = recall.settings.session.as_deref();
     let step = turn.first_step(request.body());
-    let vault_id = &tenant.key.vault;
-    let key = turns.key(vault_id, session, &turn.text, turn.index, step.as_deref());
+    let step = step.as_ref().map(|(bytes, call)| Step { bytes, call });
+    let key = turns.key(&tenant.key.vault, session, &turn.text, turn.index, step);
     if let Some(known) = turns.get(&key, Instant::now()) {
         return known;
     }
@@ -154,6 +154,13 @@ impl Recall {
         }
         self.vault = Some(vault);
         self.took = started.elapsed();
+    }
+
+    /// The answer calls a tool, and will be known by that.
+    pub(super) fn called(&self, id: &str) {
+        if let Some(recollection) = &self.recollection {
+            recollection.called(id);
+        }
     }
 
     /// Whether the answer's text will be stored.

@@ -3,14 +3,14 @@
 //! While an agent works on one user message it sends that message again and again with more behind it. What its own
 //! steps left in the vault must not change what was put into the message, or the provider's prompt cache would miss.
 //! Several agents may begin with the same words, each at its own time: those runs of a turn are told apart by what the
-//! model did first. Until a run's first step comes, nothing tells which it is: it is taken for the newest that has made
-//! none. Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets what its turns
+//! model did first. A run's first step is known by the call that the answer held, else it is taken for that of the newest
+//! run that has made none. Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets what its turns
 //! got, and not whose words have been stored: a turn that goes on says them no second time.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
@@ -23,6 +23,8 @@ const SHARDS: usize = 16;
 const BYTES_PER_SHARD: usize = 1024 * 1024;
 /// A run without a block costs little, and not nothing.
 const BYTES_PER_RUN: usize = 256;
+/// Providers' ids have some 30; what is longer is not kept.
+const CALL_BYTES_MAX: usize = 128;
 /// Of one turn; with ordinary blocks 64 KiB. Beyond, the one that was idle for longest is dropped.
 const RUNS_PER_TURN: usize = 16;
 /// A tool may work for long before its result comes back.
@@ -40,6 +42,8 @@ pub struct Recollection {
     /// Its tokens.
     pub tokens: u32,
     remembered: Arc<AtomicBool>,
+    /// What the answer to it called first.
+    call: OnceLock<Box<str>>,
 }
 
 impl Recollection {
@@ -54,6 +58,7 @@ impl Recollection {
                 .map(|memory| (memory.id, memory.window, memory.score))
                 .collect(),
             remembered: Arc::default(),
+            call: OnceLock::new(),
         }
     }
 
@@ -62,10 +67,19 @@ impl Recollection {
         !self.remembered.swap(true, Ordering::Relaxed)
     }
 
-    /// Nothing of it but whether the user's text is still to be stored.
+    /// The answer calls a tool: the result comes back under this id.
+    pub fn called(&self, id: &str) {
+        if (1..=CALL_BYTES_MAX).contains(&id.len()) {
+            // Only of the first answer: what called it is known by then.
+            let _ = self.call.set(id.into());
+        }
+    }
+
+    /// Nothing of it but whose it is, and whether the user's text is still to be stored.
     fn emptied(&self) -> Self {
         Self {
             remembered: self.remembered.clone(),
+            call: self.call.clone(),
             ..Self::default()
         }
     }
@@ -73,6 +87,15 @@ impl Recollection {
     fn bytes(&self) -> usize {
         BYTES_PER_RUN + self.block.as_ref().map_or(0, String::len) + self.memories.len() * 24
     }
+}
+
+/// What the model did first in a turn that goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    /// All of it.
+    pub bytes: &'a [u8],
+    /// The id of its call; empty if it has none.
+    pub call: &'a str,
 }
 
 /// Names a turn. Vault and session are compared whole: nothing but a turn of the same vault is ever found.
@@ -84,6 +107,7 @@ pub struct TurnKey {
     index: u32,
     /// What the model did first, in a turn that goes on: it tells the runs of one turn apart.
     step: Option<u64>,
+    call: String,
     /// How often something was forgotten when the turn was named: what is recalled before is not kept after.
     forgotten: u64,
 }
@@ -148,14 +172,15 @@ impl Turns {
         session: Option<&str>,
         text: &str,
         index: u32,
-        step: Option<&[u8]>,
+        step: Option<Step<'_>>,
     ) -> TurnKey {
         TurnKey {
             vault: vault.to_owned(),
             session: session.map(str::to_owned),
             text: self.hasher.hash_one(text),
             index,
-            step: step.map(|step| self.hasher.hash_one(step)),
+            step: step.map(|step| self.hasher.hash_one(step.bytes)),
+            call: step.map_or_else(String::new, |step| step.call.to_owned()),
             forgotten: self.forgotten(vault).load(Ordering::Relaxed),
         }
     }
@@ -226,13 +251,22 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    /// The run that a turn goes on with: the one whose first step it was, else the newest that has made none. A caller
-    /// may rewrite what stands behind its message: it goes on with the newest of all, which stays what it is for others.
+    /// The run that a turn goes on with: the one whose first step it was, else one that has made none, best the one whose
+    /// answer called for it, then the newest. A caller may rewrite what stands behind its message: it goes on with the
+    /// newest of all, which stays what it is for others.
     fn run(&mut self, key: &TurnKey) -> Option<&mut Run> {
         let step = Some(key.step?);
         let runs = self.turns.get_mut(key)?;
         let newest = |step| runs.iter().rposition(|run| run.step == step);
-        let at = newest(step).or_else(|| newest(None));
+        let called = |call: Option<&str>| {
+            let calls = |run: &Run| run.recollection.call.get().map(|call| &**call) == call;
+            runs.iter()
+                .rposition(|run| run.step.is_none() && calls(run))
+        };
+        let at = newest(step)
+            .or_else(|| called(Some(&key.call)))
+            .or_else(|| called(None))
+            .or_else(|| newest(None));
         if at.is_none() {
             let run = runs.last()?.clone();
             self.put(key.clone(), Run { step, ..run });
@@ -309,8 +343,11 @@ mod tests {
 
     /// A turn that begins, or goes on from the step of this name.
     fn key(turns: &Turns, vault: &str, text: &str, step: &str) -> TurnKey {
-        let step = (!step.is_empty()).then_some(step.as_bytes());
-        turns.key(vault, None, text, 0, step)
+        let first = Step {
+            bytes: step.as_bytes(),
+            call: step,
+        };
+        turns.key(vault, None, text, 0, (!step.is_empty()).then_some(first))
     }
 
     #[test]
@@ -318,7 +355,11 @@ mod tests {
         let turns = Turns::default();
         let now = Instant::now();
         let named = |vault, session, text, index| {
-            turns.key(vault, session, text, index, Some(b"call".as_slice()))
+            let step = Step {
+                bytes: b"call",
+                call: "",
+            };
+            turns.key(vault, session, text, index, Some(step))
         };
         let key = named("v", Some("s"), "hello", 3);
         turns.put(key.clone(), recollection("fact"), now);
@@ -343,9 +384,9 @@ mod tests {
     struct Agents(Turns, Instant);
 
     impl Agents {
-        fn begin(&self, fact: &str) {
+        fn begin(&self, fact: &str) -> Arc<Recollection> {
             let key = key(&self.0, "v", "a", "");
-            self.0.put(key, recollection(fact), self.1);
+            self.0.put(key, recollection(fact), self.1)
         }
 
         #[track_caller]
@@ -376,6 +417,26 @@ mod tests {
         agents.step("four", "third");
         agents.step("five", "fifth");
         agents.step("three", "third");
+    }
+
+    #[test]
+    fn runs_side_by_side_are_told_apart_by_what_their_answers_called() {
+        let agents = Agents(Turns::default(), Instant::now());
+        let begun = ["first", "second", "third"].map(|fact| agents.begin(fact));
+        begun[0].called("one");
+        begun[0].called("other");
+        begun[1].called("two");
+        begun[2].called(&"x".repeat(CALL_BYTES_MAX + 1));
+        for _ in 0..2 {
+            agents.step("one", "first");
+            agents.step("unknown", "third");
+            agents.step("two", "second");
+        }
+        // An id may be no more than a number: then the newest that it fits.
+        for fact in ["fourth", "fifth"] {
+            agents.begin(fact).called("call_0");
+        }
+        agents.step("call_0", "fifth");
     }
 
     #[test]

@@ -56,6 +56,8 @@ pub struct Observed {
     pub text: String,
     /// The model asks its caller to do something; looked for where the text was asked for.
     pub calls: bool,
+    /// By which the first call's result will name it, where the dialect has that.
+    pub call_id: String,
     /// A stream has said by itself that it is over; a plain answer is a whole document, where its text was asked for.
     pub ended: bool,
     /// A stream has said why it is over: its text is whole, though counts may follow. Looked for where the text was asked
@@ -83,7 +85,9 @@ impl Observed {
         }
         self.ended |= text::ends(dialect, name, data);
         if with_text {
-            self.calls = self.calls || calls::any_in(dialect, data);
+            if !self.calls {
+                self.call(calls::first_in(dialect, data));
+            }
             self.finished = self.finished || text::finishes(dialect, name, data);
             text::gather(&mut self.text, dialect, name, data);
         }
@@ -115,11 +119,16 @@ impl Observed {
     /// Looks at a whole plain answer for its text and calls, and for an error that stands in its place.
     pub fn whole(&mut self, dialect: Dialect, body: &[u8]) {
         self.error |= ERROR.find(body).is_some() && top_level_error(body);
-        self.calls = calls::any_in(dialect, body);
+        self.call(calls::first_in(dialect, body));
         if let Some(text) = text::of_whole(dialect, body) {
             self.text = text;
             self.ended = true;
         }
+    }
+
+    fn call(&mut self, id: Option<String>) {
+        self.calls = id.is_some();
+        self.call_id = id.unwrap_or_default();
     }
 
     /// Whether the provider has counted what the model said, if that is anything yet.

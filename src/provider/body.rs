@@ -203,6 +203,8 @@ struct Steps {
     count: u32,
     /// Where the first one stands.
     first: Range<usize>,
+    /// The id of the call whose result came first, between its quotes; empty if it has none.
+    call: Range<usize>,
     /// Whose the last one is.
     last: Speaker,
 }

@@ -1,5 +1,8 @@
 //! Agents that loop over tool results: what their steps leave in the vault, and what they get from it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use crate::support::dialogue::{self, WAYS, Way};
@@ -263,6 +266,58 @@ fn agents_that_begin_with_the_same_words_keep_their_own_blocks() {
             assert_eq!(sent(&provider, 0), block, "{way:?}");
             ask(&router, way, &second);
             assert_eq!(sent(&provider, 0), other, "{way:?}");
+        }
+    }
+}
+
+/// An answer that calls for step `n`.
+fn calling(way: Way, n: usize) -> Value {
+    let id = format!("call_{n}");
+    let mut answer = step_answer(way);
+    match way {
+        Way::Chat => answer["choices"][0]["message"]["tool_calls"][0]["id"] = json!(id),
+        Way::Responses => answer["output"][1]["call_id"] = json!(id),
+        Way::Messages => answer["content"][1]["id"] = json!(id),
+        // Gemini's results name no call.
+        Way::Gemini => {}
+    }
+    answer
+}
+
+#[test]
+fn agents_side_by_side_are_told_apart_by_what_they_were_called_for() {
+    let answers = Arc::new(AtomicUsize::new(0));
+    let count = answers.clone();
+    let provider = Provider::start(move |request, wire| {
+        let n = count.fetch_add(1, Ordering::Relaxed);
+        let answer = calling(Way::of(&request.target), n).to_string();
+        wire.send(crate::support::json(200, &answer));
+        crate::support::Then::Keep
+    });
+    let router = Router::start(&provider);
+    for way in [Way::Chat, Way::Responses, Way::Messages] {
+        let question = format!("Why do the tests of apollo {way:?} fail?");
+        let post = |messages: &[Value]| {
+            let reply = router.post(way.path(false), way.body(messages, false, ""));
+            assert_eq!((reply.status, reply.complete), (200, true));
+            sent(&provider, 0)
+        };
+        let mut runs = ["gcc", "make", "python"].map(|tool| {
+            upload(
+                &router,
+                &format!("The tests of apollo {way:?} need {tool}."),
+            );
+            let n = answers.load(Ordering::Relaxed);
+            let messages = vec![way.user(&question, false)];
+            let block = post(&messages);
+            assert!(block.contains(tool), "{way:?} {block}");
+            (n, messages, block)
+        });
+        for _ in 0..2 {
+            for (n, messages, block) in &mut runs {
+                messages.extend(way.step(*n, "red"));
+                assert_eq!(post(messages), *block, "{way:?} {n}");
+            }
         }
     }
 }

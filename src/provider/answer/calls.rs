@@ -1,4 +1,4 @@
-//! Whether an answer asks its caller to do something: it is then a step of an agent's and not what the model has to say.
+//! What an answer asks its caller to do: it is then a step of an agent's and not what the model has to say.
 //!
 //! An event or a plain answer is parsed for it only if it holds a word that all such have. What a provider's own tools
 //! do on the way to an answer is no call.
@@ -27,55 +27,69 @@ const ITEMS: [&str; 6] = [
     "computer_call",
 ];
 
-/// Whether an event's data, or a plain answer, holds a call.
-pub(super) fn any_in(dialect: Dialect, data: &[u8]) -> bool {
+/// The first call in an event's data, or in a plain answer, by its id; that is empty where it has none.
+pub(super) fn first_in(dialect: Dialect, data: &[u8]) -> Option<String> {
     let holds = |word: &Finder<'_>| word.find(data).is_some();
     let may = match dialect {
         Dialect::OpenAi => holds(&TOOL_CALLS) || holds(&CALL),
         Dialect::Anthropic => holds(&TOOL_USE),
         Dialect::Gemini => holds(&FUNCTION_CALL),
     };
-    may && depth::fits(data)
-        && sonic_rs::from_slice(data).is_ok_and(|value: Value| match dialect {
-            Dialect::OpenAi => of_openai(&value),
-            Dialect::Anthropic => {
-                let delta = &value["delta"];
-                any(&value["content"], |part| is(&part["type"], "tool_use"))
-                    || is(&value["content_block"]["type"], "tool_use")
-                    || is(&delta["stop_reason"], "tool_use")
-            }
-            // Without `alt=sse` a stream is one array of answers.
-            Dialect::Gemini => match value.is_array() {
-                true => any(&value, of_gemini),
-                false => of_gemini(&value),
-            },
-        })
-}
-
-fn of_openai(value: &Value) -> bool {
-    let is_item = |item: &Value| ITEMS.iter().any(|kind| is(&item["type"], kind));
-    // Of several answers that were asked for, only the first one's text counts.
-    let is_first = |choice: &Value| choice["index"].as_u64().unwrap_or(0) == 0;
-    let calls = |message: &Value| {
-        any(&message["tool_calls"], |_| true) || message["function_call"].is_object()
+    if !may || !depth::fits(data) {
+        return None;
+    }
+    let value: Value = sonic_rs::from_slice(data).ok()?;
+    let id = match dialect {
+        Dialect::OpenAi => of_openai(&value),
+        Dialect::Anthropic => of_anthropic(&value),
+        // Without `alt=sse` a stream is one array of answers.
+        Dialect::Gemini => match value.is_array() {
+            true => each(&value).find_map(of_gemini),
+            false => of_gemini(&value),
+        },
     };
-    any(&value["choices"], |choice| {
-        is_first(choice) && (calls(&choice["delta"]) || calls(&choice["message"]))
-    }) || is_item(&value["item"])
-        || any(&value["output"], is_item)
+    id.map(|id| id.as_str().unwrap_or_default().to_owned())
 }
 
-fn of_gemini(value: &Value) -> bool {
-    let parts = &value["candidates"][0]["content"]["parts"];
-    any(parts, |part| part["functionCall"].is_object())
+fn of_openai(value: &Value) -> Option<&Value> {
+    // Of several answers that were asked for, only the first one's text counts.
+    let first = each(&value["choices"]).filter(|choice| choice["index"].as_u64().unwrap_or(0) == 0);
+    let mut messages = first.flat_map(|choice| [&choice["delta"], &choice["message"]]);
+    let is_call = |item: &&Value| ITEMS.iter().any(|kind| is(&item["type"], kind));
+    let items = || [&value["item"]].into_iter().chain(each(&value["output"]));
+    messages
+        .find_map(of_message)
+        .or_else(|| items().find(is_call).map(|item| &item["call_id"]))
+}
+
+fn of_message(message: &Value) -> Option<&Value> {
+    let call = each(&message["tool_calls"]).next();
+    let function = || Some(&message["function_call"]).filter(|call| call.is_object());
+    call.or_else(function).map(|call| &call["id"])
+}
+
+fn of_anthropic(value: &Value) -> Option<&Value> {
+    let mut parts = each(&value["content"]).chain([&value["content_block"]]);
+    let delta = &value["delta"];
+    parts
+        .find(|part| is(&part["type"], "tool_use"))
+        .map(|part| &part["id"])
+        .or_else(|| is(&delta["stop_reason"], "tool_use").then(|| &delta["id"]))
+}
+
+fn of_gemini(value: &Value) -> Option<&Value> {
+    let mut calls =
+        each(&value["candidates"][0]["content"]["parts"]).map(|part| &part["functionCall"]);
+    calls.find(|call| call.is_object()).map(|call| &call["id"])
 }
 
 fn is(value: &Value, word: &str) -> bool {
     value.as_str() == Some(word)
 }
 
-fn any(list: &Value, wanted: impl Fn(&Value) -> bool) -> bool {
-    list.as_array().is_some_and(|list| list.iter().any(wanted))
+/// The elements of a list; none if it is no list.
+fn each(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flat_map(|list| list.iter())
 }
 
 #[cfg(test)]
@@ -87,26 +101,30 @@ mod tests {
         use Dialect::{Anthropic, Gemini, OpenAi};
         #[rustfmt::skip] // Rows read by themselves.
         let rows = [
-            (OpenAi, r#"{"choices":[{"index":0,"finish_reason":"tool_calls","message":{"content":"I look","tool_calls":[{"id":"x"}]}}]}"#, true),
-            (OpenAi, r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0}]}}]}"#, true),
-            (OpenAi, r#"{"choices":[{"delta":{"function_call":{"name":"f"}}}]}"#, true),
-            (OpenAi, r#"{"choices":[{"index":1,"delta":{"tool_calls":[{"index":0}]}}]}"#, false),
-            (OpenAi, r#"{"choices":[{"delta":{"content":"tool_calls","tool_calls":[],"function_call":null}}]}"#, false),
-            (OpenAi, r#"{"choices":[{"delta":{"content":"\"tool_calls\": [{}]"}}]}"#, false),
-            (OpenAi, r#"{"type":"response.output_item.added","item":{"type":"function_call","name":"f"}}"#, true),
-            (OpenAi, r#"{"type":"response.output_item.done","item":{"type":"web_search_call"}}"#, false),
-            (OpenAi, r#"{"output":[{"type":"message","content":[]},{"type":"custom_tool_call"}]}"#, true),
-            (OpenAi, r#"{"output":[{"type":"file_search_call"},{"type":"message"}],"parallel_tool_calls":true}"#, false),
-            (Anthropic, r#"{"content":[{"type":"text","text":"I look"},{"type":"tool_use","id":"t"}],"stop_reason":"tool_use"}"#, true),
-            (Anthropic, r#"{"type":"content_block_start","content_block":{"type":"tool_use"}}"#, true),
-            (Anthropic, r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"}}"#, true),
-            (Anthropic, r#"{"content":[{"type":"server_tool_use"},{"type":"text","text":"tool_use"}],"stop_reason":"end_turn"}"#, false),
-            (Gemini, r#"{"candidates":[{"content":{"parts":[{"text":"I look"},{"functionCall":{"name":"f"}}]}}]}"#, true),
-            (Gemini, r#"[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]},{"candidates":[{"content":{"parts":[{"functionCall":{}}]}}]}]"#, true),
-            (Gemini, r#"{"candidates":[{"content":{"parts":[{"text":"\"functionCall\""}]}}]}"#, false),
+            (OpenAi, r#"{"choices":[{"index":0,"finish_reason":"tool_calls","message":{"content":"I look","tool_calls":[{"id":"x"},{"id":"y"}]}}]}"#, Some("x")),
+            (OpenAi, r#"{"choices":[{"index":0,"delta":{"tool_calls":[{"index":0}]}}]}"#, Some("")),
+            (OpenAi, r#"{"choices":[{"delta":{"function_call":{"name":"f"}}}]}"#, Some("")),
+            (OpenAi, r#"{"choices":[{"index":1,"delta":{"tool_calls":[{"index":0}]}}]}"#, None),
+            (OpenAi, r#"{"choices":[{"delta":{"content":"tool_calls","tool_calls":[],"function_call":null}}]}"#, None),
+            (OpenAi, r#"{"choices":[{"delta":{"content":"\"tool_calls\": [{}]"}}]}"#, None),
+            (OpenAi, r#"{"type":"response.output_item.added","item":{"type":"function_call","id":"fc","call_id":"c"}}"#, Some("c")),
+            (OpenAi, r#"{"type":"response.output_item.done","item":{"type":"web_search_call"}}"#, None),
+            (OpenAi, r#"{"output":[{"type":"message","content":[]},{"type":"custom_tool_call"}]}"#, Some("")),
+            (OpenAi, r#"{"output":[{"type":"file_search_call"},{"type":"message"}],"parallel_tool_calls":true}"#, None),
+            (Anthropic, r#"{"content":[{"type":"text","text":"I look"},{"type":"tool_use","id":"t"}],"stop_reason":"tool_use"}"#, Some("t")),
+            (Anthropic, r#"{"type":"content_block_start","content_block":{"type":"tool_use","id":"t"}}"#, Some("t")),
+            (Anthropic, r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"}}"#, Some("")),
+            (Anthropic, r#"{"content":[{"type":"server_tool_use"},{"type":"text","text":"tool_use"}],"stop_reason":"end_turn"}"#, None),
+            (Gemini, r#"{"candidates":[{"content":{"parts":[{"text":"I look"},{"functionCall":{"name":"f"}}]}}]}"#, Some("")),
+            (Gemini, r#"[{"candidates":[{"content":{"parts":[{"text":"a"}]}}]},{"candidates":[{"content":{"parts":[{"functionCall":{}}]}}]}]"#, Some("")),
+            (Gemini, r#"{"candidates":[{"content":{"parts":[{"text":"\"functionCall\""}]}}]}"#, None),
         ];
         for (dialect, data, found) in rows {
-            assert_eq!(any_in(dialect, data.as_bytes()), found, "{data}");
+            assert_eq!(
+                first_in(dialect, data.as_bytes()).as_deref(),
+                found,
+                "{data}"
+            );
         }
     }
 }

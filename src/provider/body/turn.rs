@@ -41,6 +41,8 @@ pub struct Turn {
     pub loops: bool,
     /// The element that the model left first behind it.
     first_step: Range<usize>,
+    /// The id of the call whose result came first.
+    call: Range<usize>,
     place: Place,
 }
 
@@ -115,22 +117,26 @@ impl RequestBody {
             index: newest.index,
             loops: messages.steps.count >= LOOP_ELEMENTS,
             first_step: messages.steps.first.clone(),
+            call: messages.steps.call.clone(),
             place,
         })
     }
 }
 
 impl Turn {
-    /// What the model did first, where an agent is at work: the same bytes in every step.
-    pub fn first_step<'b>(&self, body: &'b [u8]) -> Option<Cow<'b, [u8]>> {
+    /// What the model did first, where an agent is at work, the same bytes in every step; and the id of its call, which
+    /// is empty where the dialect has none.
+    pub fn first_step<'b>(&self, body: &'b [u8]) -> Option<(Cow<'b, [u8]>, Cow<'b, str>)> {
         let step = body.get(self.first_step.clone()).filter(|_| self.loops)?;
-        Some(match unmarked(step) {
+        let step = match unmarked(step) {
             Cow::Borrowed(step) => Cow::Borrowed(&step[..step.len().min(STEP_BYTES_MAX)]),
             Cow::Owned(mut step) => {
                 step.truncate(STEP_BYTES_MAX);
                 Cow::Owned(step)
             }
-        })
+        };
+        let call = body.get(self.call.clone()).unwrap_or_default();
+        Some((step, json::decode(call, call.contains(&b'\\'))))
     }
 
     /// Where `text` goes in at the message's end, and the bytes that put it there. Everything before that place stays

@@ -129,8 +129,9 @@ fn the_newest_user_message_of_every_dialect_and_shape() {
 fn a_loop_is_known_by_what_the_model_did_first() {
     let step = |rest: &str| {
         let body = format!(r#"{{"messages":[{{"role":"user","content":"a"}},{rest}]}}"#);
-        let step = turn(&body, CHAT).unwrap().first_step(body.as_bytes());
-        step.map(|step| String::from_utf8(step.into_owned()).unwrap())
+        let turn = turn(&body, CHAT).unwrap();
+        let (step, _) = turn.first_step(body.as_bytes())?;
+        Some(String::from_utf8(step.into_owned()).unwrap())
     };
     let call = r#"{"role":"assistant","tool_calls":[{"id":"x","t":"\"cache_control\":1"}]}"#;
     let tool = r#"{"role":"tool","content":"r"}"#;
@@ -164,6 +165,23 @@ fn a_loop_is_known_by_what_the_model_did_first() {
     );
     let found = step(&format!("{long},{tool}")).unwrap();
     assert_eq!(found, long[..STEP_BYTES_MAX]);
+}
+
+#[test]
+fn a_result_says_which_call_it_is_of() {
+    #[rustfmt::skip] // Rows read by themselves.
+    let rows = [
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"x"},{"id":"y"}]},{"tool_call_id":"\u0078","role":"tool","content":"r"},{"role":"tool","tool_call_id":"y"}]}"#, "x"),
+        (CHAT, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","function_call":{}},{"role":"function","tool_call_id":null}]}"#, ""),
+        (RESPONSES, r#"{"input":[{"role":"user","content":"a"},{"type":"reasoning","id":"r"},{"type":"function_call","id":"f","call_id":"w"},{"call_id":"x","type":"function_call_output","output":"o"}]}"#, "x"),
+        (MESSAGES, r#"{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":[{"type":"tool_use","id":"x"}]},{"role":"user","content":[{"type":"text","text":"<system-reminder>"},{"type":"tool_result","tool_use_id":"x","content":"r"},{"type":"tool_result","tool_use_id":"y"}]}]}"#, "x"),
+        (GENERATE, r#"{"contents":[{"parts":[{"text":"a"}]},{"role":"model","parts":[{"functionCall":{}}]},{"parts":[{"functionResponse":{}}]}]}"#, ""),
+    ];
+    for (task, body, call) in rows {
+        let turn = turn(body, task).unwrap();
+        let (_, found) = turn.first_step(body.as_bytes()).unwrap();
+        assert_eq!(found, call, "{body}");
+    }
 }
 
 #[test]

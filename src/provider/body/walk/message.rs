@@ -18,6 +18,8 @@ pub(super) struct Draft {
     seen: Seen,
     /// By its `type` it is what a tool gave back: an item of OpenAI's responses, which has no role.
     output: bool,
+    /// The id of the call whose result it is, between its quotes.
+    call: Range<usize>,
 }
 
 impl Draft {
@@ -31,12 +33,14 @@ impl Draft {
 }
 
 /// What stands in a message's content, or in one part of it.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Seen {
     /// What a tool gave back, or what an agent says by itself.
     of_agent: bool,
     /// Words of whoever speaks.
     words: bool,
+    /// The id of the call whose result is first in it, between its quotes.
+    call: Range<usize>,
 }
 
 impl Seen {
@@ -44,6 +48,9 @@ impl Seen {
     fn add(&mut self, part: Self) {
         self.of_agent |= part.of_agent;
         self.words |= part.words && !part.of_agent;
+        if self.call.is_empty() {
+            self.call = part.call;
+        }
     }
 }
 
@@ -72,6 +79,7 @@ impl Walk<'_> {
             draft.seen = Seen {
                 of_agent: false,
                 words: draft.content.is_some() && has_words(self.body, at..end),
+                call: 0..0,
             };
         } else if self.is(name, "role") && first == Some(b'"') {
             let role = self.string(at)?;
@@ -84,6 +92,9 @@ impl Walk<'_> {
         } else if self.is(name, "type") && first == Some(b'"') {
             let said = self.body.get(at..end).unwrap_or_default();
             draft.output = said.ends_with(b"_output\"");
+        } else if first == Some(b'"') && (self.is(name, "tool_call_id") || self.is(name, "call_id"))
+        {
+            draft.call = at + 1..end - 1;
         } else if self.is(name, MESSAGE_FIELD) {
             let said = self.body.get(at..end).unwrap_or_default();
             draft.forgotten = matches!(said, b"false" | b"\"false\"");
@@ -98,7 +109,7 @@ impl Walk<'_> {
         let mut part = Seen::default();
         let end = json::each_member(self.body, at + 1, depth, |name, escaped, value| {
             let said = self.body.get(value.clone()).unwrap_or_default();
-            self.part_member(&mut part, name, escaped, said);
+            self.part_member(&mut part, name, escaped, value.clone());
             if *json::text_bytes(name, escaped) == *b"text" {
                 text_end = said.starts_with(b"\"").then_some(value.end);
             }
@@ -123,7 +134,6 @@ impl Walk<'_> {
             let end = match body.get(at) {
                 Some(b'{') => {
                     json::each_member(body, at + 1, depth + 1, |name, escaped, value| {
-                        let value = body.get(value).unwrap_or_default();
                         self.part_member(&mut part, name, escaped, value);
                     })?
                 }
@@ -144,7 +154,8 @@ impl Walk<'_> {
     }
 
     /// Looks at one member of a part.
-    fn part_member(&self, part: &mut Seen, name: &[u8], escaped: bool, value: &[u8]) {
+    fn part_member(&self, part: &mut Seen, name: &[u8], escaped: bool, at: Range<usize>) {
+        let value = self.body.get(at.clone()).unwrap_or_default();
         let known = |text: &[u8]| {
             self.places
                 .tool_results
@@ -160,8 +171,9 @@ impl Walk<'_> {
             }
             b"text" => {
                 part.of_agent |= value.strip_prefix(b"\"").is_some_and(is_reminder);
-                part.words |= has_words(value, 0..value.len());
+                part.words |= has_words(self.body, at);
             }
+            b"tool_use_id" if value.starts_with(b"\"") => part.call = at.start + 1..at.end - 1,
             name => part.of_agent |= known(name),
         }
     }
@@ -179,7 +191,10 @@ impl Walk<'_> {
                     .push(speaker, !draft.forgotten, content, parts_end);
             }
             (Speaker::Model | Speaker::Tool, content) => {
-                self.messages.steps.add(speaker, draft.start..end);
+                let calls = [draft.call, draft.seen.call];
+                let call = calls.into_iter().find(|call| !call.is_empty());
+                let steps = &mut self.messages.steps;
+                steps.add(speaker, draft.start..end, call.unwrap_or_default());
                 if let Some((content, parts_end)) = content.filter(|_| speaker == Speaker::Model) {
                     self.messages
                         .push(speaker, !draft.forgotten, content, parts_end);
@@ -212,9 +227,12 @@ fn has_words(body: &[u8], value: Range<usize>) -> bool {
 }
 
 impl Steps {
-    fn add(&mut self, speaker: Speaker, element: Range<usize>) {
+    fn add(&mut self, speaker: Speaker, element: Range<usize>, call: Range<usize>) {
         if self.count == 0 {
             self.first = element;
+        }
+        if self.call.is_empty() && speaker == Speaker::Tool {
+            self.call = call;
         }
         self.count += 1;
         self.last = speaker;
