@@ -166,7 +166,7 @@ fn a_step_that_wants_nothing_recalled_gets_nothing() {
 
 /// What the router sent as the newest request's message at `at`.
 fn sent(provider: &Provider, at: usize) -> String {
-    let value: Value = serde_json::from_str(&provider.last().text()).unwrap();
+    let value: Value = serde_json::from_str(provider.last().text()).unwrap();
     let mut lists = ["messages", "input", "contents"].iter();
     let list = lists.find_map(|name| value.get(name)).unwrap();
     list[at].to_string()
