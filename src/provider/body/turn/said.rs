@@ -17,7 +17,7 @@ use crate::provider::json;
 use crate::provider::operation::Operation;
 
 /// So many characters tell two messages apart well enough to look at the whole of them only where they agree.
-const START_CHARS: usize = 48;
+const START_CHARS: usize = 24;
 
 /// More is not read whole for one request, which takes a few milliseconds; a message beyond it counts as another one.
 const READ_BYTES_MAX: usize = 4 << 20;
