@@ -108,6 +108,8 @@ pub enum Ended {
     ProviderError,
     /// The caller left before there was an answer.
     CallerLeft,
+    /// The router went down, and had waited for it as long as it waits.
+    Drained,
 }
 
 impl Ended {
@@ -125,6 +127,7 @@ impl Ended {
             Self::Relayed(End::StreamIdle) => "provider_idle",
             Self::Relayed(End::Malformed) => "provider_malformed",
             Self::ProviderError => "provider_error",
+            Self::Drained => "drained",
         }
     }
 }
@@ -165,12 +168,20 @@ impl Record {
         self.ended = Ended::Refused(fault.side());
     }
 
+    /// It was not the caller who closed the connection, if anybody did.
+    pub fn drained(&mut self) {
+        if let Ended::Relayed(End::CallerLeft) | Ended::CallerLeft = self.ended {
+            self.ended = Ended::Drained;
+        }
+    }
+
     /// Whose fault it was that the exchange failed; none if it did not.
     pub fn side(&self) -> Option<FaultSide> {
         match self.ended {
             Ended::Running | Ended::Answered | Ended::Relayed(End::Complete) => None,
             Ended::Refused(side) => Some(side),
             Ended::Relayed(End::CallerLeft) | Ended::CallerLeft => Some(FaultSide::Caller),
+            Ended::Drained => Some(FaultSide::Router),
             // What is wrong with a request is its sender's fault; a provider key's trouble is not.
             Ended::ProviderError => match self.status {
                 Some(400 | 404 | 405 | 413 | 415 | 422) => Some(FaultSide::Caller),
@@ -300,7 +311,7 @@ impl Record {
         );
         let truncated = matches!(
             self.ended,
-            Ended::Relayed(End::Truncated | End::StreamIdle | End::Malformed)
+            Ended::Relayed(End::Truncated | End::StreamIdle | End::Malformed) | Ended::Drained
         );
         let error = self.side().filter(|_| !aborted).map(|side| match side {
             FaultSide::Caller => Side::Caller,

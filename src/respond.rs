@@ -68,6 +68,12 @@ pub fn status_of(answer: &[u8]) -> Option<u16> {
     std::str::from_utf8(answer.get(9..12)?).ok()?.parse().ok()
 }
 
+/// How long the body of such an answer is.
+pub fn body_bytes(answer: &[u8]) -> u64 {
+    let head_end = memchr::memmem::find(answer, b"\r\n\r\n");
+    head_end.map_or(0, |end| (answer.len() - end - 4) as u64)
+}
+
 /// An answer with a JSON body.
 pub fn json(status: u16, body: &[u8], fields: &[(&str, String)], context: &Context<'_>) -> Vec<u8> {
     let mut out = start(status, fields, context, body.len() + 256);

@@ -20,6 +20,7 @@ use crate::connection;
 use crate::exchange::models_of;
 use crate::keys::{KeyRecord, state_of};
 use crate::net;
+use crate::provider::Dialect;
 use crate::secret::Secret;
 
 /// What a request of the playground may set; credentials are not among it.
@@ -92,7 +93,8 @@ pub(super) async fn run(desk: &Rc<Desk>, request: &Request, who: Who) -> Result<
 pub(super) fn models(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
     let id = request.parameter("key");
     let id = id.ok_or_else(|| Denial::odd("key: the id of a memory key"))?;
-    let models = models_of(&desk.worker(), &desk.keys.current(), &*desk.record(id)?);
+    let (keys, record) = (desk.keys.current(), desk.record(id)?);
+    let models = models_of(&desk.worker(), &keys, &record, Dialect::OpenAi);
     Ok(Answer::of(200, JSON, models.into_bytes()))
 }
 

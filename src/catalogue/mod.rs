@@ -53,6 +53,14 @@ struct Model {
     id_sent: String,
 }
 
+/// One model, as Google's SDKs read it.
+#[derive(Serialize)]
+struct GoogleModel<'a> {
+    name: String,
+    #[serde(rename = "displayName")]
+    display_name: &'a str,
+}
+
 /// The known models of all providers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Catalogue {
@@ -82,12 +90,20 @@ impl Catalogue {
         Ok(Self { models })
     }
 
-    /// The list for a caller who can use `providers`, without the models that `allowed(provider, model)` denies.
-    pub fn list(&self, providers: &[&str], allowed: impl Fn(&str, &str) -> bool) -> String {
+    /// The list for a caller who can use `providers`, without the models that `allowed(provider, model)` denies. Those of
+    /// a provider that `google` names stand in it in Google's form too.
+    pub fn list(
+        &self,
+        providers: &[&str],
+        allowed: impl Fn(&str, &str) -> bool,
+        google: impl Fn(&str) -> bool,
+    ) -> String {
         #[derive(Serialize)]
         struct Answer<'a> {
             object: &'static str,
             data: Vec<&'a Model>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            models: Vec<GoogleModel<'a>>,
         }
         let mut data = Vec::new();
         for provider in providers {
@@ -97,8 +113,14 @@ impl Catalogue {
                 .filter(|model| model.provider == *provider);
             data.extend(own.filter(|model| allowed(provider, &model.id_sent)));
         }
+        let models = data.iter().filter(|model| google(&model.provider));
+        let models = models.map(|model| GoogleModel {
+            name: format!("models/{}", model.id),
+            display_name: &model.display_name,
+        });
         let answer = Answer {
             object: "list",
+            models: models.collect(),
             data,
         };
         // Strings and numbers only, so it does not fail; a caller would see an empty list.

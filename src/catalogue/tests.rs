@@ -18,7 +18,8 @@ fn leads_to(model: &str) -> Option<String> {
 
 fn list(own: &str, providers: &[&str]) -> Vec<Value> {
     let catalogue = Catalogue::new(own, [], leads_to).unwrap();
-    let list: Value = serde_json::from_str(&catalogue.list(providers, |_, _| true)).unwrap();
+    let list: Value =
+        serde_json::from_str(&catalogue.list(providers, |_, _| true, |_| false)).unwrap();
     assert_eq!(list["object"], "list");
     assert_eq!(list.as_object().unwrap().len(), 2);
     list["data"].as_array().unwrap().clone()
@@ -72,11 +73,25 @@ fn only_the_callers_providers_in_their_order() {
 fn the_filter_sees_provider_and_the_providers_own_id() {
     let catalogue = Catalogue::new("", [], leads_to).unwrap();
     let allowed = |provider: &str, model: &str| provider == "groq" && model == "openai/gpt-oss-20b";
-    let list = catalogue.list(&["groq", "openai"], allowed);
+    let list = catalogue.list(&["groq", "openai"], allowed, |_| false);
     let list: Value = serde_json::from_str(&list).unwrap();
     let data = list["data"].as_array().unwrap();
     assert_eq!(data.len(), 1);
     assert_eq!(data[0]["id"], "groq/openai/gpt-oss-20b");
+}
+
+#[test]
+fn some_models_stand_there_in_googles_form_too() {
+    let catalogue = Catalogue::new("", [], leads_to).unwrap();
+    let list = catalogue.list(&["google", "openai"], |_, _| true, |it| it == "google");
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let (data, models) = (&list["data"], list["models"].as_array().unwrap());
+    assert!(!models.is_empty() && models.len() < data.as_array().unwrap().len());
+    assert_eq!(
+        models[0]["name"],
+        format!("models/{}", data[0]["id"].as_str().unwrap())
+    );
+    assert_eq!(models[0]["displayName"], data[0]["display_name"]);
 }
 
 #[test]
@@ -94,7 +109,11 @@ fn the_operators_lists_replace_single_providers() {
 fn more_models_stand_behind_a_providers_own() {
     let more = [("azure", "gpt-4o"), ("xai", "grok-own")];
     let catalogue = Catalogue::new("", more, leads_to).unwrap();
-    let list = catalogue.list(&["azure", "xai"], |_, model| !model.starts_with("grok-4"));
+    let list = catalogue.list(
+        &["azure", "xai"],
+        |_, model| !model.starts_with("grok-4"),
+        |_| false,
+    );
     let list: Value = serde_json::from_str(&list).unwrap();
     let ids: Vec<_> = list["data"]
         .as_array()

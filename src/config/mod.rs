@@ -387,6 +387,13 @@ impl Config {
         if self.cors.origins.iter().any(|origin| origin == "*") {
             warnings.push("cors.origins: `*` lets every web page read answers".into());
         }
+        let key_env = self.memory.embeddings.as_ref();
+        let key_env = key_env.and_then(|embeddings| embeddings.key_env.as_ref());
+        if let Some(name) = key_env.filter(|name| std::env::var_os(name).is_none()) {
+            warnings.push(format!(
+                "memory.embeddings.key_env: {name} is not set; requests go without a key"
+            ));
+        }
         if self.demo.enabled {
             warnings.push("demo.enabled: the built-in demo provider is for trying out".into());
         }

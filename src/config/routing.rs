@@ -6,11 +6,22 @@ use crate::provider::pattern::Pattern;
 use crate::provider::routing::Table;
 
 /// Names of models whose vendor is known.
-const PATTERNS: [(&str, &str); 11] = [
+const PATTERNS: [(&str, &str); 22] = [
     ("gpt-*", "openai"),
     ("chatgpt-*", "openai"),
     ("o[0-9]*", "openai"),
     ("text-embedding-*", "openai"),
+    ("ft:gpt-*", "openai"),
+    ("codex-*", "openai"),
+    ("computer-use-*", "openai"),
+    ("davinci-*", "openai"),
+    ("babbage-*", "openai"),
+    ("whisper-*", "openai"),
+    ("tts-*", "openai"),
+    ("dall-e-*", "openai"),
+    ("sora-*", "openai"),
+    ("omni-moderation-*", "openai"),
+    ("text-moderation-*", "openai"),
     ("claude*", "anthropic"),
     ("gemini*", "google"),
     ("grok*", "xai"),

@@ -176,6 +176,10 @@ fn warnings() {
         admin.listen = "0.0.0.0:81"
         cors.origins = ["*"]
         demo.enabled = true
+        [memory.embeddings]
+        base_url = "https://10.0.0.1/v1"
+        model = "m"
+        key_env = "MEMORYROUTER_TEST_OF_A_VARIABLE_THAT_NOBODY_SETS"
         [providers]
         far = { base_url = "http://10.0.0.1" }
         near = { base_url = "http://localhost:1" }
@@ -191,6 +195,7 @@ fn warnings() {
         "server.listen",
         "admin.listen",
         "cors.origins",
+        "memory.embeddings.key_env",
         "demo.enabled",
     ];
     assert_eq!(about, expected, "{warnings:#?}");

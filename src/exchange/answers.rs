@@ -140,6 +140,7 @@ impl Exchange<'_> {
             self.record.ended = Ended::Answered;
             self.record.status = respond::status_of(&answer);
         }
+        self.record.response_bytes = respond::body_bytes(&answer);
         // As the answer says it.
         let next = self.next();
         caller

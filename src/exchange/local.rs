@@ -6,7 +6,7 @@
 use super::{Exchange, Tenant};
 use crate::error::Fault;
 use crate::keys::{KeyRecord, Snapshot, model_allowed};
-use crate::provider::Kind;
+use crate::provider::{Dialect, Kind};
 use crate::respond::{self, Context, quoted};
 use crate::route::{self, Endpoint, Miss};
 use crate::worker::Worker;
@@ -25,7 +25,8 @@ pub(super) fn answer(
         (Endpoint::Health, _) => "{\"status\": \"ok\"}".to_owned(),
         (Endpoint::Ready, _) => ready(exchange)?,
         (Endpoint::Models, Some(tenant)) => {
-            models_of(exchange.worker, &tenant.snapshot, &tenant.key)
+            let dialect = exchange.dialect.unwrap_or(Dialect::OpenAi);
+            models_of(exchange.worker, &tenant.snapshot, &tenant.key, dialect)
         }
         (Endpoint::Models | Endpoint::Vault(_) | Endpoint::Account(_) | Endpoint::Proxy(_), _) => {
             return Err(Fault::NoMemoryKey);
@@ -59,8 +60,14 @@ fn ready(exchange: &Exchange<'_>) -> Result<String, Fault> {
     ))
 }
 
-/// The models of the providers that a key's account can pay, as far as the key allows them.
-pub fn models_of(worker: &Worker, snapshot: &Snapshot, key: &KeyRecord) -> String {
+/// The models of the providers that a key's account can pay, as far as the key allows them; for Google's SDKs those of
+/// the providers that speak with them once more, in the form that they read.
+pub fn models_of(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    key: &KeyRecord,
+    dialect: Dialect,
+) -> String {
     let config = &worker.config;
     let providers: Vec<&str> = config
         .providers
@@ -76,10 +83,16 @@ pub fn models_of(worker: &Worker, snapshot: &Snapshot, key: &KeyRecord) -> Strin
         .map(|provider| provider.name.as_str())
         .collect();
     let names = &worker.plan.table.prefixes;
-    config.catalogue.list(&providers, |provider, model| {
+    let allowed = |provider: &str, model: &str| {
         let provider = config.providers.find(provider);
         provider.is_some_and(|it| model_allowed(key, names, it.0, model))
-    })
+    };
+    let once_more = |provider: &str| {
+        let provider = config.providers.find(provider);
+        let speaks = |it| config.providers.get(it).speaks(Dialect::Gemini);
+        dialect == Dialect::Gemini && provider.is_some_and(speaks)
+    };
+    config.catalogue.list(&providers, allowed, once_more)
 }
 
 /// OPTIONS: what may be asked here, and for a browser whether its page may ask it.

@@ -158,6 +158,9 @@ pub async fn run(
             Next::Close
         }
     };
+    if worker.deadlines.all_hung_up() {
+        exchange.record.drained();
+    }
     let at = exchange.record.ends();
     let at_ms = clock::unix_millis();
     exchange.record.finish();

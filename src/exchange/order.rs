@@ -126,10 +126,16 @@ pub(super) fn take<'a>(
         conversation = true;
         body = scan(request, operation, None, conversation)?;
     }
+    let optional = is_form || operation.task.has_default_model(body.has_prompt);
+    let stated = body
+        .model
+        .as_ref()
+        .is_some_and(|model| !model.range.is_empty());
+    let unnamed = optional && operation.model.is_none() && !stated;
     let model = match (&operation.model, &body.model) {
         (Some(in_path), _) => Cow::Borrowed(in_path.name.as_bytes()),
         (None, Some(model)) => model.bytes(request.body()),
-        (None, None) if is_form => Cow::Borrowed(&b""[..]),
+        (None, None) if unnamed => Cow::Borrowed(&b""[..]),
         (None, None) => return Err(Fault::MissingField("model")),
     };
     if model.len() > MODEL_BYTES_MAX {
@@ -143,7 +149,7 @@ pub(super) fn take<'a>(
     if is_chat && !(body.has_messages || body.has_input) {
         return Err(Fault::MissingField("messages"));
     }
-    let routes = routes(&model, is_form, operation.dialect, tenant, worker)?;
+    let routes = routes(&model, unnamed, operation.dialect, tenant, worker)?;
     check_repeats(&body, request.body(), &model, &routes.first, tenant, worker)?;
     let query = request
         .head
@@ -191,7 +197,7 @@ fn scan(
 /// the model there.
 fn routes(
     model: &str,
-    is_form: bool,
+    unnamed: bool,
     dialect: Dialect,
     tenant: &Tenant,
     worker: &Worker,
@@ -204,7 +210,7 @@ fn routes(
         }
         Misroute::NoProvider => Fault::MissingField("model"),
     };
-    let first = if is_form && model.is_empty() {
+    let first = if unnamed {
         let openai = providers.find("openai").map(|provider| provider.0);
         let provider = table.without_model(openai).map_err(misroute)?;
         Route {

@@ -43,6 +43,7 @@ pub struct Deadlines {
     current: Cell<(Instant, Instant, u64)>,
     slots: RefCell<Slots>,
     keeper: Keeper,
+    all_hung_up: Cell<bool>,
 }
 
 /// What `keep` waits for, so that it does not turn an idle core's loop.
@@ -102,6 +103,7 @@ impl Deadlines {
             current: Cell::new((started, started, 0)),
             slots: RefCell::default(),
             keeper: Keeper::default(),
+            all_hung_up: Cell::new(false),
         })
     }
 
@@ -199,6 +201,7 @@ impl Deadlines {
 
     /// Shuts down callers' connections: the idle ones, or all of them.
     pub fn hang_up_downstream(&self, idle_only: bool) {
+        self.all_hung_up.set(self.all_hung_up.get() || !idle_only);
         for place in &self.slots.borrow().places {
             if let Some(slot) = &place.slot
                 && slot.side == Side::Downstream
@@ -207,6 +210,11 @@ impl Deadlines {
                 slot.hangup.now();
             }
         }
+    }
+
+    /// Whether all callers' connections were shut down: whoever is gone since did not leave by itself.
+    pub fn all_hung_up(&self) -> bool {
+        self.all_hung_up.get()
     }
 
     /// Runs the wheel for as long as this thread's loop runs.

@@ -224,6 +224,8 @@ pub struct RequestBody {
     pub has_messages: bool,
     /// `input` is there, whatever it holds.
     pub has_input: bool,
+    /// `prompt` is there, whatever it holds.
+    pub has_prompt: bool,
     /// `stream`, if it is a boolean.
     pub stream: Option<bool>,
     /// The last `stream_options`, whatever it is.

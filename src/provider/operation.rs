@@ -43,6 +43,16 @@ pub enum Task {
 }
 
 impl Task {
+    /// Whether OpenAI takes it without a model, and has one of its own for it; `prompt` says that the body names a prompt
+    /// that is kept there, with its model.
+    pub fn has_default_model(self, prompt: bool) -> bool {
+        match self {
+            Self::Moderations | Self::Images => true,
+            Self::Responses => prompt,
+            _ => false,
+        }
+    }
+
     /// The endpoint's template, for logs and metrics: never a caller's own path.
     pub fn template(self) -> &'static str {
         match self {

@@ -66,7 +66,7 @@ impl Table {
         })
     }
 
-    /// The provider of a request that states no model (a form without a `model` part).
+    /// The provider of a request that states no model, where OpenAI has a default.
     pub fn without_model(&self, openai: Option<usize>) -> Result<usize, Misroute> {
         openai.or(self.default).ok_or(Misroute::NoProvider)
     }

@@ -502,3 +502,26 @@ fn the_service_manager_hears_what_goes_on() {
     assert_eq!(router.stop().0, 0);
     assert_eq!(heard(), "STOPPING=1");
 }
+
+#[test]
+fn what_the_drain_cuts_is_not_the_callers_doing() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+        waits.pass();
+        Then::Close
+    });
+    let (home, token) = home(&provider, "timeouts.drain = \"200ms\"\n");
+    let router = home.serve();
+    let mut caller = router.connect();
+    caller.send(request("POST", CHAT, &[("x-api-key", &token)], BODY));
+    caller.head().unwrap();
+    let (code, log) = router.stop();
+    assert_eq!(code, 0, "{log}");
+    let usage = home.run(&["usage", "--json"]).json();
+    let total = &usage["total"];
+    let counted = ["errors_router", "aborted"].map(|name| total[name].as_u64());
+    assert_eq!(counted, [Some(1), Some(0)], "{usage}");
+    gate.open();
+}

@@ -45,6 +45,14 @@ fn models_find_their_provider() {
         ("o1", "openai", "o1"),
         ("o3-mini", "openai", "o3-mini"),
         ("text-embedding-3-small", "openai", "text-embedding-3-small"),
+        ("ft:gpt-4o-mini-2024-07-18:org::id", "openai", "ft:gpt-4o-mini-2024-07-18:org::id"),
+        ("codex-mini-latest", "openai", "codex-mini-latest"),
+        ("computer-use-preview", "openai", "computer-use-preview"),
+        ("davinci-002", "openai", "davinci-002"),
+        ("whisper-1", "openai", "whisper-1"),
+        ("tts-1-hd", "openai", "tts-1-hd"),
+        ("dall-e-3", "openai", "dall-e-3"),
+        ("omni-moderation-latest", "openai", "omni-moderation-latest"),
         ("claude-sonnet-4", "anthropic", "claude-sonnet-4"),
         ("gemini-2.0-flash", "google", "gemini-2.0-flash"),
         ("grok-4", "xai", "grok-4"),
@@ -141,6 +149,42 @@ fn dialects_have_their_own_default_and_prefixes_name_others_that_speak_them() {
         (400, before),
         "OpenAI does not speak Anthropic's dialect"
     );
+}
+
+#[test]
+fn what_openai_takes_without_a_model_goes_to_openai() {
+    let provider = Provider::plain();
+    let router = start(&provider, "");
+    for (path, body) in [
+        ("/v1/moderations", r#"{"input":"x"}"#),
+        ("/v1/images/generations", r#"{"prompt":"x"}"#),
+        ("/v1/responses", r#"{"prompt":{"id":"pmpt_1"}}"#),
+    ] {
+        assert_eq!(router.post(path, body).status, 200, "{path}");
+        let sent = provider.last();
+        assert_eq!(sent.target, path.replace("/v1", "/openai"));
+        assert_eq!(sent.text(), body);
+    }
+    for (path, body) in [
+        ("/v1/responses", r#"{"input":"x"}"#),
+        ("/v1/embeddings", r#"{"input":"x"}"#),
+        ("/v1/completions", r#"{"prompt":"x"}"#),
+        ("/v1/audio/speech", r#"{"input":"x"}"#),
+    ] {
+        let reply = router.post(path, body);
+        let error = "Missing required field: model";
+        assert_eq!(
+            (reply.status, &reply.json()["error"]),
+            (400, &error.into()),
+            "{path}"
+        );
+    }
+    let limited = router.mint(NewKey {
+        models: vec!["gpt-4o".into()],
+        ..NewKey::default()
+    });
+    let bytes = request("POST", "/v1/moderations", &[("x-api-key", &limited)], "{}");
+    assert_eq!(router.connect().exchange(bytes).status, 403);
 }
 
 #[test]

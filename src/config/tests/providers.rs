@@ -137,11 +137,11 @@ fn models_are_listed_under_this_configurations_routing() {
     write("models.toml", "[groq]\nmodels = [{ id = \"llama\" }]\n");
     let location = Location::resolve(Some(dir.path().to_owned()), None, |_| None);
     let config = Config::load(&location).unwrap();
-    let list = config
-        .catalogue
-        .list(&["groq", "azure", "openai"], |_, model| {
-            !model.contains('5')
-        });
+    let list = config.catalogue.list(
+        &["groq", "azure", "openai"],
+        |_, model| !model.contains('5'),
+        |_| false,
+    );
     for id in ["llama", "gpt-4o", "azure/own", "openai/gpt-4o", "gpt-4.1"] {
         assert!(list.contains(&format!("\"id\":\"{id}\"")), "{id}: {list}");
     }

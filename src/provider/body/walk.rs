@@ -186,6 +186,7 @@ impl Walk<'_> {
                 }
                 self.found.input = std::mem::take(&mut self.messages);
             }
+            b"prompt" => self.found.has_prompt = true,
             b"stream" => {
                 self.found.stream = match body.get(at) {
                     Some(b't') => Some(true),
