@@ -16,6 +16,9 @@ const STRIDE_BYTES: usize = 16;
 /// A shorter text may stand there by chance.
 const TEXT_BYTES_MIN: usize = 16;
 
+/// Most texts are told by so much of their start, and spelling the rest takes longer than all else.
+const START_BYTES: usize = 64;
+
 /// To go over so much takes half a millisecond. Of a larger body it is the end, where the newest stands.
 const BODY_BYTES_MAX: usize = 4 << 20;
 
@@ -46,16 +49,23 @@ impl<'b> Inside<'b> {
     pub(super) fn holds(&self, text: &str) -> bool {
         let text = text.trim();
         text.len() >= TEXT_BYTES_MIN
-            && (self.finds(&spelled(text, false))
-                || !text.is_ascii() && self.finds(&spelled(text, true)))
+            && (self.finds(text, false) || !text.is_ascii() && self.finds(text, true))
     }
 
-    fn finds(&self, spelled: &[u8]) -> bool {
+    fn finds(&self, text: &str, ascii: bool) -> bool {
         let marks = self.marks.get_or_init(|| Marks::of(self.body));
-        if !marks.may_hold(spelled) || self.left.get() == 0 {
+        let may_hold = |text: &str| {
+            let spelled = spelled(text, ascii);
+            marks.may_hold(&spelled).then_some(spelled)
+        };
+        let start = &text[..text.floor_char_boundary(START_BYTES)];
+        let Some(spelled) = may_hold(start).and_then(|_| may_hold(text)) else {
+            return false;
+        };
+        if self.left.get() == 0 {
             return false;
         }
-        let found = memmem::find(self.body, spelled);
+        let found = memmem::find(self.body, &spelled);
         let searched = found.unwrap_or(self.body.len());
         self.left.set(self.left.get().saturating_sub(searched));
         found.is_some()
