@@ -1,9 +1,9 @@
 //! What the handle and the threads of memory share: vaults in RAM, the queue, the log, and the jobs of the loaders.
 //!
 //! A vault is hot, or on its way in, or not here at all; an idle one costs no RAM. Whoever needs one that is on its way
-//! joins those who wait for it. What is said to it meanwhile is kept with the waiters and taken in before anybody sees
-//! the vault, for as long as the log cannot be read. A vault leaves RAM only when all of it is durable and nobody holds it: what lies in the queue belongs to a
-//! hot vault, and so a load never has to wait for the writer.
+//! joins those who wait for it. What is said to it meanwhile is kept, however long the log cannot be read, and taken in
+//! before anybody sees the vault. A vault leaves RAM only when all of it is durable and nobody holds it: what lies in
+//! the queue belongs to a hot vault, and so a load never has to wait for the writer.
 
 mod adding;
 mod arriving;

@@ -3,9 +3,9 @@
 //! While an agent works on one user message it sends that message again and again with more behind it. What its own
 //! steps left in the vault must not change what was put into the message, or the provider's prompt cache would miss.
 //! Several agents may begin with the same words, each at its own time: those runs of a turn are told apart by what the
-//! model did first. A run's first step is known by the call that the answer held, else it is taken for that of the newest
-//! run that has made none. Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories forgets what its turns
-//! got, and not whose words have been stored: a turn that goes on says them no second time.
+//! model did first. A run's first step is known by the call that the answer held, else it is taken for that of the
+//! newest run that has made none. Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories
+//! forgets what its turns got, and not whose words have been stored: a turn that goes on says them no second time.
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};

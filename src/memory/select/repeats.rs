@@ -1,5 +1,5 @@
-//! Whether two memories say the same: by their terms, since texts differ in what says nothing. Terms know no order and no
-//! symbols; where they are alike, the texts tell who owes whom, and C++ from C#.
+//! Whether two memories say the same: by their terms, since texts differ in what says nothing. Terms know no order and
+//! no symbols; where they are alike, the texts tell who owes whom, and C++ from C#.
 
 use std::collections::HashSet;
 

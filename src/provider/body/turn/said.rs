@@ -1,9 +1,8 @@
 //! Whether a text already stands in a request: as a message, or somewhere in it (`inside`).
 //!
-//! Of a message white space does not count: what a model said in several parts is remembered as one text, and comes back
-//! in parts.
-//! Of most messages no more is read than how they start. Those that start like a text that is looked for are read
-//! whole, once, however many texts start so.
+//! Of a message white space does not count: what a model said in several parts is remembered as one text, and comes
+//! back in parts. Of most messages no more is read than how they start. Those that start like a text that is looked for
+//! are read whole, once, however many texts start so.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
