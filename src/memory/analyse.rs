@@ -347,13 +347,12 @@ impl Scan {
     }
 
     fn finish(mut self) -> Analysed {
-        let mut latin = self.ballot.winner();
-        // One function word alone tells no language: "dog" is one in Danish.
-        if let [word] = self.words.as_slice()
-            && word.functions.in_language(latin)
-        {
-            latin = Language::ENGLISH;
-        }
+        let latin = self.ballot.winner();
+        // One function word alone hardly tells a language ("dog" is one in Danish), and may be what the text is about.
+        let telling = |word: &&Word| word.functions.in_language(latin);
+        let mut telling = self.words.iter().filter(telling).map(|word| word.shared);
+        let first = telling.next();
+        let sure = latin == Language::ENGLISH || telling.any(|other| Some(other) != first);
         self.terms.reserve(self.words.len());
         for word in &self.words {
             let letters = self
@@ -365,7 +364,7 @@ impl Scan {
                 Script::Latin => latin,
                 _ => of_script.unwrap_or(Language::ENGLISH),
             };
-            if word.functions.in_language(language) {
+            if word.functions.in_language(language) && (sure || language != latin) {
                 continue;
             }
             self.len += u32::from(!word.whole);

@@ -376,4 +376,10 @@ fn a_word_alone_is_no_other_languages_function_word() {
     };
     assert!(shared("dog", "My dog is called Rex"));
     assert!(shared("die", "Plants die without water in the end"));
+    // Neither is it among words that tell of no language.
+    assert!(shared("dog name", "My dog is called Rex"));
+    assert!(shared("plants die", "It may die without water in the end"));
+    // Two of them tell one.
+    let german = analyse("die Pflanzen und der Hund");
+    assert_eq!(german.len, 2, "{german:?}");
 }
