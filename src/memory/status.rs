@@ -57,6 +57,8 @@ pub struct MemoryStatus {
     pub recalls: u64,
     /// Memories that they gave back.
     pub recalled: u64,
+    /// Recalls by words alone, because the embedder gave no vector in time.
+    pub without_vector: u64,
     /// Recalls and writes that found their vault in RAM.
     pub hits: u64,
     /// Vaults read from the file.
@@ -112,6 +114,7 @@ pub(super) struct Counters {
     pub(super) damaged: AtomicU64,
     pub(super) recalls: AtomicU64,
     pub(super) recalled: AtomicU64,
+    pub(super) without_vector: AtomicU64,
     pub(super) hits: AtomicU64,
     pub(super) loads: AtomicU64,
     pub(super) evictions: AtomicU64,
@@ -150,6 +153,7 @@ impl Counters {
             damaged: get(&self.damaged),
             recalls: get(&self.recalls),
             recalled: get(&self.recalled),
+            without_vector: get(&self.without_vector),
             hits: get(&self.hits),
             loads: get(&self.loads),
             evictions: get(&self.evictions),

@@ -131,10 +131,13 @@ impl MemoryStore {
     pub async fn recall_in(&self, Loaded(hot): &Loaded, query: &Query<'_>) -> Vec<Recalled> {
         let core = self.core();
         let counters = &core.counters;
-        let vector = match &core.embedder {
-            Some(embedder) if hot.read().has_vectors() => embedder.vector_of(query.text).await,
-            _ => None,
-        };
+        let mut vector = None;
+        if let Some(embedder) = core.embedder.as_ref().filter(|_| hot.read().has_vectors()) {
+            vector = embedder.vector_of(query.text).await;
+            if vector.is_none() {
+                raise(&counters.without_vector);
+            }
+        }
         let started = Instant::now();
         let recalled = hot.read().recall(query, vector.as_deref());
         counters.recall_times.note(started.elapsed());

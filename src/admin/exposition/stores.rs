@@ -56,6 +56,11 @@ pub(super) fn memory(page: &mut Page, status: &MemoryStatus) {
             status.recalled,
         ),
         (
+            "memory_recalls_without_vector_total",
+            "Recalls by words alone, because the embedder gave no vector in time.",
+            status.without_vector,
+        ),
+        (
             "memory_hits_total",
             "Recalls and writes that found their vault in RAM.",
             status.hits,
