@@ -30,8 +30,9 @@ mod usage;
 
 use std::cell::RefCell;
 use std::io;
+use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -60,10 +61,25 @@ const LAST_PAUSE: Duration = Duration::from_secs(1);
 /// A predecessor leaves the port within milliseconds of hearing that this process serves.
 const PREDECESSOR_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A running admin port; dropping it ends its thread.
+/// A running admin port; dropping it ends its thread, and removes its socket's file unless a successor has that.
 pub struct Running {
     addr: Option<BoundAddr>,
+    own_file: OwnFile,
+    control: Control,
     _stop: oneshot::Sender<()>,
+}
+
+/// The file of the Unix socket that is listened on, once it is.
+type OwnFile = Arc<OnceLock<PathBuf>>;
+
+impl Drop for Running {
+    // Here and not on the port's thread, for which the end of the process does not wait.
+    fn drop(&mut self) {
+        let handed_over = self.control.shared().successor.serves();
+        if let Some(file) = self.own_file.get().filter(|_| !handed_over) {
+            let _ = std::fs::remove_file(file);
+        }
+    }
 }
 
 impl Running {
@@ -96,6 +112,10 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
         },
     };
     let addr = bound.as_ref().map(|(addr, _)| addr.clone());
+    let own_file = OwnFile::default();
+    if let Some(addr) = &addr {
+        own(&own_file, addr);
+    }
     let blocking = Blocking::start()?;
     let (stop, stopped) = oneshot::channel();
     let (ready, started) = mpsc::channel();
@@ -106,7 +126,9 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
         blocking,
         listen,
         bound: bound.map(|(_, listener)| listener),
+        own_file: own_file.clone(),
     };
+    let control = control.clone();
     thread::Builder::new().name("admin".into()).spawn(move || {
         let not_started = ready.clone();
         if let Err(error) = net::run(async move { seat.serve(stopped, ready).await }) {
@@ -114,7 +136,12 @@ pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> 
         }
     })?;
     match started.recv() {
-        Ok(Ok(())) => Ok(Some(Running { addr, _stop: stop })),
+        Ok(Ok(())) => Ok(Some(Running {
+            addr,
+            own_file,
+            control,
+            _stop: stop,
+        })),
         Ok(Err(error)) => Err(error),
         Err(_) => Err(io::Error::other("the admin port did not start")),
     }
@@ -131,6 +158,12 @@ fn bind(listen: &Listen) -> io::Result<(BoundAddr, BoundListener)> {
         .ok_or_else(|| io::Error::other("no listener"))
 }
 
+fn own(own_file: &OwnFile, addr: &BoundAddr) {
+    if let BoundAddr::Unix(path) = addr {
+        let _ = own_file.set(path.clone());
+    }
+}
+
 fn in_use(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::AddrInUse
 }
@@ -143,6 +176,7 @@ struct Seat {
     blocking: Blocking,
     listen: Listen,
     bound: Option<BoundListener>,
+    own_file: OwnFile,
 }
 
 impl Seat {
@@ -178,7 +212,7 @@ impl Seat {
         net::spawn(tick(desk.clone()));
         let listener = match opened {
             Some(listener) => listener,
-            None => match inherit(&self.listen, &desk).await {
+            None => match inherit(&self.listen, &self.own_file, &desk).await {
                 Some(listener) => listener,
                 None => return,
             },
@@ -194,20 +228,18 @@ impl Seat {
             listener.stop();
         }
         desk.deadlines.hang_up_downstream(false);
-        if let (Listen::Unix(path), false) = (&self.listen, desk.handed_over()) {
-            let _ = std::fs::remove_file(path);
-        }
         net::sleep(PAUSE).await;
     }
 }
 
 /// Waits for the port that the process before this one still holds.
-async fn inherit(listen: &Listen, desk: &Desk) -> Option<Listener> {
+async fn inherit(listen: &Listen, own_file: &OwnFile, desk: &Desk) -> Option<Listener> {
     let (began, mut told) = (Instant::now(), false);
     loop {
         match bind(listen) {
             Ok((addr, listener)) => {
                 tracing::info!("admin port on {addr}");
+                own(own_file, &addr);
                 return listener.open().ok();
             }
             Err(error) if !in_use(&error) => {
