@@ -3,6 +3,8 @@
 //! `take` reads the request once, whole; `Order::outgoing` writes it down for one provider and one key, as often as
 //! `attempts` asks. The caller's bytes are never re-written: the message is the caller's buffer with splices over it.
 
+mod routes;
+
 use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,18 +12,17 @@ use std::sync::Arc;
 use super::Tenant;
 use super::body::Request;
 use super::settings::{Mode, Settings, Sources};
-use crate::config::{ProviderId, StreamUsage};
+use crate::config::StreamUsage;
 use crate::error::Fault;
 use crate::http::Name;
 use crate::http::encode::{self, CredentialLine, UpstreamHead};
 use crate::http::token::carries_memory_key;
-use crate::keys::model_allowed;
 use crate::net;
 use crate::plan::Base;
 use crate::provider::body::{self, BodyError, RequestBody};
 use crate::provider::operation::{Operation, Task};
 use crate::provider::query::clean_query;
-use crate::provider::routing::{Choice, Misroute};
+use crate::provider::routing::Choice;
 use crate::provider::splice::{Piece, Splices};
 use crate::provider::upstream_form::{self, Address};
 use crate::provider::{Dialect, Kind, multipart, stream_usage};
@@ -29,6 +30,8 @@ use crate::secret::Secret;
 use crate::traces::Context;
 use crate::upstream::{Outgoing, Part};
 use crate::worker::Worker;
+pub(super) use routes::{Route, Routes};
+use routes::{check_repeats, routes};
 
 /// Up to here, head and body are put together and leave in one send; beyond, copying costs more than another send.
 const ASSEMBLED_BYTES_MAX: usize = 16 * 1024;
@@ -54,44 +57,6 @@ pub(super) struct Order<'a> {
     query: Option<String>,
     /// What makes a stream end with counts, where its caller did not ask for them.
     usage_question: Option<(Range<usize>, Vec<u8>)>,
-}
-
-/// A provider that can serve the order.
-#[derive(Clone, Copy)]
-pub(super) struct Route {
-    pub(super) provider: ProviderId,
-    /// How much comes off the front of the model for it.
-    prefix_len: usize,
-}
-
-impl Route {
-    /// The model's prefix, and the model as it is known there.
-    pub(super) fn split<'m>(&self, model: &'m str) -> (&'m str, &'m str) {
-        model
-            .split_at_checked(self.prefix_len)
-            .unwrap_or(("", model))
-    }
-}
-
-/// The provider that the model means, then those to fall back to.
-pub(super) struct Routes {
-    pub(super) first: Route,
-    fallback: Vec<Route>,
-}
-
-impl Routes {
-    /// By its place, from the best on.
-    pub(super) fn get(&self, place: usize) -> Option<&Route> {
-        match place.checked_sub(1) {
-            None => Some(&self.first),
-            Some(place) => self.fallback.get(place),
-        }
-    }
-
-    /// Best first.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Route> {
-        std::iter::once(&self.first).chain(&self.fallback)
-    }
 }
 
 /// Reads the request.
@@ -191,99 +156,6 @@ fn scan(
         BodyError::InvalidJson => Fault::InvalidJson,
         BodyError::InvalidForm => Fault::InvalidForm,
     })
-}
-
-/// The provider that the model means, then those to fall back to, as far as they speak the dialect and the key allows
-/// the model there.
-fn routes(
-    model: &str,
-    unnamed: bool,
-    dialect: Dialect,
-    tenant: &Tenant,
-    worker: &Worker,
-) -> Result<Routes, Fault> {
-    let providers = &worker.config.providers;
-    let table = &worker.plan.table;
-    let misroute = |misroute| match misroute {
-        Misroute::OtherDialect(provider) => {
-            Fault::WrongDialect(providers.get(ProviderId(provider)).name.clone())
-        }
-        Misroute::NoProvider => Fault::MissingField("model"),
-    };
-    let first = if unnamed {
-        let openai = providers.find("openai").map(|provider| provider.0);
-        let provider = table.without_model(openai).map_err(misroute)?;
-        Route {
-            provider: ProviderId(provider),
-            prefix_len: 0,
-        }
-    } else {
-        let choice = table.choose(model, dialect).map_err(misroute)?;
-        Route {
-            provider: ProviderId(choice.provider),
-            prefix_len: choice.prefix.len(),
-        }
-    };
-    let allowed = |route: &Route| {
-        let name = route.split(model).1;
-        model_allowed(&tenant.key, &table.prefixes, route.provider.0, name)
-    };
-    if !allowed(&first) {
-        return Err(Fault::ModelNotAllowed {
-            model: model.to_owned(),
-            allowed: tenant.key.models.clone(),
-        });
-    }
-    let mut fallback = Vec::new();
-    for provider in &worker.config.routing.fallback {
-        if *provider == first.provider || !providers.get(*provider).speaks(dialect) {
-            continue;
-        }
-        // An aggregator knows models by vendor and name, as the caller wrote them; a vendor by name alone.
-        let prefix_len = match *provider == worker.config.routing.default_provider {
-            true => 0,
-            false => first.prefix_len,
-        };
-        let route = Route {
-            provider: *provider,
-            prefix_len,
-        };
-        if allowed(&route) {
-            fallback.push(route);
-        }
-    }
-    Ok(Routes { first, fallback })
-}
-
-/// A parser that takes the first of two models would act on the other one, so the key must allow each that is stated;
-/// where the path names the model, the body's too.
-fn check_repeats(
-    body: &RequestBody,
-    bytes: &[u8],
-    model: &str,
-    route: &Route,
-    tenant: &Tenant,
-    worker: &Worker,
-) -> Result<(), Fault> {
-    if tenant.key.models.is_empty() {
-        return Ok(());
-    }
-    let names = &worker.plan.table.prefixes;
-    let others = body.model_repeats.iter().chain(&body.models_besides);
-    for repeat in others.chain(&body.model) {
-        let stated = repeat.decode(bytes);
-        let stated = stated.strip_prefix("models/").unwrap_or(&stated);
-        let name = match stated.split_at_checked(route.prefix_len) {
-            Some((prefix, name)) if prefix.eq_ignore_ascii_case(route.split(model).0) => name,
-            _ => stated,
-        };
-        if stated != model && !model_allowed(&tenant.key, names, route.provider.0, name) {
-            let allowed = tenant.key.models.clone();
-            let model = stated.chars().take(MODEL_BYTES_MAX).collect();
-            return Err(Fault::ModelNotAllowed { model, allowed });
-        }
-    }
-    Ok(())
 }
 
 impl Order<'_> {
