@@ -42,6 +42,16 @@ fn open(dir: &Path) -> MemoryStore {
     MemoryStore::open(settings(dir)).unwrap()
 }
 
+/// A store whose file at `path` is damaged.
+fn open_broken(path: &Path) -> MemoryStore {
+    std::fs::write(path, [7; 9000]).unwrap();
+    let store = open(path.parent().unwrap());
+    eventually("the failure", || {
+        matches!(store.status().state, StoreState::Failed(_))
+    });
+    store
+}
+
 fn vault(number: u8) -> VaultRef {
     VaultRef::new(&format!("vault-{number}"), [number; 32])
 }
@@ -427,11 +437,7 @@ fn waits_for_a_process_that_is_on_its_way_out() {
 fn a_broken_file_heals_when_it_is_mended() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("memory.redb");
-    std::fs::write(&path, [7; 9000]).unwrap();
-    let store = open(dir.path());
-    eventually("the failure", || {
-        matches!(store.status().state, StoreState::Failed(_))
-    });
+    let store = open_broken(&path);
     for text in ["kept", "kept, too"] {
         store.capture(&vault(1), vec![said(text)], store.moment());
     }
@@ -788,11 +794,7 @@ fn what_waits_for_a_vault_or_for_a_thread_has_bounds_too() {
 fn what_waits_for_a_log_that_never_opens_is_left_for_the_next_process() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("memory.redb");
-    std::fs::write(&path, [7; 9000]).unwrap();
-    let store = open(dir.path());
-    eventually("the failure", || {
-        matches!(store.status().state, StoreState::Failed(_))
-    });
+    let store = open_broken(&path);
     store.capture(&vault(1), vec![said("kept")], store.moment());
     let started = Instant::now();
     store.close();
