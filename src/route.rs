@@ -148,8 +148,6 @@ pub enum Miss {
     NotFound {
         /// Only the holder of a memory key is told.
         authenticated: bool,
-        /// Endpoints that are spelled alike, the likest first, at most 3.
-        nearest: Vec<&'static str>,
     },
     /// The endpoint takes other methods.
     MethodNotAllowed {
@@ -247,7 +245,6 @@ pub fn endpoint<'a>(method: &str, path: &'a str) -> Result<Endpoint<'a>, Miss> {
         Some(operation) => allow(method, POST, true, Endpoint::Proxy(operation)),
         None => Err(Miss::NotFound {
             authenticated: path.starts_with("/v1"),
-            nearest: nearest(path),
         }),
     }
 }
@@ -333,14 +330,16 @@ fn below(path: &str, root: &str) -> bool {
         .is_some_and(|rest| rest.split('/').all(plain))
 }
 
-fn nearest(path: &str) -> Vec<&'static str> {
+/// Endpoints that are spelled like a path that is none, the likest first, at most 3. Takes many times what an answer
+/// takes: for those who are told.
+pub fn nearest(path: &str) -> Vec<&'static str> {
     let asked: String = path.chars().take(COMPARED_BYTES_MAX).collect();
     let alike = |name: &&'static str| {
         // In steps of a thousandth: a float cannot be sorted by.
         Reverse((strsim::normalized_damerau_levenshtein(name, &asked) * 1000.0) as u32)
     };
     let mut names = NAMES.to_vec();
-    names.sort_by_key(alike);
+    names.sort_by_cached_key(alike);
     names.truncate(NEAREST_MAX);
     names
 }

@@ -15,7 +15,7 @@ use crate::provider::{Dialect, expected};
 use crate::record::{Ended, ForeignId};
 use crate::relay::{self, End, Tap};
 use crate::respond::{self, Context};
-use crate::route::{Endpoint, Miss};
+use crate::route::{self, Endpoint, Miss};
 use crate::upstream::Answer;
 
 use super::attempts::Attempt;
@@ -207,9 +207,9 @@ fn is_gemini(path: &str) -> bool {
 /// A miss as the caller is told of it.
 pub(super) fn fault_of(miss: Miss, path: &str) -> Fault {
     match miss {
-        Miss::NotFound { nearest, .. } => Fault::NotFound {
+        Miss::NotFound { .. } => Fault::NotFound {
             path: path.to_owned(),
-            nearest,
+            nearest: route::nearest(path),
         },
         Miss::MethodNotAllowed { allow, .. } => Fault::MethodNotAllowed(allow),
     }

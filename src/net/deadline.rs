@@ -147,7 +147,8 @@ impl Deadlines {
         let mut slots = self.slots.borrow_mut();
         let mut fired = 0;
         while let Some(entry) = slots.queue.first_entry() {
-            if *entry.key() > now_tick {
+            let looked_at = *entry.key();
+            if looked_at > now_tick {
                 break;
             }
             for (place, generation) in entry.remove() {
@@ -158,7 +159,8 @@ impl Deadlines {
                 else {
                     continue;
                 };
-                if *current != generation {
+                // Another connection's place by now, or looked at earlier: that entry is the one that counts.
+                if *current != generation || slot.queued_tick.get() != looked_at {
                     continue;
                 }
                 let due = slot.due_tick.get();
@@ -221,6 +223,8 @@ impl Deadlines {
     pub async fn keep(self: Rc<Self>) {
         /// For a clock that is a little ahead of the loop's.
         const SHORTEST: Duration = Duration::from_millis(1);
+        /// So late only where something has held the core (a tenth of a second).
+        const LATE_TICKS: u64 = 4;
         loop {
             let next = self.slots.borrow().queue.keys().next().copied();
             self.keeper.looks_at.set(next.unwrap_or(NEVER));
@@ -232,6 +236,10 @@ impl Deadlines {
                     .max(SHORTEST)
             });
             self.until_earlier(time).await;
+            // What was waited for may have come meanwhile: its readers have some turns of the loop first.
+            if next.is_some_and(|tick| self.tick_at(Instant::now()) > tick + LATE_TICKS) {
+                super::sleep(TICK).await;
+            }
             self.advance(Instant::now());
         }
     }

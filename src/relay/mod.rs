@@ -187,7 +187,10 @@ pub fn relay(
                     return Box::pin(Outcome::broken(end, &body, answer)).await;
                 }
                 Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
-                Fill::End if body.track.ends_with_connection() => body.finish(),
+                // The end that our own shutdown makes is none of the provider's.
+                Fill::End if body.track.ends_with_connection() && !answer.deadline().fired() => {
+                    body.finish()
+                }
                 _ => {
                     let end = match answer.deadline().fired() {
                         true => End::StreamIdle,

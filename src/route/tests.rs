@@ -9,10 +9,7 @@ fn operation<'a>(path: &'a str) -> Operation<'a> {
 
 fn not_found(path: &str) -> (bool, Vec<&'static str>) {
     match endpoint("POST", path) {
-        Err(Miss::NotFound {
-            authenticated,
-            nearest,
-        }) => (authenticated, nearest),
+        Err(Miss::NotFound { authenticated }) => (authenticated, super::nearest(path)),
         other => panic!("{path}: {other:?}"),
     }
 }

@@ -163,19 +163,23 @@ fn each_timeout_is_its_own() {
         r#"{"error": "Provider timed out: openai", "hint": "No answer began in time (timeouts.first_byte)"}"#
     );
 
-    let stalls = Provider::start(|_, wire| {
-        wire.send(format!("{SSE}5\r\nhello\r\n"));
-        wire.closed_after();
-        Then::Close
-    });
-    let router = Setup::all(&stalls)
-        .toml("timeouts.stream_idle = \"300ms\"")
-        .start();
-    let reply = router.post(CHAT, BODY);
-    assert_eq!(
-        (reply.status, reply.text(), reply.complete),
-        (200, "hello", false)
-    );
+    // The second one would end with its connection, which the router closes.
+    let until_close = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\nhello";
+    for begun in [format!("{SSE}5\r\nhello\r\n"), until_close.to_owned()] {
+        let stalls = Provider::start(move |_, wire| {
+            wire.send(&begun);
+            wire.closed_after();
+            Then::Close
+        });
+        let router = Setup::all(&stalls)
+            .toml("timeouts.stream_idle = \"300ms\"")
+            .start();
+        let reply = router.post(CHAT, BODY);
+        assert_eq!(
+            (reply.status, reply.text(), reply.complete),
+            (200, "hello", false)
+        );
+    }
 
     // A listener whose queue is full answers no SYN.
     let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();

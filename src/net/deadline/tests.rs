@@ -152,3 +152,48 @@ fn the_keeper_wakes_for_what_comes_up_earlier() {
     })
     .unwrap();
 }
+
+#[test]
+fn an_older_entry_of_a_connection_does_not_live_on() {
+    let start = Instant::now();
+    let at = |secs| start + Duration::from_secs(secs);
+    let wheel = Deadlines::new(start);
+    let (near, _far) = UnixStream::pair().unwrap();
+    let deadline = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+    // Each short one is queued before the long one's entry, which is looked at no more.
+    for round in 0..100 {
+        let now = at(round * 2);
+        wheel.advance(now);
+        deadline.arm(now, Duration::from_secs(1));
+        deadline.arm(now, Duration::from_secs(600));
+    }
+    let entries: usize = wheel.slots.borrow().queue.values().map(Vec::len).sum();
+    assert!(entries <= 10, "{entries}");
+    assert_eq!(wheel.advance(at(2 * 99 + 599)), 0);
+    assert_eq!(wheel.advance(at(2 * 99 + 601)), 1);
+}
+
+#[test]
+fn after_a_hold_up_who_was_waited_for_comes_first() {
+    super::super::run(async {
+        let wheel = Deadlines::new(Instant::now());
+        super::super::spawn(wheel.clone().keep());
+        let (near, _far) = UnixStream::pair().unwrap();
+        let deadline = Rc::new(wheel.register(Side::Upstream, Hangup::new(near.as_raw_fd())));
+        deadline.arm(Instant::now(), Duration::from_millis(50));
+        let waited_for = deadline.clone();
+        super::super::spawn(async move {
+            super::super::sleep(Duration::from_millis(20)).await;
+            // What has come is seen some turns later.
+            for _ in 0..3 {
+                super::super::sleep(Duration::ZERO).await;
+            }
+            waited_for.disarm();
+        });
+        super::super::sleep(Duration::from_millis(5)).await;
+        std::thread::sleep(Duration::from_millis(400));
+        super::super::sleep(Duration::from_millis(100)).await;
+        assert!(!deadline.fired());
+    })
+    .unwrap();
+}
