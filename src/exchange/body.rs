@@ -10,13 +10,16 @@ use super::{Caller, Exchange, Stop, Unread};
 use crate::error::Fault;
 use crate::http::head::{Head, RequestLine};
 use crate::http::{ChunkScanner, Framing, Name, Version};
-use crate::net::Fill;
+use crate::net::{self, Fill};
 use crate::provider::coding::{CodingError, Codings};
 use crate::worker::Worker;
 
 /// The least and the most to ask of one read at first. Memory follows what has arrived, not what a length promises.
 const READ_BYTES: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// Others wait no longer than this for their turn; to take turns takes a millisecond.
+const DECODING_TIME_MAX: Duration = Duration::from_millis(5);
 
 /// A request that is here whole.
 pub(super) struct Request<'h> {
@@ -106,9 +109,8 @@ pub(super) async fn receive<'h>(
     exchange.unread = Unread::Nothing;
     caller.deadline.disarm();
     if !codings.is_identity() {
-        let plain = codings
-            .decode(request.body(), limit)
-            .map_err(|error| coding_fault(error, limit))?;
+        // Apart: decoders weigh more than all else here, and most bodies need none.
+        let plain = Box::pin(decode(&codings, request.body(), limit)).await?;
         request.body = Body::Apart(plain);
         request.decoded = true;
     }
@@ -125,6 +127,19 @@ fn codings(head: &Head<RequestLine>, bytes: &[u8]) -> Result<Codings, Fault> {
         .map(|field| field.value(bytes))
         .collect();
     Codings::parse(&fields.join(&b","[..])).map_err(|_| Fault::UnsupportedCoding)
+}
+
+/// Takes codings off, and lets others have their turn meanwhile.
+async fn decode(codings: &Codings, body: &[u8], limit: usize) -> Result<Vec<u8>, Fault> {
+    let mut since = Instant::now();
+    let turn = async || {
+        if since.elapsed() >= DECODING_TIME_MAX {
+            net::sleep(Duration::ZERO).await;
+            since = Instant::now();
+        }
+    };
+    let decoded = codings.decode(body, limit, turn).await;
+    decoded.map_err(|error| coding_fault(error, limit))
 }
 
 fn coding_fault(error: CodingError, limit: usize) -> Fault {

@@ -1,4 +1,6 @@
 use std::io::Write as _;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -40,7 +42,12 @@ fn zstandard(data: &[u8]) -> Vec<u8> {
 }
 
 fn decode(codings: &str, body: &[u8], bytes_max: usize) -> Result<Vec<u8>, CodingError> {
-    Codings::parse(codings.as_bytes())?.decode(body, bytes_max)
+    let codings = Codings::parse(codings.as_bytes())?;
+    let decoded = pin!(codings.decode(body, bytes_max, async || {}));
+    match decoded.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(decoded) => decoded,
+        Poll::Pending => panic!("nothing to wait for"),
+    }
 }
 
 /// One frame of `blocks` times 128 KiB of zeros, four bytes each.
@@ -200,6 +207,118 @@ fn members_and_frames_follow_each_other() {
         decode("zstd", &skippable.repeat(100_000), MAX),
         Err(CodingError::Broken)
     );
+}
+
+/// A deflate stream bit by bit, in a gzip member.
+struct Deflated {
+    bytes: Vec<u8>,
+    bits: u32,
+    count: u32,
+}
+
+impl Deflated {
+    fn new() -> Self {
+        let bytes = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+        Self {
+            bytes,
+            bits: 0,
+            count: 0,
+        }
+    }
+
+    /// Appends the low `count` bits, the lowest first.
+    fn push(&mut self, bits: u32, count: u32) {
+        self.bits |= bits << self.count;
+        self.count += count;
+        while self.count >= 8 {
+            self.bytes.push(self.bits as u8);
+            self.bits >>= 8;
+            self.count -= 8;
+        }
+    }
+
+    /// A block with fixed codes and nothing in it: ten bits, for which a decoder makes its tables.
+    fn empty(&mut self, times: usize) {
+        for _ in 0..times {
+            self.push(0b010, 3);
+            self.push(0, 7);
+        }
+    }
+
+    /// A stored block, and the bits before it filled up.
+    fn stored(&mut self, text: &[u8], last: bool) {
+        self.push(u32::from(last), 3);
+        self.push(0, (8 - self.count) % 8);
+        let len = text.len() as u16;
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(&(!len).to_le_bytes());
+        self.bytes.extend_from_slice(text);
+    }
+
+    fn finish(mut self, plain: &[u8]) -> Vec<u8> {
+        let mut crc = flate2::Crc::new();
+        crc.update(plain);
+        self.bytes.extend_from_slice(&crc.sum().to_le_bytes());
+        self.bytes.extend_from_slice(&crc.amount().to_le_bytes());
+        self.bytes
+    }
+}
+
+#[test]
+fn what_is_read_for_nothing_is_bounded() {
+    let body = |empty: usize, rounds: usize| {
+        let mut deflated = Deflated::new();
+        for round in 0..rounds {
+            deflated.empty(empty);
+            deflated.stored(TEXT.as_bytes(), round + 1 == rounds);
+        }
+        deflated.finish(TEXT.repeat(rounds).as_bytes())
+    };
+    // Flushed after each text, and a little more.
+    assert_eq!(
+        decode("gzip", &body(0, 1000), MAX).unwrap(),
+        TEXT.repeat(1000).into_bytes()
+    );
+    assert!(decode("gzip", &body(2, 1000), MAX).is_ok());
+    let at_once = GZIP_IDLE_BYTES * 8 / 10;
+    assert!(decode("gzip", &body(at_once / 2, 1), MAX).is_ok());
+    for (empty, rounds) in [(2 * at_once, 1), (1_000_000, 1), (200, 1000)] {
+        let broken = Err(CodingError::Broken);
+        assert_eq!(
+            decode("gzip", &body(empty, rounds), MAX),
+            broken,
+            "{empty} {rounds}"
+        );
+        // Nor is it brought in by a layer around it.
+        let twice = decode("gzip, gzip", &gzipped(&body(empty, rounds)), MAX);
+        assert!(twice.is_err(), "{empty} {rounds}");
+    }
+}
+
+#[test]
+fn others_have_their_turn() {
+    let zeros = vec![0; 1 << 20];
+    let noise: Vec<u8> = (0..1u32 << 18)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
+    let brotli = bytes(BROTLI_BOMB);
+    for (coding, body, bytes_max) in [
+        ("gzip", gzipped(&zeros), MAX),
+        ("gzip", gzipped(&noise), MAX),
+        ("zstd", zstandard(&noise), MAX),
+        ("zstd", zstd_bomb(8), MAX),
+        ("br", brotli, 64 << 20),
+    ] {
+        let codings = Codings::parse(coding.as_bytes()).unwrap();
+        let turns = std::cell::Cell::new(0);
+        let decoded = pin!(codings.decode(&body, bytes_max, async || turns.set(turns.get() + 1)));
+        let decoded = decoded.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(decoded, Poll::Ready(Ok(_))), "{coding}");
+        assert!(
+            turns.get() + 1 >= bytes_max / BLOCK_BYTES,
+            "{coding}: {turns:?}"
+        );
+    }
 }
 
 #[test]
