@@ -76,6 +76,8 @@ pub enum Fault {
     InvalidJson,
     /// The body is no form.
     InvalidForm,
+    /// More places of a body than this state a model.
+    TooManyModels(usize),
     /// A required member is absent.
     MissingField(&'static str),
     /// A model name that no provider has.
@@ -166,6 +168,7 @@ impl Fault {
             | Self::WrongDialect(_)
             | Self::InvalidJson
             | Self::InvalidForm
+            | Self::TooManyModels(_)
             | Self::ModelTooLong
             | Self::InvalidSessionId
             | Self::InvalidField(_)
@@ -238,6 +241,7 @@ impl Fault {
             }
             Self::InvalidJson => "Invalid JSON body".into(),
             Self::InvalidForm => "Invalid form body".into(),
+            Self::TooManyModels(_) => "Too many models".into(),
             Self::MissingField(name) => format!("Missing required field: {name}"),
             Self::ModelTooLong => "Model name is too long".into(),
             Self::InvalidSessionId => "Invalid session id".into(),
@@ -307,6 +311,7 @@ impl Fault {
                 "session_id, or nothing for all; one memory by its path".into()
             }
             Self::InvalidLine(..) => "Nothing of the upload was stored".into(),
+            Self::TooManyModels(limit) => format!("At most {limit} in one request body"),
             Self::TooManyLines(limit) => format!("At most {limit} lines in one upload"),
             Self::MemoryDisabled => {
                 "The operator's configuration has memory.enabled = false".into()

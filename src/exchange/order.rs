@@ -150,11 +150,16 @@ fn scan(
 ) -> Result<RequestBody, Fault> {
     let scanned = match form {
         Some(content_type) => multipart::scan(request.body(), content_type),
-        None => body::scan_for(request.body(), operation.dialect, conversation),
+        None if conversation => body::scan_conversation(request.body(), operation.dialect),
+        None if operation.dialect == Dialect::OpenAi && !operation.task.converses() => {
+            body::scan_without_messages(request.body())
+        }
+        None => body::scan(request.body(), operation.dialect),
     };
     scanned.map_err(|error| match error {
         BodyError::InvalidJson => Fault::InvalidJson,
         BodyError::InvalidForm => Fault::InvalidForm,
+        BodyError::TooManyModels => Fault::TooManyModels(body::MODELS_MAX),
     })
 }
 

@@ -18,7 +18,7 @@ use crate::http::Framing;
 use crate::http::head::{Head, RequestLine};
 use crate::memory::{Browse, Delete, MemoryError, MemoryId, Query, VaultRef, block};
 use crate::provider::Dialect;
-use crate::provider::body::{RequestBody, scan_for};
+use crate::provider::body::{RequestBody, scan_conversation};
 use crate::provider::operation::{Operation, Task};
 use crate::respond;
 use crate::route::VaultTask;
@@ -99,7 +99,7 @@ async fn receive<'h>(
     let is_object = task != VaultTask::Upload && !request.body().trim_ascii().is_empty();
     let body = match is_object {
         true => {
-            scan_for(request.body(), Dialect::Anthropic, true).map_err(|_| Fault::InvalidJson)?
+            scan_conversation(request.body(), Dialect::Anthropic).map_err(|_| Fault::InvalidJson)?
         }
         false => RequestBody::default(),
     };

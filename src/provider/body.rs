@@ -246,6 +246,10 @@ pub struct RequestBody {
     pub cuts: Vec<Range<usize>>,
 }
 
+/// As many places of a body may state a model: a batch of Gemini's repeats it with each of its requests. Their offsets
+/// are kept until the answer is over, and take ten times the room of the shortest of them.
+pub const MODELS_MAX: usize = 4096;
+
 /// Why a body cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyError {
@@ -253,6 +257,8 @@ pub enum BodyError {
     InvalidJson,
     /// No form by RFC 7578.
     InvalidForm,
+    /// More models than [`MODELS_MAX`].
+    TooManyModels,
 }
 
 impl From<Broken> for BodyError {
@@ -263,18 +269,27 @@ impl From<Broken> for BodyError {
 
 /// Finds in one pass what the router needs of a body, and checks the whole of it.
 pub fn scan(body: &[u8], dialect: Dialect) -> Result<RequestBody, BodyError> {
-    scan_for(body, dialect, false)
+    scan_in(body, places(dialect), false)
 }
 
-/// The same, and with `conversation` where each message stands.
-pub fn scan_for(
+/// The same, and where each message stands.
+pub fn scan_conversation(body: &[u8], dialect: Dialect) -> Result<RequestBody, BodyError> {
+    scan_in(body, places(dialect), true)
+}
+
+/// The same of a body in OpenAI's dialect that holds no messages: what is called like them is something else.
+pub fn scan_without_messages(body: &[u8]) -> Result<RequestBody, BodyError> {
+    scan_in(body, &openai::PLACES_WITHOUT_MESSAGES, false)
+}
+
+fn scan_in(
     body: &[u8],
-    dialect: Dialect,
+    places: &'static Places,
     conversation: bool,
 ) -> Result<RequestBody, BodyError> {
     // Most text is ASCII and costs next to nothing here; the standard library takes a second per GB of the rest.
     simdutf8::basic::from_utf8(body).map_err(|_| BodyError::InvalidJson)?;
-    walk::root(body, places(dialect), conversation)
+    walk::root(body, places, conversation)
 }
 
 /// Of a name that is told back; no member that anybody means is longer.

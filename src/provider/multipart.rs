@@ -8,7 +8,9 @@ use std::ops::Range;
 
 use memchr::memmem;
 
-use super::body::{BodyError, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Text};
+use super::body::{
+    BodyError, MODELS_MAX, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Text,
+};
 
 /// Forms of real applications have a dozen.
 const PARTS_MAX: usize = 1024;
@@ -47,6 +49,9 @@ pub fn scan(body: &[u8], content_type: &[u8]) -> Result<RequestBody, BodyError> 
                 };
                 let before = found.model.replace(stated);
                 found.model_repeats.extend(before);
+                if found.model_repeats.len() >= MODELS_MAX {
+                    return Err(BodyError::TooManyModels);
+                }
             }
             b"stream" => found.stream = value.eq_ignore_ascii_case(b"true").then_some(true),
             name => {

@@ -132,6 +132,11 @@ fn router_fields_come_off_and_nothing_else() {
             r#"{"memory":"off","model":"openai/text-embedding-3-small","input":"a"}"#,
             r#"{"model":"text-embedding-3-small","input":"a"}"#,
         ),
+        (
+            "/v1/moderations",
+            r#"{"model":"omni-moderation-latest","input":[{"type":"text","memory":null}]}"#,
+            r#"{"model":"omni-moderation-latest","input":[{"type":"text","memory":null}]}"#,
+        ),
     ] {
         assert_eq!(router.post(path, sent).status, 200, "{path}");
         assert_eq!(provider.last().text(), expected, "{path}");

@@ -251,6 +251,16 @@ fn gemini_bodies_repeat_the_model() {
 }
 
 #[test]
+fn what_is_no_conversation_keeps_what_it_holds() {
+    let body =
+        br#"{"model":"m","memory":1,"input":[{"memory":null,"x":1}],"messages":[{"memory":0}]}"#;
+    let found = scan_without_messages(body).unwrap();
+    let splices = found.edits(body, "").unwrap();
+    let expected = r#"{"model":"m","input":[{"memory":null,"x":1}],"messages":[{"memory":0}]}"#;
+    assert_eq!(splices.apply(body), expected.as_bytes());
+}
+
+#[test]
 fn bodies_without_router_members_are_untouched() {
     let odd = [
         "{}",
@@ -342,7 +352,7 @@ fn many_small_edits_stay_linear() {
     let body = format!(
         r#"{{"messages":[{}{{}}],{}"x":0}}"#,
         message.repeat(100_000),
-        model.repeat(100_000)
+        model.repeat(MODELS_MAX)
     );
     let expected = body.replace(r#""memory":0"#, "").replace("demo/", "");
     assert_eq!(sent(&body, Dialect::OpenAi, "demo/"), expected);

@@ -5,7 +5,8 @@ mod message;
 use std::ops::Range;
 
 use super::{
-    BodyError, Messages, Places, RequestBody, RouterField, SETTING_BYTES_MAX, Setting, Text,
+    BodyError, MODELS_MAX, Messages, Places, RequestBody, RouterField, SETTING_BYTES_MAX, Setting,
+    Text,
 };
 use crate::provider::json::{self, Broken};
 use message::Draft;
@@ -26,13 +27,17 @@ pub(super) fn root(
         // Offsets of a conversation take half the room; a body that is larger has none.
         conversation: conversation && u32::try_from(body.len()).is_ok(),
         messages: Messages::default(),
+        models: 0,
         found: RequestBody {
             members_start: start,
             ..RequestBody::default()
         },
     };
-    let end = walk.members(start, Place::Root, 1)?;
-    if json::skip_space(body, end) != body.len() {
+    let end = walk.members(start, Place::Root, 1);
+    if walk.models > MODELS_MAX {
+        return Err(BodyError::TooManyModels);
+    }
+    if json::skip_space(body, end?) != body.len() {
         return Err(BodyError::InvalidJson);
     }
     Ok(walk.found)
@@ -55,6 +60,8 @@ struct Walk<'b> {
     conversation: bool,
     /// The list that is being walked.
     messages: Messages,
+    /// How many models are stated.
+    models: usize,
     found: RequestBody,
 }
 
@@ -94,7 +101,7 @@ impl Walk<'_> {
                         json::skip_value(self.body, value_start, depth)?
                     };
                     if self.is(&name, "model") && self.body.get(value_start) == Some(&b'"') {
-                        let model = self.string(value_start)?;
+                        let model = self.model(value_start)?;
                         self.found.model_repeats.push(model);
                     }
                     (false, end)
@@ -166,7 +173,7 @@ impl Walk<'_> {
         match name.as_ref() {
             b"model" => {
                 let stated = match body.get(at) {
-                    Some(b'"') => Some(self.string(at)?),
+                    Some(b'"') => Some(self.model(at)?),
                     _ => None,
                 };
                 let before = std::mem::replace(&mut self.found.model, stated);
@@ -201,7 +208,7 @@ impl Walk<'_> {
             b"data_sources" | b"dataSources" => self.found.has_data_sources = true,
             b"models" => self.strings(at)?,
             other if other.eq_ignore_ascii_case(b"model") && body.get(at) == Some(&b'"') => {
-                let model = self.string(at)?;
+                let model = self.model(at)?;
                 self.found.models_besides.push(model);
             }
             other => {
@@ -225,7 +232,7 @@ impl Walk<'_> {
             let end = match self.body.get(at) {
                 Some(b']') => return Ok(()),
                 Some(b'"') => {
-                    let name = self.string(at)?;
+                    let name = self.model(at)?;
                     let end = name.range.end + 1;
                     self.found.models_besides.push(name);
                     end
@@ -268,6 +275,15 @@ impl Walk<'_> {
             range: at + 1..end - 1,
             escaped,
         })
+    }
+
+    /// A string that states a model. One too many ends the walk.
+    fn model(&mut self, at: usize) -> Result<Text, Broken> {
+        self.models += 1;
+        match self.models > MODELS_MAX {
+            true => Err(Broken),
+            false => self.string(at),
+        }
     }
 
     fn is(&self, text: &Text, expected: &str) -> bool {

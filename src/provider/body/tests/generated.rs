@@ -204,7 +204,7 @@ proptest! {
         let list = format!("\"messages\" : [{}]", messages.join(", "));
         let model = "\"model\": \"demo/m\"";
         let body = if front { format!("{{{model},{list}}}") } else { format!("{{{list} ,{model} }}") };
-        let found = scan_for(body.as_bytes(), Dialect::OpenAi, true).unwrap();
+        let found = scan_conversation(body.as_bytes(), Dialect::OpenAi).unwrap();
         let understood = expected(serde_json::from_str(&body).unwrap());
         let turn = found.turn(body.as_bytes(), &chat());
         let wanted = with_text(understood, &text);
@@ -258,7 +258,7 @@ proptest! {
             let object = parsed && text.trim_start().starts_with('{');
             for dialect in DIALECTS {
                 prop_assert_eq!(scan(&bytes, dialect).is_ok(), object, "{}", text);
-                let with = scan_for(&bytes, dialect, true);
+                let with = scan_conversation(&bytes, dialect);
                 prop_assert_eq!(with.is_ok(), object, "{}", text);
                 if let Ok(found) = with {
                     look(&found, &bytes);
@@ -273,7 +273,7 @@ proptest! {
             let _ = scan(&bytes, dialect);
             let bytes = [b"{\"messages\":[{\"content\":[{", &bytes[..]].concat();
             let _ = scan(&bytes, dialect);
-            let _ = scan_for(&bytes, dialect, true);
+            let _ = scan_conversation(&bytes, dialect);
         }
     }
 }

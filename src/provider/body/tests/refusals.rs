@@ -77,3 +77,35 @@ fn depth_counts_from_the_top_in_every_place() {
         assert!(scan(body.as_bytes(), Dialect::Gemini).is_err());
     }
 }
+
+#[test]
+fn so_many_models_and_no_more() {
+    for (dialect, before, each, behind) in [
+        (Dialect::OpenAi, "{\"models\":[", "\"\"", "]}"),
+        (Dialect::OpenAi, "{", "\"model\":\"a\"", "}"),
+        (Dialect::OpenAi, "{", "\"MODEL\":\"a\"", "}"),
+        (
+            Dialect::Gemini,
+            "{\"requests\":[",
+            "{\"model\":\"models/a\"}",
+            "]}",
+        ),
+    ] {
+        for (count, taken) in [(MODELS_MAX, true), (MODELS_MAX + 1, false), (50_000, false)] {
+            let body = [before, &vec![each; count].join(","), behind].concat();
+            match scan(body.as_bytes(), dialect) {
+                Ok(found) => {
+                    let repeats = found.model_repeats.len() + found.models_besides.len();
+                    let stated = repeats + usize::from(found.model.is_some());
+                    assert!(taken && stated == count, "{each} {count}");
+                }
+                Err(error) => {
+                    assert!(
+                        !taken && error == BodyError::TooManyModels,
+                        "{each} {count}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -21,6 +21,9 @@ const START_CHARS: usize = 24;
 /// More is not read whole for one request, which takes a few milliseconds; a message beyond it counts as another one.
 const READ_BYTES_MAX: usize = 4 << 20;
 
+/// Of the newest so many it is looked up what they say: more than any window of a model holds, and some milliseconds.
+const MESSAGES_MAX: usize = 16 * 1024;
+
 /// What the messages of a request say, as far as it is needed to find a text again.
 pub struct Said<'b> {
     body: &'b [u8],
@@ -46,8 +49,8 @@ impl RequestBody {
         let mut by_start: HashMap<String, Alike> = HashMap::new();
         let messages = self
             .conversation(operation.task)
-            .map(|(messages, _)| messages.list.as_slice());
-        for message in messages.unwrap_or_default() {
+            .map_or(&[][..], |(messages, _)| &messages.list);
+        for message in &messages[messages.len().saturating_sub(MESSAGES_MAX)..] {
             let alike = by_start.entry(message.start_of_text(body)).or_default();
             alike.messages.push(*message);
         }
@@ -128,7 +131,7 @@ fn start_of(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::scan_for;
+    use super::super::super::scan_conversation;
     use super::*;
     use crate::provider::Dialect;
     use crate::provider::operation::Task;
@@ -161,7 +164,7 @@ mod tests {
             format!("\"{gap}far{gap}{gap}apart\""),
             reasoned,
         ]);
-        let found = scan_for(body.as_bytes(), CHAT.dialect, true).unwrap();
+        let found = scan_conversation(body.as_bytes(), CHAT.dialect).unwrap();
         let said = found.said(body.as_bytes(), &CHAT);
         for (text, holds) in [
             ("Let me see.Rex is six.", true),
@@ -183,7 +186,7 @@ mod tests {
         let text = |n: usize| format!("{start} and then {n}");
         let contents: Vec<String> = (0..500).map(|n| format!("\"{}\"", text(n))).collect();
         let body = body_of(&contents);
-        let found = scan_for(body.as_bytes(), CHAT.dialect, true).unwrap();
+        let found = scan_conversation(body.as_bytes(), CHAT.dialect).unwrap();
         let said = found.said(body.as_bytes(), &CHAT);
         for n in 0..1000 {
             assert_eq!(said.holds(&text(n)), n < 500, "{n}");
@@ -193,10 +196,22 @@ mod tests {
         // Of more than may be read, the newest.
         let long = |n: usize| format!("{start} {n} {}", "y".repeat(READ_BYTES_MAX / 3));
         let body = body_of(&[1, 2, 3].map(|n| format!("\"{}\"", long(n))));
-        let found = scan_for(body.as_bytes(), CHAT.dialect, true).unwrap();
+        let found = scan_conversation(body.as_bytes(), CHAT.dialect).unwrap();
         let said = found.said(body.as_bytes(), &CHAT);
         for (n, holds) in [(1, false), (2, true), (3, true)] {
             assert_eq!(said.holds(&long(n)), holds, "{n}");
         }
+    }
+
+    #[test]
+    fn of_very_many_messages_the_newest_count() {
+        let contents: Vec<String> = (0..MESSAGES_MAX + 5)
+            .map(|n| format!("\"no {n}.\""))
+            .collect();
+        let body = body_of(&contents);
+        let found = scan_conversation(body.as_bytes(), CHAT.dialect).unwrap();
+        let said = found.said(body.as_bytes(), &CHAT);
+        assert!(said.is_message("no 5.") && said.is_message(&format!("no {}.", MESSAGES_MAX + 4)));
+        assert!(!said.is_message("no 4."));
     }
 }

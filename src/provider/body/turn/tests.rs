@@ -1,4 +1,4 @@
-use super::super::scan_for;
+use super::super::{scan, scan_conversation};
 use super::*;
 use crate::provider::Dialect;
 
@@ -24,7 +24,7 @@ const GENERATE: Task = Task::Generate { stream: false };
 
 fn turn(body: &str, task: Task) -> Option<Turn> {
     let operation = operation(task);
-    scan_for(body.as_bytes(), operation.dialect, true)
+    scan_conversation(body.as_bytes(), operation.dialect)
         .unwrap_or_else(|error| panic!("{body}: {error:?}"))
         .turn(body.as_bytes(), &operation)
 }
@@ -32,7 +32,7 @@ fn turn(body: &str, task: Task) -> Option<Turn> {
 /// The body with `text` put in, all edits made.
 fn with(body: &str, task: Task, text: &str) -> String {
     let operation = operation(task);
-    let found = scan_for(body.as_bytes(), operation.dialect, true).unwrap();
+    let found = scan_conversation(body.as_bytes(), operation.dialect).unwrap();
     let mut splices = found.edits(body.as_bytes(), "").unwrap();
     let turn = found.turn(body.as_bytes(), &operation).unwrap();
     let (at, bytes) = turn.insertion(text);
@@ -234,7 +234,7 @@ fn texts_that_stand_in_the_request_are_found_again() {
             {{"role":"user","content":[{{"type":"text","text":"one"}},{{"type":"text","text":"two"}}]}}]}}"#
     );
     let operation = operation(CHAT);
-    let found = scan_for(body.as_bytes(), Dialect::OpenAi, true).unwrap();
+    let found = scan_conversation(body.as_bytes(), Dialect::OpenAi).unwrap();
     let said = found.said(body.as_bytes(), &operation);
     for (text, holds) in [
         ("A🙂", true),
@@ -268,7 +268,7 @@ fn texts_are_found_in_whatever_stands_in_the_request() {
     for (task, body) in rows {
         let body = body.replace("FACT", fact);
         let operation = operation(task);
-        let found = scan_for(body.as_bytes(), operation.dialect, true).unwrap();
+        let found = scan_conversation(body.as_bytes(), operation.dialect).unwrap();
         let said = found.said(body.as_bytes(), &operation);
         assert!(said.holds(fact) && !said.holds(other), "{body}");
     }
@@ -277,7 +277,7 @@ fn texts_are_found_in_whatever_stands_in_the_request() {
 #[test]
 fn without_a_conversation_asked_for_none_is_kept() {
     let body = br#"{"messages":[{"role":"user","content":"a"}],"input":"b"}"#;
-    let found = scan_for(body, Dialect::OpenAi, false).unwrap();
+    let found = scan(body, Dialect::OpenAi).unwrap();
     assert_eq!(found.turn(body, &operation(CHAT)), None);
     assert_eq!(found.messages, Messages::default());
     assert_eq!(found.input, Messages::default());
