@@ -129,11 +129,11 @@ impl Stream {
             }
             Transport::TlsServer(stream) => {
                 let (read, write) = stream.into_split();
-                (Reader::new(read), WriteHalf::TlsServer(write))
+                (Reader::over_tls(read), WriteHalf::TlsServer(write))
             }
             Transport::TlsClient(stream) => {
                 let (read, write) = stream.into_split();
-                (Reader::new(read), WriteHalf::TlsClient(write))
+                (Reader::over_tls(read), WriteHalf::TlsClient(write))
             }
         };
         let writer = Writer {

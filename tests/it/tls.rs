@@ -1,17 +1,22 @@
 //! TLS on both sides, and Unix sockets.
 
 use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
+};
 
 use crate::support::program::{Home, free_port};
-use crate::support::{Provider, Setup, Then, eventually, json};
+use crate::support::{Provider, Router, Setup, Then, eventually, json};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
@@ -38,6 +43,29 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A caller's connection to a server that it has made `localhost`.
+    fn connect(
+        &self,
+        addr: SocketAddr,
+        version: &'static SupportedProtocolVersion,
+    ) -> StreamOwned<ClientConnection, TcpStream> {
+        let mut roots = RootCertStore::empty();
+        let own = CertificateDer::from_pem_slice(self.pem().as_bytes()).unwrap();
+        roots.add(own).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap();
+        let config = config.with_root_certificates(roots).with_no_client_auth();
+        let name = "localhost".try_into().unwrap();
+        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let socket = TcpStream::connect(addr).unwrap();
+        socket
+            .set_read_timeout(Some(crate::support::PATIENCE))
+            .unwrap();
+        StreamOwned::new(connection, socket)
+    }
+
     fn server(&self, name: &str) -> Arc<ServerConfig> {
         let (certificate, key) = self.issue(name);
         let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
@@ -53,6 +81,15 @@ impl Authority {
                 .unwrap(),
         )
     }
+}
+
+/// A router for callers over TLS, and `dir` with what it needs for that.
+fn over_tls(authority: &Authority, dir: &Path, provider: &Provider) -> Router {
+    let (certificate, key) = authority.issue("localhost");
+    let certificate = write(dir, "cert.pem", &certificate);
+    let key = write(dir, "key.pem", &key);
+    let tls = format!("server.tls = {{ cert = \"{certificate}\", key = \"{key}\" }}");
+    Setup::all(provider).toml(&tls).start()
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> String {
@@ -132,32 +169,10 @@ fn a_truncated_tls_answer_is_no_whole_one() {
 fn callers_over_tls() {
     let dir = tempfile::tempdir().unwrap();
     let authority = Authority::new();
-    let (certificate, key) = authority.issue("localhost");
-    let certificate = write(dir.path(), "cert.pem", &certificate);
-    let key = write(dir.path(), "key.pem", &key);
     let provider = Provider::plain();
-    let tls = format!("server.tls = {{ cert = \"{certificate}\", key = \"{key}\" }}");
-    let router = Setup::all(&provider).toml(&tls).start();
-    let mut roots = RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap())
-        .unwrap();
+    let router = over_tls(&authority, dir.path(), &provider);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[version])
-            .unwrap();
-        let config = Arc::new(
-            config
-                .with_root_certificates(roots.clone())
-                .with_no_client_auth(),
-        );
-        let connection = ClientConnection::new(config, "localhost".try_into().unwrap()).unwrap();
-        let socket = std::net::TcpStream::connect(router.addr()).unwrap();
-        socket
-            .set_read_timeout(Some(crate::support::PATIENCE))
-            .unwrap();
-        let mut stream = StreamOwned::new(connection, socket);
+        let mut stream = authority.connect(router.addr(), version);
         for _ in 0..2 {
             stream.write_all(&router.request(CHAT, &[], BODY)).unwrap();
             let mut answer = Vec::new();
@@ -174,6 +189,60 @@ fn callers_over_tls() {
     plain.send(router.request(CHAT, &[], BODY));
     plain.rest();
     assert_eq!(provider.count(), 4);
+}
+
+/// A record that opens under no key.
+const BROKEN_RECORD: [u8; 37] = {
+    let mut record = [0x41; 37];
+    (record[0], record[1], record[2], record[3], record[4]) = (0x17, 3, 3, 0, 32);
+    record
+};
+
+#[test]
+fn a_broken_record_ends_its_connection_and_is_no_bug() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    // Its answer is under way for as long as it is taken.
+    let (stopped, stops) = std::sync::mpsc::channel();
+    let provider = Provider::start(move |_, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+        while wire.send([b'x'; 0x10000]) {}
+        stopped.send(()).unwrap();
+        Then::Close
+    });
+    let router = over_tls(&authority, dir.path(), &provider);
+    let mut caller = authority.connect(router.addr(), &rustls::version::TLS13);
+    caller.write_all(&router.request(CHAT, &[], BODY)).unwrap();
+    caller.read_exact(&mut [0; 1]).unwrap();
+    // Nothing more is read: the router's write waits for room.
+    std::thread::sleep(Duration::from_millis(300));
+    caller.sock.write_all(&BROKEN_RECORD).unwrap();
+    stops.recv_timeout(crate::support::PATIENCE).unwrap();
+    // The other way round: a provider breaks off while it is sent a request.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!(
+        "https://localhost:{}/v1",
+        listener.local_addr().unwrap().port()
+    );
+    let connection = ServerConnection::new(authority.server("localhost")).unwrap();
+    let breaks = std::thread::spawn(move || {
+        let mut stream = StreamOwned::new(connection, listener.accept().unwrap().0);
+        stream.read_exact(&mut [0; 1]).unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        stream.sock.write_all(&BROKEN_RECORD).unwrap();
+        std::io::copy(&mut stream.sock, &mut std::io::sink()).unwrap_or_default();
+    });
+    let ca = write(dir.path(), "ca.pem", &authority.pem());
+    let router = Setup::new()
+        .provider("openai", &url)
+        .toml(&format!("providers.openai.ca = \"{ca}\""))
+        .start();
+    let body = format!(
+        r#"{{"model":"gpt-4o","messages":["{}"]}}"#,
+        "y".repeat(20 << 20)
+    );
+    assert_eq!(router.post(CHAT, &body).status, 502);
+    breaks.join().unwrap();
 }
 
 #[test]
