@@ -179,6 +179,8 @@ pub fn relay(
             outgoing = match fill {
                 // What a provider had sent before its connection was shut down is there to be read; nobody is to get it.
                 _ if watch.left() => {
+            // How long the caller takes for it is no pause of the provider's.
+            answer.deadline().disarm();
                     // SDKs close as soon as they have a stream's last word, which is often sent before the body's end.
                     let end = match tap.has_last_word() {
                         true => End::Complete,
@@ -208,7 +210,6 @@ pub fn relay(
                 }
             };
         }
-        answer.deadline().disarm();
         net::recycle(outgoing);
         let request = match tap.input_uncounted() {
             true => answer.reclaim_outgoing().unwrap_or_default().body,

@@ -44,6 +44,7 @@ mod relatives;
 mod remembered;
 mod restart;
 mod routing;
+mod slow;
 mod snapshot;
 mod soak;
 mod spread;
