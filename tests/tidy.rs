@@ -69,6 +69,7 @@ const DOORS: &[(&str, &str)] = &[
         "redb",
         "memory/change.rs memory/compact.rs memory/log.rs usage/ledger",
     ),
+    ("rustix", "net/acknowledged.rs"),
     ("ruzstd", "provider/coding.rs"),
     ("rustls", "net/tls"),
     ("rustls_native_certs", "net/tls.rs"),

@@ -113,7 +113,9 @@ async fn ask(worker: &Worker, place: ProviderId, key: &Secret) -> Result<u16, Fa
     let asked = upstream::status_of(connection, message, ANSWER_TIMEOUT).await;
     asked.map_err(|failure| match failure {
         Failure::TimedOut => Fault::TimedOut(name(), Wait::FirstByte),
-        Failure::Closed | Failure::Truncated | Failure::Malformed => Fault::Unreachable(name()),
+        Failure::Closed | Failure::Truncated | Failure::Malformed | Failure::Unacknowledged => {
+            Fault::Unreachable(name())
+        }
     })
 }
 

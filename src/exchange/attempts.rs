@@ -367,7 +367,7 @@ fn send(
                     }
                 }
             };
-            if failure == Failure::Closed && reused {
+            if matches!(failure, Failure::Closed | Failure::Unacknowledged) && reused {
                 metrics::add(&worker.metrics.retries);
                 outgoing = returned;
                 connection = match dialled(base, watch, worker).await? {

@@ -5,6 +5,8 @@
 //! in the wheel once. `server` spawns `keep`, which advances it whenever something comes up; `connection` and
 //! `upstream` arm.
 
+mod slot;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::future::poll_fn;
@@ -14,6 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::stream::Hangup;
+use slot::{Look, Slot};
 
 /// Half of how late a deadline may fire. Timeouts are seconds; 25 ms costs a busy core 40 loop turns a second at most.
 pub(super) const TICK: Duration = Duration::from_nanos(TICK_NANOS as u64);
@@ -69,25 +72,6 @@ struct Place {
     slot: Option<Rc<Slot>>,
 }
 
-struct Slot {
-    side: Side,
-    hangup: Hangup,
-    due_tick: Cell<u64>,
-    queued_tick: Cell<u64>,
-    fired: Cell<bool>,
-    reminder: Reminder,
-    /// Between two exchanges: may be closed before others when the router drains.
-    idle: Cell<bool>,
-}
-
-/// What a slot does instead of ending its connection, where it is asked to.
-#[derive(Default)]
-struct Reminder {
-    wanted: Cell<bool>,
-    came: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
-}
-
 /// One connection's deadline; unarmed at first. Dropping it takes the connection off the wheel.
 pub struct Deadline {
     wheel: Rc<Deadlines>,
@@ -109,15 +93,7 @@ impl Deadlines {
 
     /// Registers a connection.
     pub fn register(self: &Rc<Self>, side: Side, hangup: Hangup) -> Deadline {
-        let slot = Rc::new(Slot {
-            side,
-            hangup,
-            due_tick: Cell::new(NEVER),
-            queued_tick: Cell::new(NEVER),
-            fired: Cell::new(false),
-            reminder: Reminder::default(),
-            idle: Cell::new(false),
-        });
+        let slot = Rc::new(Slot::new(side, hangup));
         let mut slots = self.slots.borrow_mut();
         slots.open_downstream += usize::from(side == Side::Downstream);
         let place = match slots.free.pop() {
@@ -163,33 +139,15 @@ impl Deadlines {
                 if *current != generation || slot.queued_tick.get() != looked_at {
                     continue;
                 }
-                let due = slot.due_tick.get();
-                if due <= now_tick {
-                    slot.queued_tick.set(NEVER);
-                    slot.due_tick.set(NEVER);
-                    if slot.reminder.wanted.replace(false) {
-                        slot.reminder.came.set(true);
-                        if let Some(waker) = slot.reminder.waker.take() {
-                            waker.wake();
-                        }
-                        continue;
+                slot.queued_tick.set(NEVER);
+                match slot.look(now_tick) {
+                    Look::Next(next) => {
+                        slot.queued_tick.set(next);
+                        let queue = slots.queue.entry(next).or_default();
+                        queue.push((place, generation));
                     }
-                    slot.fired.set(true);
-                    slot.hangup.now();
-                    fired += 1;
-                } else {
-                    let next = match due {
-                        NEVER => NEVER,
-                        due => due.min(now_tick + HORIZON),
-                    };
-                    slot.queued_tick.set(next);
-                    if next != NEVER {
-                        slots
-                            .queue
-                            .entry(next)
-                            .or_default()
-                            .push((place, generation));
-                    }
+                    Look::Nothing => {}
+                    Look::ShutDown => fired += 1,
                 }
             }
         }
@@ -294,47 +252,44 @@ fn ticks(time: Duration) -> u64 {
         .saturating_add(u64::from(time.subsec_nanos() / TICK_NANOS))
 }
 
+/// From now to a deadline. Both are rounded down: two ticks more, so that it fires late and never early.
+fn wait_ticks(timeout: Duration) -> u64 {
+    ticks(timeout).saturating_add(2)
+}
+
 impl Deadline {
     /// The connection is shut down unless it is armed again or disarmed within `timeout` from `now`.
     pub fn arm(&self, now: Instant, timeout: Duration) {
-        self.forget_reminder();
+        self.slot.forget_reminder();
         self.set(now, timeout);
+    }
+
+    /// Something is being written, or has been: the connection is shut down after `pause` if the peer has all of it, else
+    /// once it has taken nothing of it between two looks, which are so far apart.
+    pub fn arm_writing(&self, now: Instant, pause: Duration) {
+        self.arm(now, pause);
+        self.slot.set_writing(wait_ticks(pause));
+    }
+
+    /// While the deadline is armed, a peer that acknowledges nothing for `patience` is gone, and its connection shut down.
+    pub fn expect_acknowledgements(&self, patience: Duration) {
+        self.slot.set_patience(patience);
     }
 
     /// Nothing is shut down after `timeout` from `now`: `poll_reminder` is over then, unless `arm` comes first.
     pub fn remind(&self, now: Instant, timeout: Duration) {
-        self.forget_reminder();
-        self.slot.reminder.wanted.set(true);
-        self.set(now, timeout);
+        self.arm(now, timeout);
+        self.slot.remind();
     }
 
     /// Waits until what `remind` asked for comes.
     pub fn poll_reminder(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let reminder = &self.slot.reminder;
-        if reminder.came.get() {
-            return Poll::Ready(());
-        }
-        let mut waker = reminder.waker.borrow_mut();
-        match &mut *waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            None => *waker = Some(cx.waker().clone()),
-        }
-        Poll::Pending
-    }
-
-    fn forget_reminder(&self) {
-        self.slot.reminder.wanted.set(false);
-        self.slot.reminder.came.set(false);
+        self.slot.poll_reminder(cx)
     }
 
     fn set(&self, now: Instant, timeout: Duration) {
-        // Both are rounded down: two ticks more, so that a deadline fires late and never early.
         let now_tick = self.wheel.tick_at(now);
-        let due = now_tick
-            .saturating_add(ticks(timeout).saturating_add(2))
-            .min(NEVER - 1);
-        self.slot.due_tick.set(due);
-        let look = due.min(now_tick + HORIZON);
+        let look = self.slot.set(now_tick, wait_ticks(timeout));
         if look < self.slot.queued_tick.get() {
             self.slot.queued_tick.set(look);
             let mut slots = self.wheel.slots.borrow_mut();
@@ -351,13 +306,18 @@ impl Deadline {
 
     /// No deadline holds any more.
     pub fn disarm(&self) {
-        self.forget_reminder();
+        self.slot.forget_reminder();
         self.slot.due_tick.set(NEVER);
     }
 
     /// Whether the deadline shut the connection down.
     pub fn fired(&self) -> bool {
         self.slot.fired.get()
+    }
+
+    /// Whether it was shut down because the peer acknowledged nothing any more.
+    pub fn deserted(&self) -> bool {
+        self.slot.deserted()
     }
 
     /// Says whether the connection stands between two exchanges.

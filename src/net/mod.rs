@@ -9,6 +9,7 @@
 //!   the operation completes by itself.
 //! - A read is in flight at most once per connection, whoever waits for it (`Reader`).
 
+mod acknowledged;
 mod buffers;
 mod deadline;
 mod listener;

@@ -19,11 +19,12 @@ use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 use socket2::{Domain, Socket, TcpKeepalive, Type};
 
+use super::acknowledged::Acknowledged;
 use super::reader::Reader;
 use super::runtime::epoll;
 
 /// An idle upstream whose machine vanished is noticed after about 15 + 3 × 5 seconds; one with a request under way,
-/// after what the dialler allows for an acknowledgement.
+/// when the wheel looks (`Deadline::expect_acknowledgements`).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const KEEPALIVE_PROBES: u32 = 3;
@@ -41,16 +42,12 @@ pub(super) enum Transport {
     TlsClient(Box<ClientTlsStream<TcpStream>>),
 }
 
-/// Opens a TCP connection, which fails once its peer has acknowledged nothing for `unacknowledged` (TCP_USER_TIMEOUT,
-/// RFC 5482): without it a request to a machine that vanished would wait for the kernel's quarter of an hour. The
-/// address is already resolved: a name look-up would block the core.
+/// Opens a TCP connection. The address is already resolved: a name look-up would block the core. Without
+/// TCP_USER_TIMEOUT (RFC 5482), which ends a connection whose peer answers and reads nothing, too: the wheel looks for
+/// those whose machine vanished.
 ///
 /// The one operation that a timeout may drop: no bytes can be lost on a connection that does not exist.
-pub async fn connect(
-    address: SocketAddr,
-    timeout: Duration,
-    unacknowledged: Duration,
-) -> io::Result<Stream> {
+pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Stream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -60,7 +57,6 @@ pub async fn connect(
             .with_interval(KEEPALIVE_INTERVAL)
             .with_retries(KEEPALIVE_PROBES),
     )?;
-    socket.set_tcp_user_timeout(Some(unacknowledged))?;
     match socket.connect(&address.into()) {
         Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
         _ => {}
@@ -147,30 +143,62 @@ impl Stream {
 /// Ends a connection from outside: `shutdown(2)` in both directions, so that whatever operation is in flight on it
 /// completes. Harmless after the connection is gone.
 #[derive(Clone)]
-pub struct Hangup(Rc<Cell<Option<RawFd>>>);
+pub struct Hangup(Rc<Handle>);
+
+struct Handle {
+    /// `CLOSED` once the connection is.
+    fd: Cell<RawFd>,
+    /// Some of what is being written has gone out, and not all.
+    wrote: Cell<bool>,
+}
+
+/// No descriptor's number.
+const CLOSED: RawFd = -1;
 
 impl Hangup {
     pub(super) fn new(fd: RawFd) -> Self {
-        Self(Rc::new(Cell::new(Some(fd))))
+        Self(Rc::new(Handle {
+            fd: Cell::new(fd),
+            wrote: Cell::new(false),
+        }))
+    }
+
+    fn fd(&self) -> Option<RawFd> {
+        Some(self.0.fd.get()).filter(|fd| *fd != CLOSED)
+    }
+
+    /// A part of a write has gone out.
+    pub(super) fn set_wrote(&self) {
+        self.0.wrote.set(true);
+    }
+
+    /// Whether one has since this was asked.
+    pub(super) fn take_wrote(&self) -> bool {
+        self.0.wrote.take()
+    }
+
+    /// What the peer has acknowledged, where the kernel can tell.
+    pub(super) fn acknowledged(&self) -> Option<Acknowledged> {
+        Acknowledged::of(self.fd()?).ok()
     }
 
     /// Shuts the connection down now. Errors mean that it is down already.
     pub fn now(&self) {
-        if let Some(fd) = self.0.get() {
+        if let Some(fd) = self.fd() {
             let _ = shutdown(fd, Shutdown::Both);
         }
     }
 
     /// Half-closes: the peer sees the end of our bytes, while we may still read.
     fn write_side(&self) {
-        if let Some(fd) = self.0.get() {
+        if let Some(fd) = self.fd() {
             let _ = shutdown(fd, Shutdown::Write);
         }
     }
 
     /// Forgets the descriptor before it is closed, so that a later number's new owner is never hit.
     fn forget(&self) {
-        self.0.set(None);
+        self.0.fd.set(CLOSED);
     }
 }
 
@@ -197,6 +225,7 @@ fn write_all(
     half: &mut impl AsyncWriteRent,
     mut buf: Vec<u8>,
     mut range: Range<usize>,
+    hangup: &Hangup,
 ) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {
     async move {
         while !range.is_empty() {
@@ -204,7 +233,12 @@ fn write_all(
             buf = slice.into_inner();
             match result {
                 Ok(0) => return (Err(io::ErrorKind::WriteZero.into()), buf),
-                Ok(count) => range.start += count,
+                Ok(count) => {
+                    range.start += count;
+                    if !range.is_empty() {
+                        hangup.set_wrote();
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return (Err(error), buf),
             }
@@ -231,12 +265,13 @@ impl Writer {
         range: Range<usize>,
     ) -> impl Future<Output = (io::Result<()>, Vec<u8>)> {
         async move {
+            let hangup = &self.hangup;
             match &mut self.half {
-                WriteHalf::Tcp(half) => write_all(half, buf, range).await,
-                WriteHalf::Unix(half) => write_all(half, buf, range).await,
+                WriteHalf::Tcp(half) => write_all(half, buf, range, hangup).await,
+                WriteHalf::Unix(half) => write_all(half, buf, range, hangup).await,
                 // Apart: beside what TLS costs an allocation is nothing, and a plain exchange's future stays small.
-                WriteHalf::TlsServer(half) => Box::pin(write_all(half, buf, range)).await,
-                WriteHalf::TlsClient(half) => Box::pin(write_all(half, buf, range)).await,
+                WriteHalf::TlsServer(half) => Box::pin(write_all(half, buf, range, hangup)).await,
+                WriteHalf::TlsClient(half) => Box::pin(write_all(half, buf, range, hangup)).await,
             }
         }
     }

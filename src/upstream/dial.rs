@@ -100,6 +100,7 @@ impl Dialler {
         }
         let stream = connected?;
         let deadline = self.deadlines.register(Side::Upstream, stream.hangup());
+        deadline.expect_acknowledgements(self.keeping.unacknowledged_timeout);
         let Some(tls) = &origin.tls else {
             return Ok((stream, deadline));
         };
@@ -137,7 +138,7 @@ impl Dialler {
             } else {
                 left
             };
-            match net::connect(*address, share, self.keeping.unacknowledged_timeout).await {
+            match net::connect(*address, share).await {
                 Ok(stream) => {
                     self.avoided.borrow_mut().retain(|(at, _)| at != address);
                     return Ok(stream);

@@ -236,6 +236,8 @@ pub enum Failure {
     Malformed,
     /// No answer began in time.
     TimedOut,
+    /// The provider's machine acknowledges nothing any more.
+    Unacknowledged,
 }
 
 /// What came of a request.
@@ -313,10 +315,10 @@ pub fn send(
             Err(failure) => {
                 deadline.hang_up();
                 let (_, outgoing, _) = Box::pin(sending.ended()).await;
-                let failure = if deadline.fired() {
-                    Failure::TimedOut
-                } else {
-                    failure
+                let failure = match failure {
+                    _ if deadline.fired() => Failure::TimedOut,
+                    Failure::Closed if deadline.deserted() => Failure::Unacknowledged,
+                    failure => failure,
                 };
                 Sent::Failed(failure, outgoing)
             }

@@ -1,14 +1,73 @@
 //! Who gives or takes slowly, but steadily, is not one that stalls.
 
 use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{PATIENCE, Provider, Setup, Then};
+use socket2::{Domain, Socket, Type};
+
+use crate::support::{PATIENCE, Provider, Router, Setup, Then, json};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
+
+/// A provider with little room, which answers once `read` has taken a request of so many bytes.
+fn provider(read: impl FnOnce(&mut TcpStream) + Send + 'static) -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(64 * 1024).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).unwrap();
+    socket.listen(1).unwrap();
+    let listener = TcpListener::from(socket);
+    let addr = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        read(&mut stream);
+        stream.write_all(&json(200, "{}")).unwrap();
+        // Until the router closes.
+        let _ = stream.read(&mut [0]);
+    });
+    addr
+}
+
+/// A large request, and where its bytes end.
+fn large() -> String {
+    let text = "x".repeat(12 << 20);
+    format!(r#"{{"model":"gpt-4o","messages":["{text}"]}}"#)
+}
+
+/// Reads up to the end of a large request, `step` bytes at a time with a pause behind each.
+fn read_large(stream: &mut TcpStream, step: usize, pause: Duration) {
+    let mut room = vec![0; step];
+    let mut end = [0; 3];
+    while end != *b"\"]}" {
+        let read = stream.read(&mut room).unwrap();
+        assert!(read > 0, "the router let go");
+        let last = &room[..read];
+        end.rotate_left(read.min(3));
+        let kept = read.min(3);
+        end[3 - kept..].copy_from_slice(&last[read - kept..]);
+        thread::sleep(pause);
+    }
+}
+
+fn router_to(addr: SocketAddr, toml: &str) -> Router {
+    let setup = Setup::new().provider("openai", &format!("http://{addr}/v1"));
+    setup.toml(toml).start()
+}
+
+#[test]
+fn a_provider_that_reads_late_is_not_gone() {
+    let addr = provider(|stream| {
+        // Its kernel acknowledges what has room, and says that there is none for more.
+        thread::sleep(Duration::from_secs(4));
+        read_large(stream, 1 << 20, Duration::ZERO);
+    });
+    let router = router_to(addr, "timeouts.unacknowledged = \"1s\"");
+    assert_eq!(router.post(CHAT, large()).status, 200);
+}
 
 #[test]
 fn a_providers_pause_and_a_callers_are_two() {

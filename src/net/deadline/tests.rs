@@ -68,6 +68,97 @@ fn a_reminder_wakes_and_ends_nothing() {
     assert!(deadline.fired() && closed(&far));
 }
 
+/// A TCP connection: the end that is written to until it takes no more, and the end that reads or does not.
+fn full() -> (std::net::TcpStream, std::net::TcpStream) {
+    use std::io::Write;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (far, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    while near.write(&[0; 65536]).is_ok() {}
+    (near, far)
+}
+
+#[test]
+fn who_takes_what_is_written_is_let_go_on() {
+    use std::io::Read;
+    let start = Instant::now();
+    let at = |secs| start + Duration::from_secs(secs);
+    let wheel = Deadlines::new(start);
+    let (near, mut far) = full();
+    let hangup = Hangup::new(near.as_raw_fd());
+    let deadline = wheel.register(Side::Downstream, hangup.clone());
+    deadline.arm_writing(start, Duration::from_secs(1));
+    assert_eq!(wheel.advance(at(2)), 0, "the first look compares nothing");
+    let mut room = vec![0; 1 << 16];
+    for second in 1..5 {
+        let before = hangup.acknowledged().unwrap().bytes;
+        while hangup.acknowledged().unwrap().bytes == before {
+            far.read_exact(&mut room).unwrap();
+        }
+        assert_eq!(wheel.advance(at(2 * second + 2)), 0, "{second}");
+    }
+    // What the kernel still had on its way may have arrived meanwhile.
+    let mut fired = 0;
+    for second in 6..20 {
+        fired += wheel.advance(at(2 * second));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(fired == 1 && deadline.fired());
+}
+
+#[test]
+fn who_has_taken_all_has_no_more_time_for_it() {
+    let start = Instant::now();
+    let at = |secs| start + Duration::from_secs(secs);
+    let wheel = Deadlines::new(start);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let deadline = wheel.register(Side::Upstream, Hangup::new(near.as_raw_fd()));
+    deadline.arm_writing(start, Duration::from_secs(1));
+    assert_eq!(wheel.advance(at(2)), 1);
+    assert!(deadline.fired());
+}
+
+#[test]
+fn a_part_that_has_gone_out_counts_where_the_kernel_cannot_tell() {
+    let start = Instant::now();
+    let at = |secs| start + Duration::from_secs(secs);
+    let wheel = Deadlines::new(start);
+    let (near, _far) = UnixStream::pair().unwrap();
+    let deadline = wheel.register(Side::Downstream, Hangup::new(near.as_raw_fd()));
+    deadline.arm_writing(start, Duration::from_secs(1));
+    deadline.slot.hangup.set_wrote();
+    assert_eq!(wheel.advance(at(2)), 0);
+    assert_eq!(wheel.advance(at(4)), 1, "nothing more has");
+    assert!(deadline.fired());
+}
+
+#[test]
+fn who_answers_and_reads_nothing_is_not_gone() {
+    let start = Instant::now();
+    let at = |secs| start + Duration::from_secs(secs);
+    let wheel = Deadlines::new(start);
+    let (near, far) = full();
+    let deadline = wheel.register(Side::Upstream, Hangup::new(near.as_raw_fd()));
+    deadline.expect_acknowledgements(Duration::from_secs(1));
+    deadline.arm(start, Duration::from_secs(600));
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(wheel.advance(at(5)), 0);
+    // From here on its machine drops what comes: BPF, no byte of any packet.
+    let nothing = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+    socket2::SockRef::from(&far)
+        .attach_filter(&nothing)
+        .unwrap();
+    let mut second = 5;
+    while wheel.advance(at(second)) == 0 {
+        assert!(second < 599 && !deadline.fired());
+        second += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(deadline.deserted() && !deadline.fired());
+}
+
 #[test]
 fn a_dropped_connection_is_never_hit() {
     let start = Instant::now();
