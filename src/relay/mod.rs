@@ -71,7 +71,7 @@ pub struct Downstream<'a> {
     pub deadline: &'a Deadline,
     /// The caller's version: HTTP/1.0 knows no chunks.
     pub version: Version,
-    /// How long either side may pause.
+    /// How long either side may pause; a caller that takes nothing is let go after one to two of these.
     pub stream_idle_timeout: Duration,
     /// What is not for the caller.
     pub cut: Option<UsageCut>,
@@ -141,7 +141,8 @@ pub fn relay(
                 (downstream.at_end)(tap);
             }
             if !outgoing.is_empty() {
-                downstream.deadline.arm(now, downstream.stream_idle_timeout);
+                let pause = downstream.stream_idle_timeout;
+                downstream.deadline.arm_writing(now, pause);
                 let write = pin!(downstream.writer.write_all(outgoing));
                 // Once the provider has said everything its connection is clean, whatever the caller does.
                 let (result, written) = if body.done {
@@ -201,7 +202,8 @@ pub fn relay(
                     // What was held for its end is the caller's too.
                     let rest = body.release();
                     if !rest.is_empty() {
-                        downstream.deadline.arm(now, downstream.stream_idle_timeout);
+                        let pause = downstream.stream_idle_timeout;
+                        downstream.deadline.arm_writing(now, pause);
                         // The connection ends here either way.
                         let _ = downstream.writer.write_all(rest).await;
                         downstream.deadline.disarm();

@@ -70,6 +70,40 @@ fn a_provider_that_reads_late_is_not_gone() {
 }
 
 #[test]
+fn a_caller_that_takes_an_answer_slowly_gets_all_of_it() {
+    const LENGTH: usize = 8 << 20;
+    let provider = Provider::start(|_, wire| {
+        wire.send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {LENGTH}\r\n\r\n"
+        ));
+        wire.send(vec![b'x'; LENGTH]);
+        Then::Keep
+    });
+    let router = Setup::all(&provider)
+        .toml("timeouts.stream_idle = \"2s\"")
+        .start();
+    // With little room, so that its kernel tells of each bit of it; with much, it waits until a sixteenth is free.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_recv_buffer_size(32 * 1024).unwrap();
+    socket.connect(&router.addr().into()).unwrap();
+    let mut caller = TcpStream::from(socket);
+    caller.set_read_timeout(Some(PATIENCE)).unwrap();
+    caller
+        .write_all(&router.request(CHAT, &[("Connection", "close")], BODY))
+        .unwrap();
+    // Too little for the router's socket to have room for all of one write within the time.
+    let mut room = [0; 16 * 1024];
+    let mut taken = 0;
+    for _ in 0..60 {
+        taken += caller.read(&mut room).unwrap();
+        thread::sleep(Duration::from_millis(100));
+    }
+    let mut rest = Vec::new();
+    caller.read_to_end(&mut rest).unwrap();
+    assert!(taken + rest.len() > LENGTH, "{taken} and {}", rest.len());
+}
+
+#[test]
 fn a_providers_pause_and_a_callers_are_two() {
     // Nearly all that a Unix socket holds, so that what follows the pause has no room.
     const FIRST: usize = 200_000;
