@@ -269,13 +269,16 @@ pub fn send(
         let Line {
             reader, deadline, ..
         } = &mut *line;
-        deadline.arm(now, first_byte_timeout);
         // What fits into the socket's buffer is with the kernel in a moment, and nobody is asked before. What may take longer
-        // is sent beside all else, and the provider's time begins when it has the whole request.
+        // is sent beside all else, for as long as the provider takes some of it: its time begins when it has the whole.
         let takes_time = !outgoing.rest.is_empty();
         let mut sending = match takes_time {
-            true => Sending::Running(Box::pin(outgoing.write(writer))),
+            true => {
+                deadline.arm_writing(now, first_byte_timeout);
+                Sending::Running(Box::pin(outgoing.write(writer)))
+            }
             false => {
+                deadline.arm(now, first_byte_timeout);
                 let (result, start) = writer.write_all(std::mem::take(&mut outgoing.start)).await;
                 outgoing.start = start;
                 Sending::Ended {
@@ -292,7 +295,8 @@ pub fn send(
         };
         let arrived = poll_fn(|cx| {
             if sending.poll(cx) {
-                deadline.arm(Instant::now(), first_byte_timeout);
+                // The last of it is with the kernel, which may have megabytes of it still to deliver.
+                deadline.arm_writing(Instant::now(), first_byte_timeout);
             }
             let arrived = arriving.poll(cx, reader);
             if arrived.is_pending() {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
@@ -67,6 +67,30 @@ fn a_provider_that_reads_late_is_not_gone() {
     });
     let router = router_to(addr, "timeouts.unacknowledged = \"1s\"");
     assert_eq!(router.post(CHAT, large()).status, 200);
+}
+
+#[test]
+fn a_providers_time_begins_when_it_has_the_whole_request() {
+    // 12 MiB in steps of 256 KiB at most: five seconds at least.
+    let addr = provider(|stream| read_large(stream, 256 << 10, Duration::from_millis(100)));
+    let router = router_to(addr, "timeouts.first_byte = \"2s\"");
+    assert_eq!(router.post(CHAT, large()).status, 200);
+}
+
+#[test]
+fn an_upload_that_stands_still_is_ended() {
+    let addr = provider(|stream| {
+        let started = Instant::now();
+        let mut room = [0; 4096];
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Reads nothing until the router has ended it.
+        thread::sleep(Duration::from_secs(4));
+        while stream.read(&mut room).is_ok_and(|read| read > 0) {
+            assert!(started.elapsed() < PATIENCE);
+        }
+    });
+    let router = router_to(addr, "timeouts.first_byte = \"500ms\"");
+    assert_eq!(router.post(CHAT, large()).status, 504);
 }
 
 #[test]
