@@ -2,7 +2,7 @@
 //!
 //! The first answer that is not a refusal a different key or provider could cure goes to the caller. Until then the
 //! last answer is held, not thrown away: if nothing better comes, the caller gets it as it came. A request is sent
-//! again on the same provider only if no byte of an answer came and the connection was an old one.
+//! again on the same provider only if no byte of an answer came, and the connection was an old one that had died before.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -48,6 +48,10 @@ enum Tried {
     /// It was sent, and no answer came; the same provider is not asked again.
     Unanswered(Fault),
 }
+
+/// A connection that the provider had ended tells so within a round trip of the request's first bytes, and one lost segment
+/// (RFC 6298: a second at first). One that ends later has had the request, and may have been at work on it for pay.
+const STALE_WITHIN: Duration = Duration::from_secs(1);
 
 /// Statuses that another key or provider may cure.
 fn curable(status: u16) -> bool {
@@ -367,7 +371,12 @@ fn send(
                     }
                 }
             };
-            if matches!(failure, Failure::Closed | Failure::Unacknowledged) && reused {
+            let unserved = match failure {
+                Failure::Closed => arrived - departed <= STALE_WITHIN,
+                Failure::Unacknowledged => true,
+                _ => false,
+            };
+            if unserved && reused {
                 metrics::add(&worker.metrics.retries);
                 outgoing = returned;
                 connection = match dialled(base, watch, worker).await? {

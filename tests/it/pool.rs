@@ -69,6 +69,23 @@ fn a_machine_that_vanished_is_noticed_in_time_and_cost_no_request() {
 }
 
 #[test]
+fn what_a_provider_may_have_worked_on_is_not_sent_again() {
+    let provider = Provider::start(|request, wire| {
+        if request.fields.get("x-die").is_some() {
+            // Longer than any sign of an end that came before the request.
+            thread::sleep(Duration::from_millis(1500));
+            return Then::Close;
+        }
+        wire.send(json(200, "{}"));
+        Then::Keep
+    });
+    let router = Router::start(&provider);
+    assert_eq!(router.post(CHAT, BODY).status, 200);
+    assert_eq!(router.post_with(CHAT, &[("X-Die", "1")], BODY).status, 502);
+    assert_eq!((provider.accepted(), provider.count()), (1, 2));
+}
+
+#[test]
 fn nothing_is_repeated_once_a_byte_of_the_answer_came() {
     let provider = Provider::start(|request, wire| {
         if request.fields.get("x-die").is_some() {
