@@ -11,6 +11,7 @@ use crate::http::{Method, Name, encode};
 use crate::limits::Permit;
 use crate::net;
 use crate::provider::answer::{Observed, Usage};
+use crate::provider::operation::Task;
 use crate::provider::{Dialect, expected};
 use crate::record::{Ended, ForeignId};
 use crate::relay::{self, End, Tap};
@@ -69,7 +70,11 @@ impl Exchange<'_> {
     pub(super) fn tap(&self, answer: &Answer, dialect: Dialect, with_text: bool) -> Tap {
         let content_type = answer.head.first(Name::ContentType, &answer.bytes);
         let content_type = content_type.filter(|_| is_uncoded(answer));
-        Tap::new(dialect, content_type.unwrap_or_default(), with_text)
+        let mut tap = Tap::new(dialect, content_type.unwrap_or_default(), with_text);
+        if matches!(answer.head.line.status, 200..300) && self.task.is_some_and(Task::writes) {
+            tap.expect_text();
+        }
+        tap
     }
 
     /// What the request that ends `buffer` may have cost.

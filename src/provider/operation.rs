@@ -81,6 +81,11 @@ impl Task {
         )
     }
 
+    /// What it asks for is text that a model writes.
+    pub fn writes(self) -> bool {
+        self.converses() || self == Self::Completions
+    }
+
     /// The body may be a form instead of JSON, and need not state a model.
     pub fn takes_form(self) -> bool {
         matches!(self, Self::Audio | Self::Images)

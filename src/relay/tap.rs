@@ -25,6 +25,8 @@ enum Form {
     Plain(Vec<u8>),
     /// Compressed by a provider that was asked not to, or not text at all: relayed, not inspected.
     Opaque,
+    /// The same where a model's text was asked for: what it says is taken to be as long.
+    Unread,
 }
 
 /// The tap on one answer.
@@ -60,6 +62,13 @@ impl Tap {
             with_text,
             counted: false,
             seen: Observed::default(),
+        }
+    }
+
+    /// A model's text was asked for: a form in which it cannot be read is no reason to count none.
+    pub fn expect_text(&mut self) {
+        if let Form::Opaque = self.form {
+            self.form = Form::Unread;
         }
     }
 
@@ -118,6 +127,7 @@ impl Tap {
                 keep_tail(tail, bytes);
             }
             Form::Opaque => {}
+            Form::Unread => seen.said_bytes += bytes.len() as u64,
         }
     }
 
@@ -138,9 +148,9 @@ impl Tap {
         self.seen.ended && self.dialect != Dialect::Gemini
     }
 
-    /// Whether a stream has said something without a word of what was asked: that is to be estimated.
+    /// Whether an answer has said something without a word of what was asked: that is to be estimated.
     pub(super) fn input_uncounted(&self) -> bool {
-        matches!(self.form, Form::Events(_))
+        matches!(self.form, Form::Events(_) | Form::Unread)
             && self.seen.said_bytes > 0
             && self.seen.usage.input.is_none()
     }

@@ -506,6 +506,47 @@ fn embeddings_that_nobody_counts_are_no_way_around_a_budget() {
     }
 }
 
+#[test]
+fn an_answer_that_cannot_be_read_costs_what_it_weighs() {
+    let events = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\ndata: [DONE]\n\n",
+        "word ".repeat(100)
+    );
+    for field in [
+        "Content-Type: text/event-stream\r\nContent-Encoding: gzip\r\n",
+        "Content-Type: application/json\r\nContent-Encoding: br\r\n",
+        "",
+    ] {
+        let length = events.len();
+        let provider = Provider::answering(format!(
+            "HTTP/1.1 200 OK\r\n{field}Content-Length: {length}\r\n\r\n{events}"
+        ));
+        let router = Router::start(&provider);
+        let key = limited(
+            &router,
+            Limits {
+                token_budget: Some((100, Period::Day)),
+                ..Limits::default()
+            },
+        );
+        let statuses = [(); 2].map(|()| ask(&router, &key).status);
+        assert_eq!(statuses, [200, 429], "{field:?}");
+        let store = router.running().control().usage().clone();
+        let query = Query {
+            until: i64::MAX,
+            ..Query::default()
+        };
+        let (input, output) = (BODY.len() as u64 / 4, (length as u64).div_ceil(4));
+        eventually("the estimate", || {
+            store.ask_blocking(&query).is_ok_and(|report| {
+                let total = &report.total;
+                (total.input_tokens, total.output_tokens) == (input, output)
+                    && total.estimated_requests == 1
+            })
+        });
+    }
+}
+
 /// The last chunk, which is framing alone, may come later.
 #[test]
 fn who_has_a_streams_last_word_may_ask_again_at_once() {

@@ -343,3 +343,35 @@ fn what_is_of_no_known_type_is_left_alone() {
         assert_eq!(tap.finish().error, read, "{content_type}");
     }
 }
+
+#[test]
+fn what_cannot_be_read_of_a_models_text_weighs_what_it_has_bytes() {
+    for (content_type, expects, said_bytes) in [
+        ("", true, 10),
+        ("text/plain", true, 10),
+        ("", false, 0),
+        ("application/json", true, 0),
+    ] {
+        let mut tap = Tap::new(Dialect::OpenAi, content_type.as_bytes(), false);
+        if expects {
+            tap.expect_text();
+        }
+        assert!(!expects || !tap.whole(b"1234567890") || content_type == "application/json");
+        if content_type != "application/json" {
+            tap.content(b"123");
+            tap.content(b"4567890");
+        }
+        assert_eq!(tap.input_uncounted(), said_bytes > 0);
+        let seen = tap.finish();
+        assert_eq!(
+            (seen.said_bytes, seen.is_counted()),
+            (said_bytes, said_bytes == 0)
+        );
+        seen.estimate(|| 7, false);
+        let estimate = (said_bytes > 0).then_some(3);
+        assert_eq!(
+            (seen.usage.output, seen.usage.estimated),
+            (estimate, estimate.is_some())
+        );
+    }
+}
