@@ -1,7 +1,8 @@
 //! Takes the counts that only the router asked for out of a stream again.
 //!
 //! `relay` pushes content through it where `exchange` has asked. An event is held until its end, which is all that can
-//! be known earlier; what holds no counts leaves as it came. Works on any split and whichever line ends there are.
+//! be known earlier, but for comments in front of it, by which some providers keep a connection alive; what holds no
+//! counts leaves as it came. Works on any split and whichever line ends there are.
 
 use super::MARK;
 use crate::provider::answer::names_counts;
@@ -54,6 +55,12 @@ impl UsageCut {
             self.dropped = pass(&self.held[start..end], out);
             start = end;
         }
+        let comments = comments(&self.held[start..]);
+        if comments > 0 {
+            out.extend_from_slice(&self.held[start..start + comments]);
+            start += comments;
+            self.dropped = false;
+        }
         self.held.drain(..start);
         self.scanned -= start;
         if self.held.len() > EVENT_BYTES_MAX {
@@ -96,7 +103,9 @@ impl UsageCut {
 fn pass(event: &[u8], out: &mut Vec<u8>) -> bool {
     let mark = if event.starts_with(MARK) { MARK } else { b"" };
     let event = &event[mark.len()..];
+    let (comments, event) = event.split_at(comments(event));
     out.extend_from_slice(mark);
+    out.extend_from_slice(comments);
     let data = match names_counts(event) {
         true => only_data(event),
         false => None,
@@ -115,6 +124,20 @@ fn pass(event: &[u8], out: &mut Vec<u8>) -> bool {
         None => out.extend_from_slice(event),
     }
     false
+}
+
+/// How long the whole lines are that an event begins with and that say nothing.
+fn comments(event: &[u8]) -> usize {
+    let mut end = 0;
+    while event.get(end) == Some(&b':')
+        && let Some(line) = memchr::memchr2(b'\n', b'\r', &event[end..])
+    {
+        end += line + 1;
+        if event[end - 1..].starts_with(b"\r\n") {
+            end += 1;
+        }
+    }
+    end
 }
 
 /// Where the value of the only `data:` line starts.
@@ -166,6 +189,46 @@ mod tests {
             if !text.contains("\"usage\"") {
                 prop_assert_eq!(&whole, &text);
             }
+        }
+    }
+
+    #[test]
+    fn a_comment_leaves_with_its_line() {
+        for line_end in ["\n", "\r\n", "\r"] {
+            let (mut cut, mut out) = (UsageCut::default(), Vec::new());
+            let mut sent = String::new();
+            for _ in 0..3 {
+                let line = format!(": ping{line_end}");
+                for byte in line.as_bytes() {
+                    cut.push(&[*byte], &mut out);
+                }
+                sent += &line;
+                assert_eq!(String::from_utf8_lossy(&out), sent);
+            }
+            let event = "data: {\"usage\":null}\n\n".replace('\n', line_end);
+            cut.push(event.as_bytes(), &mut out);
+            sent += &"data: {}\n\n".replace('\n', line_end);
+            assert_eq!(String::from_utf8_lossy(&out), sent);
+            // Behind other lines of an event it stays where it is.
+            let line = format!("event: x{line_end}: ping{line_end}");
+            cut.push(line.as_bytes(), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), sent);
+        }
+    }
+
+    #[test]
+    fn comments_stay_where_an_event_is_taken_out() {
+        let text = ": a\n: b\ndata: {\"choices\":[],\"usage\":{}}\n\n: c\n\ndata: x\n\n";
+        let expected = ": a\n: b\n: c\n\ndata: x\n\n";
+        for line_end in ["\n", "\r\n", "\r"] {
+            let text = text.replace('\n', line_end);
+            let expected = expected.replace('\n', line_end);
+            for at in 0..=text.len() {
+                let (one, two) = text.as_bytes().split_at(at);
+                assert_eq!(cut(&[one, two]), expected, "{at}");
+            }
+            let single: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
+            assert_eq!(cut(&single), expected);
         }
     }
 
