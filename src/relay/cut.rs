@@ -64,12 +64,20 @@ impl UsageCut {
         self.held.drain(..start);
         self.scanned -= start;
         if self.held.len() > EVENT_BYTES_MAX {
-            self.finish(out);
+            self.give_up(out);
         }
     }
 
-    /// The stream is over, or goes on in an event too large to hold: what is held leaves as it came.
+    /// The stream is over: what has come of an event is all of it.
     pub fn finish(&mut self, out: &mut Vec<u8>) {
+        pass(&self.held, out);
+        self.held.clear();
+        self.scanned = 0;
+        self.dropped = false;
+    }
+
+    /// The stream broke off, or goes on in an event too large to hold: what is held leaves as it came.
+    pub fn give_up(&mut self, out: &mut Vec<u8>) {
         out.append(&mut self.held);
         self.scanned = 0;
         self.dropped = false;
@@ -232,6 +240,29 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_last_event_without_its_end_is_judged_where_the_stream_is_over() {
+        for end in ["", "\n", "\r\n"] {
+            for (event, expected) in [
+                ("data: {\"choices\":[],\"usage\":{}}", None),
+                ("data: {\"a\":1,\"usage\":null}", Some("data: {\"a\":1}")),
+                ("data: {\"usage\":nu", Some("data: {\"usage\":nu")),
+            ] {
+                let text = format!("data: x\n\n{event}{end}");
+                let expected = expected.map(|event| format!("{event}{end}"));
+                let expected = format!("data: x\n\n{}", expected.unwrap_or_default());
+                for at in 0..=text.len() {
+                    let (one, two) = text.as_bytes().split_at(at);
+                    assert_eq!(cut(&[one, two]), expected, "{at}");
+                }
+                let (mut broken, mut out) = (UsageCut::default(), Vec::new());
+                broken.push(text.as_bytes(), &mut out);
+                broken.give_up(&mut out);
+                assert_eq!(String::from_utf8_lossy(&out), text, "it broke off");
+            }
+        }
+    }
+
     /// A stream with counts and the same without, event by event.
     fn streams() -> (String, String) {
         let with = [
@@ -253,7 +284,7 @@ mod tests {
             "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n\n",
             "data: {\"a\":1,\ndata: \"usage\":null}\n\n",
             "data: [DONE]\n\n",
-            "data: {\"usage\":null}",
+            "data: {}",
         ];
         (with.concat(), without.concat())
     }

@@ -137,6 +137,9 @@ pub fn relay(
             };
         }
         loop {
+            if body.done {
+                tap.content_ends();
+            }
             if body.done || tap.has_last_word() {
                 (downstream.at_end)(tap);
             }
@@ -176,12 +179,12 @@ pub fn relay(
                 .deadline()
                 .arm(Instant::now(), downstream.stream_idle_timeout);
             let (fill, received) = answer.receive(outgoing, spare, watch).await;
+            // How long the caller takes for it is no pause of the provider's.
+            answer.deadline().disarm();
             now = Instant::now();
             outgoing = match fill {
                 // What a provider had sent before its connection was shut down is there to be read; nobody is to get it.
                 _ if watch.left() => {
-            // How long the caller takes for it is no pause of the provider's.
-            answer.deadline().disarm();
                     // SDKs close as soon as they have a stream's last word, which is often sent before the body's end.
                     let end = match tap.has_last_word() {
                         true => End::Complete,
@@ -313,8 +316,10 @@ impl Body {
         if as_is {
             out.extend_from_slice(&received[..used]);
         } else {
-            if let (Some(cut), true) = (&mut self.cut, self.done || self.malformed) {
-                cut.finish(&mut self.content);
+            match &mut self.cut {
+                Some(cut) if self.done => cut.finish(&mut self.content),
+                Some(cut) if self.malformed => cut.give_up(&mut self.content),
+                _ => {}
             }
             self.frame(out);
         }
@@ -348,7 +353,7 @@ impl Body {
     /// What is held of an event that will not end.
     fn release(&mut self) -> Vec<u8> {
         if let Some(cut) = &mut self.cut {
-            cut.finish(&mut self.content);
+            cut.give_up(&mut self.content);
         }
         let mut out = Vec::new();
         self.frame(&mut out);
@@ -358,7 +363,12 @@ impl Body {
     /// The provider ended the body by ending its connection.
     fn finish(&mut self) -> Vec<u8> {
         self.done = true;
-        self.release()
+        if let Some(cut) = &mut self.cut {
+            cut.finish(&mut self.content);
+        }
+        let mut out = Vec::new();
+        self.frame(&mut out);
+        out
     }
 
     /// How much to read next, after a read that brought `last` bytes.

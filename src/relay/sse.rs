@@ -76,6 +76,15 @@ impl SseScanner {
         self.keep(rest);
     }
 
+    /// The stream is over: what has come of an event is all of it.
+    pub fn finish(&mut self, mut on_event: impl FnMut(Event<'_>)) {
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            self.take_line(&line, &mut on_event);
+        }
+        self.take_line(b"", &mut on_event);
+    }
+
     /// An event of one line of data that is all here, as most come: seen where it lies. And what is behind it.
     fn whole_event<'b>(&self, bytes: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
         let idle = self.line.is_empty() && self.name.is_empty() && !self.has_data && !self.end_only;
@@ -194,6 +203,31 @@ mod tests {
     fn an_unfinished_event_is_none() {
         assert_eq!(events(&[b"data: 1\n"]), []);
         assert_eq!(events(&[b"data: 1\n\ndata: 2"]).len(), 1);
+    }
+
+    #[test]
+    fn at_the_end_of_the_stream_it_is_one() {
+        for end in ["", "\n", "\r", "\r\n", "\n\n"] {
+            let text = format!("data: 1\n\nevent: a\ndata: 2{end}");
+            for cut in 0..=text.len() {
+                let mut scanner = SseScanner::default();
+                let mut found = Vec::new();
+                let mut keep =
+                    |event: Event<'_>| found.push((event.name.to_vec(), event.data.to_vec()));
+                scanner.push(&text.as_bytes()[..cut], &mut keep);
+                scanner.push(&text.as_bytes()[cut..], &mut keep);
+                scanner.finish(&mut keep);
+                scanner.finish(&mut keep);
+                let expected = [(&b""[..], &b"1"[..]), (b"a", b"2")];
+                assert!(
+                    found
+                        .iter()
+                        .map(|(name, data)| (&name[..], &data[..]))
+                        .eq(expected),
+                    "{end:?} {cut}"
+                );
+            }
+        }
     }
 
     #[test]

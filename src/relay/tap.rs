@@ -5,7 +5,7 @@
 //! saw goes to `record`.
 
 use super::TAIL_BYTES;
-use super::sse::SseScanner;
+use super::sse::{Event, SseScanner};
 use crate::net;
 use crate::provider::Dialect;
 use crate::provider::answer::Observed;
@@ -110,10 +110,7 @@ impl Tap {
         }
         match form {
             Form::Events(scanner) => {
-                scanner.push(bytes, |event| match event.end_only {
-                    false => seen.event(*dialect, event.name, event.data, *with_text),
-                    true => seen.event_end(*dialect, event.name, event.data),
-                });
+                scanner.push(bytes, |event| see(seen, *dialect, event, *with_text));
             }
             Form::Plain(kept) if *with_text && kept.len() + bytes.len() <= WHOLE_BYTES_MAX => {
                 kept.extend_from_slice(bytes);
@@ -128,6 +125,20 @@ impl Tap {
             }
             Form::Opaque => {}
             Form::Unread => seen.said_bytes += bytes.len() as u64,
+        }
+    }
+
+    /// The content is over, properly: an event whose end is missing counts too.
+    pub(super) fn content_ends(&mut self) {
+        let Self {
+            dialect,
+            form,
+            with_text,
+            seen,
+            ..
+        } = self;
+        if let Form::Events(scanner) = form {
+            scanner.finish(|event| see(seen, *dialect, event, *with_text));
         }
     }
 
@@ -165,6 +176,13 @@ impl Tap {
             net::recycle(std::mem::take(kept));
         }
         &mut self.seen
+    }
+}
+
+fn see(seen: &mut Observed, dialect: Dialect, event: Event<'_>, with_text: bool) {
+    match event.end_only {
+        false => seen.event(dialect, event.name, event.data, with_text),
+        true => seen.event_end(dialect, event.name, event.data),
     }
 }
 

@@ -115,6 +115,33 @@ fn who_asks_gets_the_counts_and_who_says_no_gets_none() {
 }
 
 #[test]
+fn counts_in_a_last_event_without_its_end_are_taken_like_others() {
+    for end in ["", "\n"] {
+        let counts =
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":11,\"completion_tokens\":7}}";
+        let stream = format!("data: {{\"choices\":[{{}}],\"usage\":null}}\n\n{counts}{end}");
+        let length = stream.len();
+        let provider = Provider::answering(format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {length}\r\n\r\n{stream}"
+        ));
+        let router = Router::start(&provider);
+        let reply = router.post(CHAT, BODY);
+        assert_eq!(
+            (reply.text(), reply.complete),
+            ("data: {\"choices\":[{}]}\n\n", true)
+        );
+        eventually("the counts", || {
+            let total = total(&router);
+            (
+                total.input_tokens,
+                total.output_tokens,
+                total.estimated_requests,
+            ) == (11, 7, 0)
+        });
+    }
+}
+
+#[test]
 fn a_coding_that_is_none_hides_no_counts_and_a_trailer_stays() {
     for (coding, expected) in [
         ("Content-Encoding: identity\r\n", PLAIN),

@@ -375,3 +375,16 @@ fn what_cannot_be_read_of_a_models_text_weighs_what_it_has_bytes() {
         );
     }
 }
+
+#[test]
+fn counts_of_an_event_whose_end_is_missing() {
+    for end in ["", "\n"] {
+        let event =
+            format!("data: {{\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}{end}");
+        let mut tap = Tap::new(Dialect::OpenAi, b"text/event-stream", false);
+        tap.content(event.as_bytes());
+        assert_eq!(tap.counted().usage.output, None);
+        tap.content_ends();
+        assert_eq!(tap.counted().usage.output, Some(2));
+    }
+}
