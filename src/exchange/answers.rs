@@ -59,7 +59,10 @@ impl Exchange<'_> {
             head,
             bytes,
             relay::framing_for(attempt.framing, self.version, attempt.cut),
-            self.allowed_origin.is_some(),
+            encode::OwnFields {
+                cors: self.allowed_origin.is_some(),
+                session: recall.settings.session.is_some(),
+            },
         );
         respond::common(&mut out, &self.context());
         recall.fields(&mut out, &self.record);

@@ -107,20 +107,30 @@ pub enum Relayed {
     UntilClose,
 }
 
-/// Appends a provider's response head for the caller, up to and without the empty line. With `own_cors`, which origin
-/// may read it is said by the router alone: a browser takes no answer that says it twice.
+/// What the router itself says in an answer's head, besides what it says in all of them.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OwnFields {
+    /// Which origin may read it: a browser takes no answer that says it twice.
+    pub cors: bool,
+    /// The session.
+    pub session: bool,
+}
+
+/// Appends a provider's response head for the caller, up to and without the empty line. What the router says in its own
+/// words is left out of it: the provider may be a router too, and its words are about another hop.
 pub fn downstream_response(
     out: &mut Vec<u8>,
     head: &Head<StatusLine>,
     bytes: &[u8],
     relayed: Relayed,
-    own_cors: bool,
+    own: OwnFields,
 ) {
     out.extend_from_slice(b"HTTP/1.1 ");
     let digit = |of: u16| b'0' + (head.line.status / of % 10) as u8;
     out.extend_from_slice(&[digit(100), digit(10), digit(1), b' ']);
     out.extend_from_slice(&bytes[head.line.reason_at.clone()]);
     out.extend_from_slice(b"\r\n");
+    let chunked = matches!(relayed, Relayed::AsIs(Framing::Chunked) | Relayed::Chunked);
     let mut run = Run::default();
     for (at, field) in head.fields.iter().enumerate() {
         let dropped = match field.name {
@@ -129,8 +139,10 @@ pub fn downstream_response(
                 !matches!(relayed, Relayed::AsIs(Framing::Length(_) | Framing::None))
                     || head.line.status == 204
             }
-            Name::XMrRequestId => true,
-            Name::Other if own_cors && says_cors(field, bytes) => true,
+            Name::XMrRequestId | Name::XMr | Name::XMemoryMode => true,
+            Name::XMemorySetting => tells_recall(field, bytes),
+            Name::XSessionId => own.session,
+            Name::Other if own.cors && says_cors(field, bytes) => true,
             name => name.hop_by_hop(),
         };
         // The length of a body that passes as it is passes with it, whatever Connection says.
@@ -143,7 +155,7 @@ pub fn downstream_response(
         }
     }
     run.end(out, head, bytes);
-    if matches!(relayed, Relayed::AsIs(Framing::Chunked) | Relayed::Chunked) {
+    if chunked {
         line(out, b"transfer-encoding", b"chunked");
     }
 }
@@ -249,6 +261,13 @@ fn written(field: &Field, bytes: &[u8]) -> Option<Range<usize>> {
     as_written.then_some(name.start..end)
 }
 
+/// Whether a field has the name of one that each answer of a provider gets of the router.
+fn tells_recall(field: &Field, bytes: &[u8]) -> bool {
+    let own: [&[u8]; 2] = [b"x-memory-chunks-retrieved", b"x-memory-tokens-retrieved"];
+    let name = field.spelled(bytes);
+    own.iter().any(|own| name.eq_ignore_ascii_case(own))
+}
+
 fn says_cors(field: &Field, bytes: &[u8]) -> bool {
     const START: &[u8] = b"access-control-";
     let start = field.spelled(bytes).get(..START.len());
@@ -350,7 +369,7 @@ mod tests {
         let head = response(bytes, &mut 0, &LIMITS).unwrap().unwrap();
         let of = |relayed| {
             let mut out = Vec::new();
-            downstream_response(&mut out, &head, bytes, relayed, false);
+            downstream_response(&mut out, &head, bytes, relayed, OwnFields::default());
             String::from_utf8(out).unwrap()
         };
         let start = "HTTP/1.1 429 Slow Down\r\nRetry-After: 7\r\nX-RateLimit: 1\r\n";
@@ -380,12 +399,35 @@ mod tests {
         ] {
             let mut out = Vec::new();
             let relayed = Relayed::AsIs(Framing::Length(2));
-            downstream_response(&mut out, &head, bytes, relayed, own_cors);
+            let own = OwnFields {
+                cors: own_cors,
+                session: false,
+            };
+            downstream_response(&mut out, &head, bytes, relayed, own);
             assert_eq!(
                 String::from_utf8(out).unwrap(),
                 format!(
                     "HTTP/1.1 200 OK\r\nVary: accept\r\n{cors}Access-Control: 1\r\nContent-Length: 2\r\n"
                 )
+            );
+        }
+    }
+
+    #[test]
+    fn what_another_router_says_of_its_own_hop_is_left_out() {
+        let bytes = b"HTTP/1.1 200 OK\r\nx-memory-mode: off\r\nX-Memory-Chunks-Retrieved: 9\r\nx-memory-tokens-retrieved: 9\r\n\
+            x-memory-other: 1\r\nx-mr-overhead-ms: 9\r\nX-MR-Anything: 9\r\nx-session-id: theirs\r\nx-request-id: 1\r\n\r\n";
+        let head = response(bytes, &mut 0, &LIMITS).unwrap().unwrap();
+        for (session, theirs) in [(true, ""), (false, "x-session-id: theirs\r\n")] {
+            let own = OwnFields {
+                cors: false,
+                session,
+            };
+            let mut out = Vec::new();
+            downstream_response(&mut out, &head, bytes, Relayed::UntilClose, own);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("HTTP/1.1 200 OK\r\nx-memory-other: 1\r\n{theirs}x-request-id: 1\r\n")
             );
         }
     }

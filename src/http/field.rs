@@ -37,6 +37,8 @@ macro_rules! names {
             XMemorySetting,
             /// Any name that starts with `x-forwarded-`.
             XForwarded,
+            /// Any other name that starts with `x-mr-`: a router's word about its answer.
+            XMr,
             /// Everything else.
             Other,
         }
@@ -243,6 +245,7 @@ impl Name {
             () if !starts(b"x-") => Self::Other,
             () if starts(b"x-memory-") || starts(b"x-store-") => Self::XMemorySetting,
             () if starts(b"x-forwarded-") => Self::XForwarded,
+            () if starts(b"x-mr-") => Self::XMr,
             () => Self::Other,
         }
     }
@@ -337,6 +340,8 @@ mod tests {
             ),
             ("X-Forwarded-For", Name::XForwarded),
             ("X-Store-Anything", Name::XMemorySetting),
+            ("X-MR-Debug", Name::XMr),
+            ("X-MR-Request-ID", Name::XMrRequestId),
             ("x-memory", Name::Other),
             ("user-agent", Name::Other),
             ("a-name-that-is-longer-than-any-known-one", Name::Other),
