@@ -65,6 +65,8 @@ pub fn upstream_request(
     for (at, field) in head.fields.iter().enumerate() {
         let dropped = match field.name {
             Name::Host | Name::ContentLength | Name::AcceptEncoding | Name::Expect => true,
+            // The body goes up with its length, and no trailer with it.
+            Name::Trailer => true,
             Name::ContentEncoding => with.decoded,
             Name::Traceparent => with.traceparent.is_some(),
             Name::Tracestate => with.new_trace,
@@ -142,6 +144,7 @@ pub fn downstream_response(
             Name::XMrRequestId | Name::XMr | Name::XMemoryMode => true,
             Name::XMemorySetting => tells_recall(field, bytes),
             Name::XSessionId => own.session,
+            Name::Trailer => !chunked,
             Name::Other if own.cors && says_cors(field, bytes) => true,
             name => name.hop_by_hop(),
         };
@@ -429,6 +432,23 @@ mod tests {
                 String::from_utf8(out).unwrap(),
                 format!("HTTP/1.1 200 OK\r\nx-memory-other: 1\r\n{theirs}x-request-id: 1\r\n")
             );
+        }
+    }
+
+    #[test]
+    fn the_names_of_a_trailer_pass_where_it_does() {
+        let bytes = b"HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let head = response(bytes, &mut 0, &LIMITS).unwrap().unwrap();
+        let (named, framed) = ("Trailer: X-Sum\r\n", "transfer-encoding: chunked\r\n");
+        for (relayed, expected) in [
+            (Relayed::AsIs(Framing::Chunked), [named, framed].concat()),
+            (Relayed::Chunked, [named, framed].concat()),
+            (Relayed::UntilClose, String::new()),
+        ] {
+            let mut out = Vec::new();
+            downstream_response(&mut out, &head, bytes, relayed, OwnFields::default());
+            let expected = format!("HTTP/1.1 200 OK\r\n{expected}");
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
         }
     }
 

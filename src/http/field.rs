@@ -260,7 +260,6 @@ impl Name {
                 | Self::ProxyAuthorization
                 | Self::ProxyAuthenticate
                 | Self::Te
-                | Self::Trailer
                 | Self::Upgrade
                 | Self::TransferEncoding
         )

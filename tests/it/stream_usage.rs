@@ -163,6 +163,8 @@ fn a_coding_that_is_none_hides_no_counts_and_a_trailer_stays() {
         let read = expected == PLAIN;
         assert_eq!(found.output_tokens == 7, read, "{coding}");
         assert_eq!(found.estimated_requests, u64::from(!read), "{coding}");
+        let named = coding.contains("Trailer").then_some("X-Cost");
+        assert_eq!(reply.field("trailer"), named);
     }
 }
 
