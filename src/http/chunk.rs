@@ -2,7 +2,7 @@
 //!
 //! `exchange` uses it to decode request bodies, `relay` to find the end of answers that pass as they came. It keeps a
 //! few numbers and the trailer, works on any split of the input, and refuses everything that two parsers could read
-//! differently: bare LF, white space around sizes, more than 16 hex digits, anything but CRLF behind the data.
+//! differently: bare LF, white space around sizes (but for an answer's extensions), more than 16 hex digits, anything but CRLF behind the data.
 
 use std::ops::Range;
 
@@ -62,12 +62,15 @@ enum State {
     Done,
 }
 
-/// Where in a chunk extension; white space is nowhere allowed but in quotes.
+/// Where in a chunk extension. White space stands in quotes; in an answer around `;` and `=` too (BWS of RFC 9112 section
+/// 7.1.1, which recipients must take): whatever passes it by reads the same size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     /// Behind the semicolon.
     NameStart,
     Name,
+    /// In the white space behind it.
+    NameEnd,
     /// Behind the equals sign.
     ValueStart,
     Value,
@@ -76,14 +79,21 @@ enum Part {
     Escaped,
     /// Behind the closing quote.
     QuotedEnd,
+    /// In the white space behind a value, or behind the size.
+    End,
 }
 
 impl Part {
-    /// The next place; none for a byte that cannot stand here.
-    fn next(self, byte: u8) -> Option<Self> {
+    /// The next place; none for a byte that cannot stand here. `spaced` allows white space.
+    fn next(self, byte: u8, spaced: bool) -> Option<Self> {
         Some(match (self, byte) {
-            (Self::Name | Self::Value | Self::QuotedEnd, b';') => Self::NameStart,
-            (Self::Name, b'=') => Self::ValueStart,
+            (Self::NameStart | Self::ValueStart, b' ' | b'\t') if spaced => self,
+            (Self::Name | Self::NameEnd, b' ' | b'\t') if spaced => Self::NameEnd,
+            (Self::Value | Self::QuotedEnd | Self::End, b' ' | b'\t') if spaced => Self::End,
+            (Self::Name | Self::NameEnd | Self::Value | Self::QuotedEnd | Self::End, b';') => {
+                Self::NameStart
+            }
+            (Self::Name | Self::NameEnd, b'=') => Self::ValueStart,
             (Self::NameStart | Self::Name, _) if is_token(byte) => Self::Name,
             (Self::ValueStart, b'"') => Self::Quoted,
             (Self::ValueStart | Self::Value, _) if is_token(byte) => Self::Value,
@@ -105,6 +115,8 @@ pub struct ChunkScanner {
     line_extension_bytes: u32,
     /// How many more the body may have.
     extension_bytes_left: u64,
+    /// Whether white space may stand in extensions.
+    spaced: bool,
     trailer: Vec<u8>,
 }
 
@@ -116,6 +128,7 @@ impl Default for ChunkScanner {
             digits: 0,
             line_extension_bytes: 0,
             extension_bytes_left: EXTENSION_REQUEST_BYTES_MAX,
+            spaced: false,
             trailer: Vec::new(),
         }
     }
@@ -126,6 +139,7 @@ impl ChunkScanner {
     pub fn of_answer() -> Self {
         Self {
             extension_bytes_left: u64::MAX,
+            spaced: true,
             ..Self::default()
         }
     }
@@ -196,6 +210,7 @@ impl ChunkScanner {
             }
             (State::Size, b'\r') => State::SizeLf,
             (State::Size, b';') => self.extension(Part::NameStart)?,
+            (State::Size, b' ' | b'\t') if self.spaced => self.extension(Part::End)?,
             (State::Size, _) => {
                 let digit = hex(byte).ok_or(ChunkError::Size)?;
                 self.digits += 1;
@@ -207,7 +222,7 @@ impl ChunkScanner {
             }
             (State::Extension(Part::Name | Part::Value | Part::QuotedEnd), b'\r') => State::SizeLf,
             (State::Extension(part), _) => {
-                let next = part.next(byte).ok_or(ChunkError::Extension)?;
+                let next = part.next(byte, self.spaced).ok_or(ChunkError::Extension)?;
                 self.extension(next)?
             }
             (State::SizeLf, b'\n') if self.remaining == 0 => State::TrailerStart,
@@ -388,6 +403,38 @@ mod tests {
         let found = ChunkScanner::of_answer().scan(&line, |_| {});
         assert_eq!(found, Err(ChunkError::ExtensionTooLong));
         assert_eq!(decode(&many, 7), Err(ChunkError::ExtensionTooLong));
+    }
+
+    #[test]
+    fn an_answer_may_have_white_space_around_what_parts_its_extensions() {
+        let good =
+            b"1; a\r\n.\r\n1 ;\ta = b\r\n.\r\n1\t; a =\t\"b c\" ;d; e=f\r\n.\r\n0 ;z\r\n\r\n";
+        for step in 1..=good.len() {
+            let mut scanner = ChunkScanner::of_answer();
+            let mut data = Vec::new();
+            for piece in good.chunks(step) {
+                let used = scanner.scan(piece, |range| data.extend_from_slice(&piece[range]));
+                assert_eq!(used, Ok(piece.len()), "{step}");
+            }
+            assert!(scanner.done() && data == b"...");
+            assert!(decode(good, step).is_err());
+        }
+        let flood = [b"1".as_slice(), &[b' '; 300], b";a\r\n"].concat();
+        for (bad, error) in [
+            (&b" 1\r\n"[..], ChunkError::Size),
+            (b"1 \r\n", ChunkError::Extension),
+            (b"1 2\r\n", ChunkError::Extension),
+            (b"1 ;\r\n", ChunkError::Extension),
+            (b"1;a \r\n", ChunkError::Extension),
+            (b"1;a b\r\n", ChunkError::Extension),
+            (b"1;a=b c\r\n", ChunkError::Extension),
+            (b"1;a = \r\n", ChunkError::Extension),
+            (b"1;a\n", ChunkError::Extension),
+            (&flood, ChunkError::ExtensionTooLong),
+        ] {
+            let found = ChunkScanner::of_answer().scan(bad, |_| {});
+            assert_eq!(found, Err(error), "{:?}", String::from_utf8_lossy(bad));
+        }
     }
 
     #[test]
