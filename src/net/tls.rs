@@ -134,10 +134,51 @@ impl TlsConnector {
         let Transport::Tcp(tcp) = stream.transport else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "TLS is for TCP"));
         };
-        let wrapped = self.0.connect(name, tcp).await?;
+        let wrapped = self.0.connect(name, tcp).await;
+        let wrapped = wrapped.map_err(|error| explained(error.into()))?;
         Ok(Stream::with_hangup(
             Transport::TlsClient(Box::new(wrapped)),
             hangup,
         ))
+    }
+}
+
+/// The same error in words of what to do about it, where that is known: most self-signed certificates are made so.
+fn explained(error: io::Error) -> io::Error {
+    if !error.to_string().contains("CaUsedAsEndEntity") {
+        return error;
+    }
+    io::Error::other(
+        "its certificate is an authority's (CA:TRUE), which is no server's: make one with basicConstraints CA:FALSE, or \
+         one that the authority signs",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::{CertificateError, Error, OtherError};
+
+    #[test]
+    fn an_authoritys_certificate_in_a_servers_place_is_told_with_the_remedy() {
+        #[derive(Debug)]
+        struct CaUsedAsEndEntity;
+        impl fmt::Display for CaUsedAsEndEntity {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{self:?}")
+            }
+        }
+        impl std::error::Error for CaUsedAsEndEntity {}
+        let of = |certificate| {
+            let error = Error::InvalidCertificate(certificate);
+            explained(io::Error::new(io::ErrorKind::InvalidData, error)).to_string()
+        };
+        let authoritys = CertificateError::Other(OtherError(Arc::new(CaUsedAsEndEntity)));
+        assert!(of(authoritys).contains("basicConstraints CA:FALSE"));
+        let expired = CertificateError::Expired;
+        assert_eq!(
+            of(expired.clone()),
+            Error::InvalidCertificate(expired).to_string()
+        );
     }
 }

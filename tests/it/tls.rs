@@ -147,6 +147,38 @@ fn providers_over_https_are_checked_against_the_configured_authority() {
     assert_eq!(router.post(CHAT, BODY).status, 504);
 }
 
+/// What `ca` names when it is the provider's own certificate: good if that says that it is no authority's.
+#[test]
+fn a_self_signed_certificate_is_trusted_as_a_servers() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = IsCa::Ca(BasicConstraints::Unconstrained);
+    for (is_ca, status) in [(IsCa::ExplicitNoCa, 200), (authority, 502)] {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.is_ca = is_ca;
+        let certificate = params.self_signed(&key).unwrap();
+        let chain = vec![certificate.der().clone()];
+        let secret = PrivateKeyDer::from_pem_slice(key.serialize_pem().as_bytes()).unwrap();
+        let ring = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(ring)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain, secret)
+            .unwrap();
+        let provider = Provider::start_tls(Arc::new(config), |_, wire| {
+            wire.send(json(200, "{}"));
+            Then::Keep
+        });
+        let ca = write(dir.path(), "own.pem", &certificate.pem());
+        let router = Setup::new()
+            .provider("openai", &provider.url("/v1"))
+            .toml(&format!("providers.openai.ca = \"{ca}\""))
+            .start();
+        assert_eq!(router.post(CHAT, BODY).status, status);
+    }
+}
+
 #[test]
 fn a_truncated_tls_answer_is_no_whole_one() {
     let dir = tempfile::tempdir().unwrap();
