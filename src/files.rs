@@ -8,6 +8,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,7 +106,8 @@ fn read_guarded(path: &Path, bytes_max: usize, forbidden: u32) -> Result<Vec<u8>
     Ok(bytes)
 }
 
-/// Writes a file that must not exist yet: afterwards it is there whole, or not at all.
+/// Writes a file that must not exist yet: afterwards it is there whole, or not at all. Only where the file system makes
+/// no links can a crash leave a part of it.
 pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     if fs::symlink_metadata(path).is_ok() {
         return Err(FileError::Exists);
@@ -120,7 +122,7 @@ pub fn create_private(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 }
 
 /// Whether it is the file system that makes no links, or none to another one.
-fn has_no_links(error: &io::Error) -> bool {
+pub fn has_no_links(error: &io::Error) -> bool {
     use io::ErrorKind::{CrossesDevices, Unsupported};
     matches!(error.kind(), Unsupported | CrossesDevices)
         || error.raw_os_error() == Some(nix::libc::EPERM)
@@ -338,6 +340,12 @@ fn lock_beside(target: &Path) -> Result<Lock, FileError> {
     let lock =
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
     Ok(Lock(lock))
+}
+
+/// What `work` gives; none if it panics, as the crate that reads a store does over a file that somebody damaged.
+/// Whatever it had open is to be let go of.
+pub fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 #[cfg(test)]

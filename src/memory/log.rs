@@ -6,7 +6,6 @@
 
 use std::fmt;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -18,7 +17,7 @@ use redb::{
 
 use super::change::{Op, apply};
 use super::seal::Tag;
-use crate::files::open_shared;
+use crate::files::{self, open_shared};
 
 /// A vault's tag and a number in it, which sort in this order.
 pub(super) type Key = [u8; 24];
@@ -262,7 +261,7 @@ impl Log {
 
 /// A panic in `work` is an error like any other.
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+    files::guarded(work).unwrap_or_else(|| {
         Err(LogError {
             reason: "it is damaged".into(),
             locked: false,

@@ -1,17 +1,20 @@
 //! The thread behind the store: every 400 ms it takes what the cores have counted and writes it in one commit.
 //!
 //! A file that cannot be opened or written stops nobody: rows wait in memory, bounded, the reason is in the status, and
-//! each round tries again. A batch whose commit failed is looked for in the file once that opens again, so it is
-//! counted once whether or not it had arrived. After a hand-over the file is the successor's, and rows go to spool files.
+//! each round tries again. A damaged one too stays where it is, for its owner to judge, and is tried when it is another
+//! or a minute has passed. A batch whose commit failed is looked for in the file once that opens again, so it is counted
+//! once whether or not it had arrived. After a hand-over the file is the successor's, and rows go to spool files.
 
 use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Pass, Reading, read_foreign};
-use super::place::Place;
+use super::before::{self, Before};
+use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Pass, guarded, read_foreign};
 use super::recorder::{Tally, lock};
 use super::refinement::{MINUTE_SECONDS, Refinement};
 use super::{Carried, Settings, Status, UnixSeconds, hour_of, spool};
@@ -30,6 +33,11 @@ const PENDING_ROWS_MAX: usize = 65_536;
 const COMPACTED_ROWS_MAX: usize = 2_000;
 const COMPACTION_INTERVAL: Duration = Duration::from_hours(1);
 const SPOOL_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// A damaged file heals if at all because somebody mends it; each attempt reads much of it, and may put a panic into the log.
+const DAMAGED_RETRY: Duration = Duration::from_mins(1);
+
+/// Device, inode and the last change, in nanoseconds behind the second.
+type FileId = (u64, u64, i64, i64);
 
 /// What the thread can be told.
 pub(super) enum Order {
@@ -70,6 +78,8 @@ pub(super) struct Keeper {
     pass: Option<Pass>,
     pass_ended: Option<Instant>,
     spools_seen: Option<Instant>,
+    /// The file that was found damaged, and when.
+    damaged: Option<(Option<FileId>, Instant)>,
     handed_over: bool,
 }
 
@@ -83,6 +93,7 @@ impl Keeper {
             pass: None,
             pass_ended: None,
             spools_seen: None,
+            damaged: None,
             handed_over: false,
         }
     }
@@ -99,7 +110,7 @@ impl Keeper {
                 Ok(Order::HandOver(done)) => {
                     self.round();
                     self.handed_over = true;
-                    lock(&self.shared.state).ledger = None;
+                    let_go(&mut lock(&self.shared.state));
                     let _ = done.send(());
                     continue;
                 }
@@ -121,7 +132,7 @@ impl Keeper {
             // Whether it arrived cannot be asked any more. Money errs on the side of having been spent once.
             state.pending.merge(doubtful, PENDING_ROWS_MAX);
         }
-        state.ledger = None;
+        let_go(&mut state);
         self.spool(&mut state);
     }
 
@@ -139,12 +150,19 @@ impl Keeper {
         if self.handed_over {
             self.spool(&mut state);
         } else if self.ready(&mut state) {
-            let worked = self.write(&mut state).and_then(|()| self.keep(&mut state));
-            if let Err(error) = worked {
-                failed(&mut state, &error);
+            let worked = self.write(&mut state);
+            let worked = worked.and_then(|()| guarded(|| self.keep(&mut state)));
+            match worked {
+                // A file that opens may still not be writable.
+                Ok(()) => healed(&mut state),
+                Err(error) => self.refused(&mut state, &error),
             }
         }
-        state.status.pending = state.pending.rows.len();
+        let doubtful = state
+            .doubtful
+            .as_ref()
+            .map_or(0, |(_, rows)| rows.rows.len());
+        state.status.pending = state.pending.rows.len() + doubtful;
         state.status.dropped += std::mem::take(&mut state.pending.dropped);
     }
 
@@ -153,13 +171,17 @@ impl Keeper {
         if state.ledger.is_some() {
             return true;
         }
-        match self.open(state) {
+        if let Some((file, at)) = self.damaged {
+            if file == self.file_now() && at.elapsed() < DAMAGED_RETRY {
+                return false;
+            }
+            self.damaged = None;
+        }
+        match guarded(|| self.open(state)) {
             Ok(ledger) => {
-                if state.status.failed.take().is_some() {
-                    tracing::info!("the usage store is written again");
-                }
                 state.ledger = Some(ledger);
                 (self.pass, self.pass_ended) = (Some(Pass::new()), None);
+                self.spools_seen = None;
                 true
             }
             // The process before this one, which leaves it soon.
@@ -167,15 +189,21 @@ impl Keeper {
                 if news(state, &error).is_some() {
                     tracing::info!("another process has the usage store; counts wait in memory");
                     // Callers come here already. What is written until the file is free, is told then.
-                    let read = read_foreign(&self.shared.dir.join(FILE_NAME));
-                    if let Ok(Some(reading)) = read {
-                        let _ = self.remember(&reading, false);
+                    let now = clock::unix_seconds();
+                    let read = guarded(|| {
+                        let reading = read_foreign(&self.shared.dir.join(FILE_NAME))?;
+                        reading
+                            .map(|reading| before::read(&reading, now))
+                            .transpose()
+                    });
+                    if let Ok(Some(before)) = read {
+                        self.remember(before, now, false);
                     }
                 }
                 false
             }
             Err(error) => {
-                failed(state, &error);
+                self.refused(state, &error);
                 false
             }
         }
@@ -183,43 +211,39 @@ impl Keeper {
 
     fn open(&mut self, state: &mut State) -> Result<Ledger, LedgerError> {
         let ledger = Ledger::open(&self.shared.dir.join(FILE_NAME))?;
+        let last = ledger.last_batch()?;
         if let Some((id, tally)) = state.doubtful.take()
-            && ledger.last_batch()? != Some(id)
+            && last != Some(id)
         {
             state.pending.merge(tally, PENDING_ROWS_MAX);
         }
         if !state.status.opened {
-            self.remember(&ledger.read()?, true)?;
+            let now = clock::unix_seconds();
+            self.remember(before::read(&ledger.read()?, now)?, now, true);
             self.told = HashMap::new();
             state.status.opened = true;
         }
         Ok(ledger)
     }
 
+    /// The file as it lies there.
+    fn file_now(&self) -> Option<FileId> {
+        let file = fs::metadata(self.shared.dir.join(FILE_NAME)).ok()?;
+        Some((file.dev(), file.ino(), file.mtime(), file.mtime_nsec()))
+    }
+
+    /// Lets go of a file that cannot be used: it is opened anew, since an error leaves it in doubt.
+    fn refused(&mut self, state: &mut State, error: &LedgerError) {
+        failed(state, error);
+        if error.is_damage() {
+            self.damaged = Some((self.file_now(), Instant::now()));
+        }
+    }
+
     /// What was used before this process began: for limits, and the models of today. Unless it is `all`, the process
     /// before this one still writes.
-    fn remember(&mut self, reading: &Reading, all: bool) -> Result<(), LedgerError> {
-        let now = clock::unix_seconds();
-        let (day, month) = (clock::day_start(now), clock::month_start(now));
-        let end = hour_of(now) + 1;
-        for key in reading.keys()? {
-            let mut carried = Carried {
-                key,
-                minute: None,
-                day: (day, 0),
-                month: (month, 0),
-            };
-            let mut models = Vec::new();
-            reading.rows(&carried.key, hour_of(month)..end, |place, counts| {
-                carried.month.1 = carried.month.1.saturating_add(counts.tokens());
-                if place.time >= hour_of(day) {
-                    carried.day.1 = carried.day.1.saturating_add(counts.tokens());
-                    models.push(place.model.to_owned());
-                }
-            })?;
-            let minute = reading.minute(&carried.key)?;
-            carried.minute =
-                minute.filter(|minute| (0..MINUTE_SECONDS).contains(&(now - minute.started)));
+    fn remember(&mut self, before: Vec<Before>, now: UnixSeconds, all: bool) {
+        for Before { carried, models } in before {
             if all {
                 let day = hour_of(now) / DAY_HOURS;
                 let minute = carried.minute;
@@ -234,7 +258,6 @@ impl Keeper {
                 (self.carry)(news);
             }
         }
-        Ok(())
     }
 
     fn write(&mut self, state: &mut State) -> Result<(), LedgerError> {
@@ -255,14 +278,16 @@ impl Keeper {
         // Without randomness an id of zero is found in no file, and the batch is written again after a failure.
         let id = getrandom::u64().map_or(0, |id| u128::from(id) << 64 | u128::from(status.commits));
         let minutes = self.refined.changed_minutes();
-        let written = ledger.write(&Batch {
+        let batch = Batch {
             id,
             tally: &tally,
             minutes: &minutes,
-        });
+        };
+        let written = guarded(|| ledger.write(&batch));
         if written.is_err() {
             *doubtful = Some((id, tally));
         } else {
+            self.refined.minutes_written();
             status.commits += 1;
         }
         written
@@ -300,40 +325,17 @@ impl Keeper {
                 Ok(tally) => tally,
                 Err(error) => {
                     tracing::warn!(%error, file = %path.display(), "a spool file of usage cannot be read; it is put aside");
-                    let _ = std::fs::rename(&path, self.shared.dir.join(format!("bad.{name}")));
+                    let _ = fs::rename(&path, self.shared.dir.join(format!("bad.{name}")));
                     continue;
                 }
             };
             if ledger.take_in(&name, &tally)? {
-                self.carry_rows(&tally);
+                // What another process has let its callers use counts against their limits here.
+                before::of_rows(&tally, clock::unix_seconds(), &self.carry);
             }
-            let _ = std::fs::remove_file(&path);
+            let _ = fs::remove_file(&path);
         }
         Ok(())
-    }
-
-    /// What another process has let its callers use counts against their limits here.
-    fn carry_rows(&self, tally: &Tally) {
-        let now = clock::unix_seconds();
-        let (day, month) = (clock::day_start(now), clock::month_start(now));
-        for (bytes, counts) in &tally.rows {
-            let Some(place) = Place::read(bytes) else {
-                continue;
-            };
-            let since = |start| {
-                if place.time >= hour_of(start) {
-                    counts.tokens()
-                } else {
-                    0
-                }
-            };
-            (self.carry)(Carried {
-                key: place.key.to_owned(),
-                minute: None,
-                day: (day, since(day)),
-                month: (month, since(month)),
-            });
-        }
     }
 
     fn spool(&self, state: &mut State) {
@@ -363,20 +365,36 @@ fn due(last: Option<Instant>, interval: Duration) -> bool {
     last.is_none_or(|last| last.elapsed() >= interval)
 }
 
-/// Told once for each reason; the file is opened anew, since an error leaves it in doubt.
+/// Told once for each reason.
 fn failed(state: &mut State, error: &dyn std::fmt::Display) {
     if let Some(reason) = news(state, error) {
         tracing::error!(
             reason,
+            file = FILE_NAME,
             "the usage store cannot be used; counts wait in memory"
         );
+    }
+}
+
+fn healed(state: &mut State) {
+    if state.status.failed.take().is_some() {
+        tracing::info!("the usage store is written again");
     }
 }
 
 /// The reason, if it is another than before.
 fn news(state: &mut State, error: &dyn std::fmt::Display) -> Option<String> {
     let reason = error.to_string();
-    state.ledger = None;
+    let_go(state);
     let new = state.status.failed.as_ref() != Some(&reason);
     new.then(|| state.status.failed.insert(reason).clone())
+}
+
+/// Closing writes, and so can fail like anything else that does; there is nobody left to tell.
+fn let_go(state: &mut State) {
+    let ledger = state.ledger.take();
+    let _ = guarded(|| {
+        drop(ledger);
+        Ok(())
+    });
 }

@@ -1,7 +1,8 @@
 //! The store on disk: rows by the hour, older ones by the day, in one redb file.
 //!
 //! `keeper` writes and compacts, `query` and the command line read; a reader in another process sees the last commit.
-//! Everything that belongs together is one transaction, so a kill at any moment leaves all of it or nothing.
+//! Everything that belongs together is one transaction, so a kill at any moment leaves all of it or nothing. Over a file
+//! that somebody damaged redb may panic, in a drop too: who calls in here does so `guarded`.
 
 mod reading;
 
@@ -18,7 +19,7 @@ use redb::{
 use super::counts::Counts;
 use super::place::Place;
 use super::recorder::Tally;
-use crate::files::open_shared;
+use crate::files::{self, open_shared};
 
 pub(super) use reading::{Reading, read_foreign};
 
@@ -40,25 +41,46 @@ pub(super) const DAY_HOURS: u32 = 24;
 
 /// What went wrong with the file.
 #[derive(Debug)]
-pub(super) struct LedgerError(Box<redb::Error>);
+pub(super) enum LedgerError {
+    /// redb says so.
+    Redb(Box<redb::Error>),
+    /// redb panicked over it.
+    Damaged,
+}
 
 impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self {
+            Self::Redb(error) => error.fmt(f),
+            Self::Damaged => f.write_str("it is damaged"),
+        }
     }
 }
 
 impl LedgerError {
     /// Whether another process has the file open; it may just be on its way out.
     pub(super) fn is_held(&self) -> bool {
-        matches!(*self.0, redb::Error::DatabaseAlreadyOpen)
+        matches!(self, Self::Redb(error) if matches!(**error, redb::Error::DatabaseAlreadyOpen))
+    }
+
+    /// Whether it is the file's contents, which do not heal by themselves.
+    pub(super) fn is_damage(&self) -> bool {
+        match self {
+            Self::Redb(error) => matches!(**error, redb::Error::Corrupted(_)),
+            Self::Damaged => true,
+        }
     }
 }
 
 impl<E: Into<redb::Error>> From<E> for LedgerError {
     fn from(error: E) -> Self {
-        Self(Box::new(error.into()))
+        Self::Redb(Box::new(error.into()))
     }
+}
+
+/// A panic in `work` is an error like any other.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    files::guarded(work).unwrap_or(Err(LedgerError::Damaged))
 }
 
 type Result<T> = std::result::Result<T, LedgerError>;

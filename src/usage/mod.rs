@@ -4,6 +4,7 @@
 //! costs one uncontended lock and nothing is older than a second when the machine dies. `DIR/usage.redb` holds hours,
 //! after `usage.compact_after` days, for as long as `usage.retention`. Whatever is wrong with the file, requests flow on.
 
+mod before;
 mod counts;
 mod keeper;
 mod ledger;
@@ -25,6 +26,7 @@ use futures_channel::oneshot;
 use crate::clock;
 use crate::prices::Prices;
 use keeper::{Keeper, Order, Shared, State};
+use ledger::{LedgerError, guarded};
 use recorder::{Tally, lock};
 
 pub use counts::{Counts, Latencies, Meter};
@@ -230,30 +232,29 @@ impl UsageStore {
 }
 
 fn answer(shared: &Shared, query: &Query) -> Result<Report, Unanswered> {
-    let unavailable = |error: &dyn fmt::Display| Unanswered::Unavailable(error.to_string());
+    let unavailable = |error: LedgerError| Unanswered::Unavailable(error.to_string());
     let (reading, pending) = {
         let state = lock(&shared.state);
         let Some(ledger) = &state.ledger else {
-            let why = state
-                .status
-                .failed
-                .as_deref()
-                .unwrap_or("it is not open yet");
-            return Err(unavailable(&why));
+            let why = state.status.failed.as_deref();
+            let why = why.unwrap_or("it is not open yet");
+            return Err(Unanswered::Unavailable(why.to_owned()));
         };
-        let reading = ledger.read().map_err(|error| unavailable(&error))?;
+        let reading = guarded(|| ledger.read()).map_err(unavailable)?;
         let mut pending = Tally::default();
         pending.rows.clone_from(&state.pending.rows);
         (reading, pending)
     };
-    query::answer(query, Some(&reading), Some(&pending)).map_err(|error| unavailable(&error))
+    guarded(|| query::answer(query, Some(&reading), Some(&pending))).map_err(unavailable)
 }
 
 /// Asks a store that another process may be writing.
 pub fn ask_file(dir: &Path, query: &Query) -> Result<Report, Unanswered> {
-    let unavailable = |error: &dyn fmt::Display| Unanswered::Unavailable(error.to_string());
-    let reading = ledger::read_foreign(&file(dir)).map_err(|error| unavailable(&error))?;
-    query::answer(query, reading.as_ref(), None).map_err(|error| unavailable(&error))
+    let answer = guarded(|| {
+        let reading = ledger::read_foreign(&file(dir))?;
+        query::answer(query, reading.as_ref(), None)
+    });
+    answer.map_err(|error| Unanswered::Unavailable(error.to_string()))
 }
 
 /// Where the store of a data directory lies.

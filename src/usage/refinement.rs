@@ -57,11 +57,15 @@ impl Refinement {
         }
     }
 
-    /// The minutes that have changed since they were last asked for.
-    pub(super) fn changed_minutes(&mut self) -> Vec<(String, Minute)> {
-        let minutes = &self.minutes;
-        let current = |key: String| minutes.get(&key).map(|minute| (key, *minute));
-        self.minutes_changed.drain().filter_map(current).collect()
+    /// The minutes that have changed since some were written.
+    pub(super) fn changed_minutes(&self) -> Vec<(String, Minute)> {
+        let current = |key: &String| Some((key.clone(), *self.minutes.get(key)?));
+        self.minutes_changed.iter().filter_map(current).collect()
+    }
+
+    /// Those that have changed are in the file.
+    pub(super) fn minutes_written(&mut self) {
+        self.minutes_changed.clear();
     }
 
     /// Makes models beyond the bound one.

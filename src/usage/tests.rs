@@ -5,6 +5,8 @@ use super::*;
 use crate::usage::ledger::{Batch, Ledger, Pass};
 use crate::usage::place::Place;
 
+mod damaged;
+
 const SETTINGS: Settings = Settings {
     compact_after: Duration::from_hours(24),
     retention: Duration::from_hours(240),
