@@ -110,14 +110,21 @@ pub(super) struct Ledger(Database);
 impl Ledger {
     /// Opens the file. Where there is none it is made aside, so that whoever reads it meanwhile finds none or all of it.
     pub(super) fn open(path: &Path) -> Result<Self> {
+        Self::open_by(path, |aside| fs::hard_link(aside, path))
+    }
+
+    /// The same, with the means to give a file that was made aside its name.
+    pub(super) fn open_by(path: &Path, link: impl Fn(&Path) -> io::Result<()>) -> Result<Self> {
         if !path.exists() {
             // Of this process alone, and linked, not renamed: whoever else starts just now keeps the file it has open.
             let aside = path.with_extension(format!("new.{}", std::process::id()));
             let _ = fs::remove_file(&aside);
             drop(Self::at(&aside)?);
-            let linked = fs::hard_link(&aside, path);
+            let linked = link(&aside);
             fs::remove_file(&aside).map_err(DatabaseError::from)?;
             match linked {
+                // Then it is made in its place: whoever reads it in that moment has to ask again.
+                Err(error) if files::has_no_links(&error) => drop(Self::at(path)?),
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                     return Err(DatabaseError::from(error).into());
                 }

@@ -366,6 +366,20 @@ fn the_file_does_not_grow_with_commits() {
 }
 
 #[test]
+fn a_store_is_made_where_the_file_system_has_no_links() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = file(dir.path());
+    let refused = |number| move |_: &Path| Err(std::io::Error::from_raw_os_error(number));
+    // EPERM is what such a file system says; EACCES is another matter.
+    assert!(Ledger::open_by(&path, refused(13)).is_err());
+    assert!(!path.exists());
+    drop(Ledger::open_by(&path, refused(1)).unwrap());
+    assert_eq!(ask_file(dir.path(), &all(&[])).unwrap().total.requests, 0);
+    let left = std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(left, 1, "nothing but the store");
+}
+
+#[test]
 fn who_reads_while_a_store_is_made_finds_none_or_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
     for round in 0..20 {
