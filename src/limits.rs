@@ -22,6 +22,9 @@ use crate::keys::{KeyRecord, Limits, Period, UnixSeconds};
 pub use brake::AuthBrake;
 
 const MINUTE: Duration = Duration::from_secs(60);
+/// A clock that steps back over midnight begins no day anew, or each such step would give a budget once more. One that
+/// goes back further was wrong before, and waiting until it is as late again could take years.
+const CLOCK_STEP_MAX: UnixSeconds = clock::DAY_SECONDS;
 /// When to come again where nothing tells how long what is under way will take.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
@@ -163,7 +166,7 @@ impl State {
     fn begin(&mut self, now: Instant, today: UnixSeconds) -> (Instant, u32, u64) {
         let day = clock::day_start(today);
         // A month begins with a day.
-        if self.day.0 != day {
+        if day > self.day.0 || day < self.day.0 - CLOCK_STEP_MAX {
             self.day = (day, 0);
             let month = clock::month_start(today);
             if self.month.0 != month {

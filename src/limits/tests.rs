@@ -174,6 +174,39 @@ fn a_budget_ends_with_its_span() {
 }
 
 #[test]
+fn a_clock_that_steps_back_gives_no_budget_anew() {
+    // The first second of 2024-03-01, of a month and of a day; far ahead is 2099.
+    let (march, ahead) = (1_709_251_200, 4_070_908_800);
+    let days = clock::DAY_SECONDS;
+    for (step, day, month) in [
+        (0, 10, 10),
+        (-1, 10, 10),
+        (-days, 10, 10),
+        (-days - 1, 0, 0),
+        (days - 1, 10, 10),
+        (days, 0, 10),
+        (31 * days, 0, 0),
+    ] {
+        let (mut state, now) = (State::default(), Instant::now());
+        state.count(10, now, march);
+        state.begin(now, march + step);
+        assert_eq!((state.day.1, state.month.1), (day, month), "{step}");
+        state.begin(now, march);
+        assert_eq!(
+            (state.day.1, state.month.1),
+            (day, month),
+            "{step}, and back"
+        );
+    }
+    let mut state = State::default();
+    let now = Instant::now();
+    state.count(10, now, ahead);
+    state.begin(now, march);
+    state.count(1, now, march);
+    assert_eq!((state.day, state.month.1), ((march, 1), 1));
+}
+
+#[test]
 fn what_was_used_before_counts() {
     let limits = Limits {
         requests_per_minute: Some(3),
