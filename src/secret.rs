@@ -11,11 +11,12 @@ use zeroize::Zeroizing;
 
 /// Bytes that must not be shown, logged or left behind in memory.
 #[derive(Clone)]
-pub struct Secret(Zeroizing<Box<[u8]>>);
+pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the bytes over; the caller keeps no copy.
-    pub fn new(bytes: impl Into<Box<[u8]>>) -> Self {
+    /// Takes the bytes over; the caller keeps no copy. Spare room stays as it is: giving it back would move the bytes and
+    /// leave the old ones behind.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
         Self(Zeroizing::new(bytes.into()))
     }
 
@@ -63,6 +64,15 @@ mod tests {
         let secret = Secret::new(*b"sk-canary-0123456789");
         let shown = format!("{secret:?} {secret} {:?}", Some(&secret));
         assert!(!shown.contains("canary"), "{shown}");
+    }
+
+    #[test]
+    fn bytes_with_room_to_spare_are_not_moved() {
+        let mut bytes = Vec::with_capacity(4096);
+        bytes.extend_from_slice(b"sk-canary");
+        let at = bytes.as_ptr();
+        let secret = Secret::new(bytes);
+        assert_eq!((secret.0.as_ptr(), secret.0.capacity()), (at, 4096));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::secret::Secret;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const RANDOM_DIGITS: usize = 43;
 const CHECK_DIGITS: usize = 6;
+const MINTED_BYTES: usize = 3 + RANDOM_DIGITS + CHECK_DIGITS;
 
 /// Bounds of any memory key, so that looking one up costs the same whatever is sent.
 const TOKEN_BYTES_MIN: usize = 4;
@@ -39,7 +40,9 @@ impl std::fmt::Display for TokenError {
 
 /// Makes a key out of 32 random bytes.
 pub fn mint(random: [u8; 32]) -> Secret {
-    let mut token = b"mk_".to_vec();
+    // Of the whole length at once: growing would leave a part of it behind.
+    let mut token = Vec::with_capacity(MINTED_BYTES);
+    token.extend(b"mk_");
     token.extend(base62::<RANDOM_DIGITS>(random));
     let check = crc32fast::hash(&token);
     let mut bytes = [0; 32];
