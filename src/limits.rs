@@ -86,6 +86,13 @@ impl KeyLimits {
         }
     }
 
+    /// Lets go of keys that are gone for good; `lives` is true of one that is only revoked. Whose request is still under
+    /// way is let go of next time.
+    pub fn keep(&self, lives: impl Fn(&str) -> bool) {
+        self.0
+            .retain(|key_id, state| lives(key_id) || Arc::strong_count(state) > 1);
+    }
+
     fn state(&self, key_id: &str) -> Arc<Mutex<State>> {
         match self.0.get(key_id) {
             Some(state) => state.clone(),

@@ -189,7 +189,6 @@ fn start(mut config: Config) -> Result<Router, Failure> {
     warn_of(&config);
     let keys = KeyStore::open(Global::key_files(&config))
         .map_err(|refusal| Failure::refused(&refusal, &config))?;
-    let watch = keys.watch().map_err(Failure::failed)?;
     start_demo(&mut config).map_err(Failure::failed)?;
     let config = Arc::new(config);
     let running = server::start(config.clone(), keys.clone()).map_err(|error| match error {
@@ -200,8 +199,11 @@ fn start(mut config: Config) -> Result<Router, Failure> {
     for address in running.addrs() {
         tracing::info!("listening on {address}");
     }
-    let admin = match start_admin(&running.control(), &keys).map_err(Failure::failed) {
-        Ok(admin) => admin,
+    let control = running.control();
+    let beside = control.watch(&keys);
+    let beside = beside.and_then(|watch| Ok((watch, start_admin(&control, &keys)?)));
+    let (watch, admin) = match beside.map_err(Failure::failed) {
+        Ok(started) => started,
         Err(failure) => {
             // Workers are running already, and nobody else would end them.
             let _ = running.abandon();

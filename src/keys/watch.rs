@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use std::{io, thread};
 
+use super::snapshot::Snapshot;
 use super::store::{KeyStore, Refusal, Reload};
 
 /// Two looks fit well into the two seconds in which a new file must be in use.
@@ -37,14 +38,21 @@ impl Drop for WatchGuard {
 }
 
 impl KeyStore {
-    /// Starts to watch the file.
-    pub fn watch(&self) -> io::Result<WatchGuard> {
+    /// Starts to watch the file. `taken` hears of each version that is taken, whoever took it; of several within one look
+    /// of the last.
+    pub fn watch(&self, taken: impl Fn(&Snapshot) + Send + 'static) -> io::Result<WatchGuard> {
         let store = self.clone();
         let (stop, stopped) = channel::<()>();
+        let mut told = store.current().generation;
         let watch = move || {
             let mut looked = Looked::default();
             while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 looked.look(&store);
+                let current = store.current();
+                if current.generation != told {
+                    told = current.generation;
+                    taken(&current);
+                }
             }
         };
         let thread = thread::Builder::new().name("keys".into()).spawn(watch)?;
@@ -148,6 +156,31 @@ mod tests {
         look();
         let status = store.status();
         assert_eq!((status.generation, status.last_refusal), (2, None));
+    }
+
+    #[test]
+    fn what_is_taken_is_told_whoever_took_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = KeyFiles {
+            snapshot: dir.path().join("keys.snapshot"),
+            master: MasterSource::File(dir.path().join("master.key")),
+        };
+        keys::init(&files).unwrap();
+        let store = KeyStore::open(files.clone()).unwrap();
+        let (tell, told) = channel();
+        let taken = move |snapshot: &Snapshot| {
+            tell.send((snapshot.generation, snapshot.keys)).unwrap();
+        };
+        let _watch = store.watch(taken).unwrap();
+        for keys in 1..3 {
+            let new = NewKey {
+                account: "default".into(),
+                ..NewKey::default()
+            };
+            store.edit(|editor| editor.add_key(new)).unwrap();
+            store.reload();
+            assert_eq!(told.recv().unwrap(), (keys as u64 + 1, keys));
+        }
     }
 
     #[test]

@@ -232,6 +232,21 @@ fn what_was_used_before_counts() {
 }
 
 #[test]
+fn what_is_known_of_a_key_ends_with_it() {
+    let keys = KeyLimits::default();
+    let used = |key: &str| keys.used(key, 7, Instant::now());
+    ["gone", "revoked", "busy"].into_iter().for_each(used);
+    let under_way = keys.state("busy");
+    keys.keep(|key| key == "revoked");
+    let known = |key: &str| keys.0.get(key).map(|state| lock(&state).day.1);
+    let all = ["gone", "revoked", "busy"];
+    assert_eq!(all.map(known), [None, Some(7), Some(7)]);
+    drop(under_way);
+    keys.keep(|key| key == "revoked");
+    assert_eq!(all.map(known), [None, Some(7), None]);
+}
+
+#[test]
 fn at_once() {
     let key = Key::new(Limits {
         concurrent: Some(1),

@@ -9,6 +9,7 @@ mod handover;
 mod parts;
 mod worker;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::config::{Config, Listen};
-use crate::keys::KeyStore;
+use crate::keys::{KeyStore, WatchGuard};
 use crate::memory::MemoryStore;
 use crate::net::{self, BoundAddr, TlsAcceptor, TlsFileError};
 use crate::plan::{Connectors, PlanError};
@@ -322,6 +323,16 @@ impl Control {
             tls: tls.clone(),
         });
         Ok(())
+    }
+
+    /// Takes each key snapshot that is put in place from now on, and lets go of the limits of keys that are not in it.
+    pub fn watch(&self, keys: &KeyStore) -> io::Result<WatchGuard> {
+        let shared = self.shared.clone();
+        keys.watch(move |snapshot| {
+            let records = snapshot.records().iter();
+            let live: HashSet<&str> = records.map(|record| &*record.id).collect();
+            shared.key_limits.keep(|key| live.contains(key));
+        })
     }
 
     /// What keys have used.

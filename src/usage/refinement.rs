@@ -18,8 +18,9 @@ pub(super) const MINUTE_SECONDS: i64 = 60;
 /// What is known of each key that called today.
 #[derive(Default)]
 pub(super) struct Refinement {
-    /// The day, and hashes of the models in it.
-    models: HashMap<String, (u32, HashSet<u64>)>,
+    /// Hashes of the models that each key named on this day.
+    day: u32,
+    models: HashMap<String, HashSet<u64>>,
     hasher: RandomState,
     minutes: HashMap<String, Minute>,
     minutes_changed: HashSet<String>,
@@ -49,11 +50,12 @@ impl Refinement {
             let hashes = models
                 .iter()
                 .map(|model| self.hasher.hash_one(model.as_str()));
-            let known = self
-                .models
+            let hashes: Vec<u64> = hashes.collect();
+            self.begin(day);
+            self.models
                 .entry(key.to_owned())
-                .or_insert_with(|| (day, HashSet::new()));
-            known.1.extend(hashes);
+                .or_default()
+                .extend(hashes);
         }
     }
 
@@ -68,9 +70,17 @@ impl Refinement {
         self.minutes_changed.clear();
     }
 
+    /// Lets go of another day's models, and with them of keys that are gone.
+    fn begin(&mut self, day: u32) {
+        if self.day != day {
+            self.models = HashMap::new();
+            self.day = day;
+        }
+    }
+
     /// Makes models beyond the bound one.
     fn bound_models(&mut self, tally: &mut Tally) {
-        let today = hour_of(clock::unix_seconds()) / DAY_HOURS;
+        self.begin(hour_of(clock::unix_seconds()) / DAY_HOURS);
         let mut surplus = Vec::new();
         for bytes in tally.rows.keys() {
             let Some(place) = Place::read(bytes).filter(|place| !place.model.is_empty()) else {
@@ -78,15 +88,11 @@ impl Refinement {
             };
             let hash = self.hasher.hash_one(place.model);
             if !self.models.contains_key(place.key) {
-                let none = (today, HashSet::new());
-                self.models.insert(place.key.to_owned(), none);
+                self.models.insert(place.key.to_owned(), HashSet::new());
             }
-            let Some((day, known)) = self.models.get_mut(place.key) else {
+            let Some(known) = self.models.get_mut(place.key) else {
                 continue;
             };
-            if *day != today {
-                (*day, *known) = (today, HashSet::new());
-            }
             if known.len() < MODELS_PER_DAY_MAX || known.contains(&hash) {
                 known.insert(hash);
                 continue;
@@ -148,5 +154,44 @@ fn price(tally: &mut Tally, prices: &Prices) {
             }
             None => counts.add(Meter::Unpriced, counts.get(Meter::Requests)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_are_known_for_a_day_and_no_key_for_longer() {
+        let mut refined = Refinement::default();
+        let models = ["a".to_owned(), "b".to_owned()];
+        refined.remember("k1", 7, &models, None);
+        refined.remember("k2", 7, &models[..1], None);
+        refined.remember("k1", 7, &models, None);
+        assert_eq!((refined.models.len(), refined.models["k1"].len()), (2, 2));
+        refined.remember("k2", 8, &models, None);
+        assert_eq!(refined.models.keys().collect::<Vec<_>>(), ["k2"]);
+    }
+
+    #[test]
+    fn changed_minutes_are_told_until_they_are_written() {
+        let mut refined = Refinement::default();
+        let mut tally = Tally::default();
+        let mut place = Vec::new();
+        Place {
+            key: "k",
+            time: 1,
+            provider: "p",
+            route: "r",
+            model: "m",
+        }
+        .write(&mut place);
+        tally.rows.entry(place.into()).or_default();
+        refined.take(&mut tally, &Prices::default());
+        for _ in 0..2 {
+            assert_eq!(refined.changed_minutes().len(), 1);
+        }
+        refined.minutes_written();
+        assert_eq!(refined.changed_minutes().len(), 0);
     }
 }

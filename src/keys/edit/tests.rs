@@ -377,7 +377,7 @@ fn within_two_seconds(mut done: impl FnMut() -> bool) -> bool {
 fn a_watched_file_is_taken_by_rename_in_place_and_by_link() {
     let dir = Dir::new();
     let store = dir.open();
-    let _watch = store.watch().unwrap();
+    let _watch = store.watch(|_| ()).unwrap();
     let mut reader = store.reader();
     let mut taken = |token: &Secret| within_two_seconds(|| works(&reader.get(), token));
     let (_, renamed) = dir.add("rename");

@@ -128,8 +128,8 @@ impl Setup {
                 .1)
         });
         let store = KeyStore::open(files.clone()).unwrap();
-        let watch = store.watch().unwrap();
         let running = server::start(Arc::new(config), store.clone()).unwrap();
+        let watch = running.control().watch(&store).unwrap();
         Router {
             key: text(&key.unwrap()),
             admin: admin::start(&running.control(), &store).unwrap(),
