@@ -314,6 +314,7 @@ impl Keeper {
         if self.pass.is_none() {
             self.pass_ended = Some(Instant::now());
             ledger.tidy(&spool::list(&self.shared.dir), now - MINUTE_SECONDS)?;
+            spool::clear_leftovers(&self.shared.dir);
         }
         Ok(())
     }

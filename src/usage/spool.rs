@@ -5,12 +5,16 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::counts::{Counts, put, take};
 use super::recorder::Tally;
 use crate::files::open_shared;
 
 const PREFIX: &str = "usage.spool.";
+const TEMPORARY: &str = ".tmp";
+/// The process before this one may be writing one right now; nobody takes so long for it.
+const LEFT_FOR_SURE: Duration = Duration::from_mins(1);
 const MAGIC: &[u8] = b"MRUSAGE1";
 /// Larger than any that is written: as many rows as may wait, each of the largest kind.
 const BYTES_MAX: u64 = 256 << 20;
@@ -18,7 +22,7 @@ const BYTES_MAX: u64 = 256 << 20;
 /// Writes the rows down, durably.
 pub(super) fn write(dir: &Path, tally: &Tally) -> io::Result<()> {
     let id = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
-    let temporary = dir.join(format!(".{PREFIX}{id:016x}.tmp"));
+    let temporary = dir.join(format!(".{PREFIX}{id:016x}{TEMPORARY}"));
     let written = write_new(&temporary, tally)
         .and_then(|()| fs::rename(&temporary, dir.join(format!("{PREFIX}{id:016x}"))));
     if written.is_err() {
@@ -43,6 +47,21 @@ fn write_new(path: &Path, tally: &Tally) -> io::Result<()> {
     let mut file = open_shared(path, false)?;
     file.write_all(&bytes)?;
     file.sync_all()
+}
+
+/// Removes what processes that were killed have left of such files.
+pub(super) fn clear_leftovers(dir: &Path) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_one = name
+            .strip_prefix('.')
+            .is_some_and(|name| name.starts_with(PREFIX) && name.ends_with(TEMPORARY));
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if is_one && age().is_some_and(|age| age > LEFT_FOR_SURE) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// The files that wait, by name.
@@ -91,6 +110,28 @@ fn run<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
     use crate::usage::counts::Meter;
+
+    #[test]
+    fn what_a_killed_process_has_left_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let before = std::time::SystemTime::now() - 2 * LEFT_FOR_SURE;
+        let names = [
+            (".usage.spool.00000000000000a1.tmp", true, false),
+            (".usage.spool.00000000000000a2.tmp", false, true),
+            ("usage.spool.00000000000000a3", true, true),
+            (".keys.snapshot.1.tmp", true, true),
+        ];
+        for (name, old, _) in names {
+            let file = File::create(dir.path().join(name)).unwrap();
+            if old {
+                file.set_modified(before).unwrap();
+            }
+        }
+        clear_leftovers(dir.path());
+        for (name, _, stays) in names {
+            assert_eq!(dir.path().join(name).exists(), stays, "{name}");
+        }
+    }
 
     #[test]
     fn what_is_spooled_is_read_whole_or_not_at_all() {
