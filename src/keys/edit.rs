@@ -164,7 +164,7 @@ pub fn put(files: &KeyFiles, new: &Path) -> Result<(), EditError> {
 }
 
 fn admitted(opened: &Opened, used: &KeyFiles) -> Result<(), Refusal> {
-    let seen = Seen::read(&used.seen());
+    let seen = Seen::read(&used.seen())?;
     seen.map_or(Ok(()), |seen| seen.admits(opened))
 }
 
@@ -285,7 +285,7 @@ fn open_current(files: &KeyFiles, lost: bool) -> Result<(Opened, bool), EditErro
         Err(Refusal::Shrunk { .. }) if lost => {}
         judged => judged.map_err(EditError::Refused)?,
     }
-    let seen = Seen::read(&files.seen());
+    let seen = Seen::read(&files.seen()).map_err(EditError::Refused)?;
     let taken = seen.is_some_and(|seen| seen.generation >= opened.header.generation);
     let shrinking = opened.header.shrinks && !taken;
     Ok((opened, shrinking))

@@ -2,6 +2,7 @@
 //!
 //! `store` writes it whenever it takes a version, so that a start and the commands refuse what a running router would.
 
+use std::io::ErrorKind;
 use std::path::Path;
 
 use super::store::{Opened, Refusal};
@@ -28,9 +29,20 @@ impl Seen {
         }
     }
 
-    /// Reads the memory of `path`; none if there is none, or none that can be read: then nothing was ever seen.
-    pub(super) fn read(path: &Path) -> Option<Self> {
-        let text = String::from_utf8(files::read_private(path, SEEN_BYTES_MAX).ok()?).ok()?;
+    /// Reads the memory of `path`; none if nothing was ever seen. One that is there and cannot be read is refused like the
+    /// snapshot itself: taken for none, it would let any older file in.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, Refusal> {
+        let bytes = match files::read_private(path, SEEN_BYTES_MAX) {
+            Err(FileError::Io(error)) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            read => read.map_err(|error| Refusal::Seen(path.to_owned(), Some(error)))?,
+        };
+        let seen = String::from_utf8(bytes).ok();
+        let seen = seen.and_then(|text| Self::parse(&text));
+        let seen = seen.ok_or_else(|| Refusal::Seen(path.to_owned(), None))?;
+        Ok(Some(seen))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_ascii_whitespace();
         let (generation, hash) = (words.next()?.parse().ok()?, words.next()?);
         let mut file_hash = [0; 32];
@@ -85,6 +97,8 @@ pub fn has_shrunk(before: usize, after: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -97,14 +111,22 @@ mod tests {
             keys: 1000,
         };
         seen.write(&path).unwrap();
-        assert_eq!(Seen::read(&path), Some(seen));
+        let read = || Seen::read(&path).unwrap();
+        assert_eq!(read(), Some(seen));
         let text = std::fs::read_to_string(&path).unwrap();
         let before = text.trim_end().rsplit_once(' ').unwrap().0;
         std::fs::write(&path, format!("{before}\n")).unwrap();
-        assert_eq!(Seen::read(&path), Some(Seen { keys: 0, ..seen }));
+        assert_eq!(read(), Some(Seen { keys: 0, ..seen }));
         for bad in ["", "7", "x y", &text[..40]] {
             std::fs::write(&path, bad).unwrap();
-            assert_eq!(Seen::read(&path), None, "{bad}");
+            let refused = Seen::read(&path).unwrap_err().to_string();
+            assert!(refused.contains("seen holds no"), "{bad}: {refused}");
         }
+        seen.write(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let refused = Seen::read(&path).unwrap_err().to_string();
+        assert!(refused.contains("seen is open to"), "{refused}");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(read(), None);
     }
 }

@@ -56,6 +56,8 @@ pub enum Refusal {
     ProviderKey,
     /// The master key is a copy that a service manager made when it started this process, and not the one any more.
     StaleCredential,
+    /// What was in use last is written in a file that cannot be read, or that holds something else.
+    Seen(PathBuf, Option<FileError>),
     /// An older version than one that was in use.
     RolledBack {
         /// What the file says.
@@ -87,6 +89,14 @@ impl fmt::Display for Refusal {
             Self::StaleCredential => f.write_str(
                 "key snapshot refused: sealed under another master key than the service was started with; restart it",
             ),
+            Self::Seen(path, why) => {
+                let path = path.display();
+                write!(f, "key snapshot refused: what was in use before is not known: {path} ")?;
+                match why {
+                    Some(error) => write!(f, "{error}"),
+                    None => f.write_str("holds no version; remove it to take any"),
+                }
+            }
             Self::RolledBack { found, seen } => {
                 write!(
                     f,
@@ -247,7 +257,7 @@ impl KeyStore {
     /// Loads the keys for the first time; without any the router does not start.
     pub fn open(files: KeyFiles) -> Result<Self, Refusal> {
         let opened = open_file(&files)?;
-        if let Some(seen) = Seen::read(&files.seen()) {
+        if let Some(seen) = Seen::read(&files.seen())? {
             seen.admits(&opened)?;
         }
         let (seen, snapshot) = accept(opened)?;
@@ -370,7 +380,7 @@ fn accept(opened: Opened) -> Result<(Seen, Snapshot), Refusal> {
 /// A read-only directory is no reason not to serve; a rollback is then noticed only while the process lives.
 fn remember(seen: &Seen, files: &KeyFiles) {
     let path = files.seen();
-    if Seen::read(&path) != Some(*seen)
+    if Seen::read(&path).ok().flatten() != Some(*seen)
         && let Err(error) = seen.write(&path)
     {
         tracing::warn!(path = %path.display(), %error, "cannot remember the key snapshot's generation");
