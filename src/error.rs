@@ -108,6 +108,8 @@ pub enum Fault {
     NoCapability(&'static str),
     /// Keys cannot be changed now.
     KeysUnavailable,
+    /// There is no room for more keys that callers make.
+    KeysFull,
     /// What was used cannot be read now.
     UsageUnavailable,
     /// Too many wrong keys came from one address; the wait until there is room for one more.
@@ -198,6 +200,7 @@ impl Fault {
             | Self::KeysUnavailable
             | Self::UsageUnavailable => 503,
             Self::TimedOut(..) => 504,
+            Self::KeysFull => 507,
         }
     }
 
@@ -210,6 +213,7 @@ impl Fault {
             | Self::Draining
             | Self::MemoryUnavailable
             | Self::KeysUnavailable
+            | Self::KeysFull
             | Self::UsageUnavailable => FaultSide::Router,
             _ => FaultSide::Caller,
         }
@@ -257,6 +261,7 @@ impl Fault {
             Self::NoSuchKey => "Key not found".into(),
             Self::NoCapability(what) => format!("This memory key may not do this: {what}"),
             Self::KeysUnavailable => "Keys cannot be changed now".into(),
+            Self::KeysFull => "No room for more keys".into(),
             Self::UsageUnavailable => "Usage is unavailable".into(),
             Self::TooManyFailures(_) => "Too many invalid memory keys".into(),
             Self::ModelNotAllowed { model, .. } => {
@@ -295,6 +300,9 @@ impl Fault {
             Self::InvalidParameter(_, wanted) => (*wanted).into(),
             Self::InvalidKey(why) => why.clone(),
             Self::NoCapability(what) => format!("Only keys made with the capability {what}"),
+            Self::KeysFull => {
+                "Whoever runs the router can delete some (memoryrouter keys delete) or make this one".into()
+            }
             Self::TooManyFailures(_) => {
                 "Too many wrong keys came from this address (limits.auth_failures)".into()
             }
@@ -343,6 +351,8 @@ impl Fault {
             Self::LimitReached { resets_in, .. } | Self::TooManyFailures(resets_in) => {
                 Some(Duration::from_secs(whole_seconds(*resets_in)))
             }
+            // Somebody has to do something first.
+            Self::KeysFull => None,
             _ => (self.side() == FaultSide::Router).then_some(Duration::from_secs(1)),
         }
     }

@@ -60,12 +60,25 @@ pub struct Permit {
 impl KeyLimits {
     /// Lets a request in, or says which limit is reached. None for a key without limits.
     pub fn admit(&self, key: &KeyRecord) -> Result<Option<Permit>, Fault> {
-        if key.limits == Limits::default() {
+        self.let_in(&key.id, &key.limits)
+    }
+
+    /// Counts a request that the router answers by itself among those of the minute, or says that it is one too many.
+    pub fn count(&self, key: &KeyRecord) -> Result<(), Fault> {
+        let limits = Limits {
+            requests_per_minute: key.limits.requests_per_minute,
+            ..Limits::default()
+        };
+        self.let_in(&key.id, &limits).map(drop)
+    }
+
+    fn let_in(&self, key_id: &str, limits: &Limits) -> Result<Option<Permit>, Fault> {
+        if *limits == Limits::default() {
             return Ok(None);
         }
-        let state = self.state(&key.id);
+        let state = self.state(key_id);
         let (now, today) = (Instant::now(), clock::unix_seconds());
-        let window = lock(&state).admit(&key.limits, now, today)?;
+        let window = lock(&state).admit(limits, now, today)?;
         Ok(Some(Permit {
             state,
             window,

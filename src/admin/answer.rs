@@ -161,7 +161,8 @@ impl From<EditError> for Denial {
             | EditError::File(..)
             | EditError::Seal(_)
             | EditError::Master(_)
-            | EditError::Random => 500,
+            | EditError::Random
+            | EditError::Full => 500,
         };
         Self::new(status, error.to_string())
     }

@@ -39,6 +39,10 @@ pub(super) async fn serve(
     if manages && !tenant.key.manage_keys {
         return Err(Fault::NoCapability("manage_keys").into());
     }
+    if manages {
+        // Each change reads and writes all keys: more work than a request to a provider, and limited like one.
+        exchange.worker.shared.key_limits.count(&tenant.key)?;
+    }
     let (status, body) = match task {
         AccountTask::Usage => {
             let query = head.query(caller.reader.bytes()).unwrap_or_default();
@@ -174,7 +178,7 @@ async fn mint(body: &[u8], tenant: &Tenant, exchange: &Exchange<'_>) -> Result<S
         .granted(&tenant.key, names, now)
         .map_err(Fault::InvalidKey)?;
     let minted = edit(tenant, exchange, "key made", move |editor| {
-        let (record, token) = editor.add_key(new)?;
+        let (record, token) = editor.mint_key(new)?;
         Ok((record.id.to_string(), (record, token)))
     });
     let (record, token) = minted.await?;
@@ -228,6 +232,7 @@ async fn edit<T: Send + 'static>(
         .map_err(|error| match error {
             EditError::NotFound(_) => Fault::NoSuchKey,
             EditError::Invalid(why) => Fault::InvalidKey(why),
+            EditError::Full => Fault::KeysFull,
             error => {
                 tracing::error!(%error, "keys could not be changed");
                 Fault::KeysUnavailable

@@ -38,6 +38,8 @@ pub enum EditError {
     TokenExists,
     /// No such key or provider key.
     NotFound(String),
+    /// The file has no room left for keys that callers make.
+    Full,
     /// Not allowed as it stands; the text says why.
     Invalid(String),
 }
@@ -53,6 +55,7 @@ impl fmt::Display for EditError {
             Self::Token(error) => write!(f, "{error}"),
             Self::TokenExists => f.write_str("this token is a key already"),
             Self::NotFound(what) => write!(f, "no such {what}"),
+            Self::Full => f.write_str("key snapshot has no room left for keys that callers make"),
             Self::Invalid(why) => f.write_str(why),
         }
     }
@@ -187,11 +190,11 @@ pub fn edit<T>(
     files: &KeyFiles,
     change: impl FnOnce(&mut Editor<'_>) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
-    write(files, false, |contents, master| {
-        let before = contents.keys.len();
-        let result = change(&mut Editor { contents, master })?;
+    write(files, false, |editor| {
+        let before = editor.contents.keys.len();
+        let result = change(editor)?;
         // Keys that an editor takes out are meant to go, the last one too.
-        Ok((result, contents.keys.len() < before))
+        Ok((result, editor.contents.keys.len() < before))
     })
 }
 
@@ -217,13 +220,10 @@ pub fn replace(
     shrinks: bool,
     change: impl FnOnce(&mut Editor<'_>) -> Result<(), EditError>,
 ) -> Result<(), EditError> {
-    write(files, shrinks, |current, master| {
+    write(files, shrinks, |editor| {
         check_records(&contents.keys)?;
-        *current = contents;
-        change(&mut Editor {
-            contents: current,
-            master,
-        })?;
+        *editor.contents = contents;
+        change(editor)?;
         Ok(((), shrinks))
     })
 }
@@ -250,7 +250,7 @@ pub fn reveal<T>(
 fn write<T>(
     files: &KeyFiles,
     lost: bool,
-    change: impl FnOnce(&mut Contents, &MasterKey) -> Result<(T, bool), EditError>,
+    change: impl FnOnce(&mut Editor<'_>) -> Result<(T, bool), EditError>,
 ) -> Result<T, EditError> {
     let _lock = locked(&files.snapshot)?;
     let (current, shrinking) = open_current(files, lost)?;
@@ -258,9 +258,14 @@ fn write<T>(
         header: before,
         mut contents,
         master,
+        file_bytes,
         ..
     } = current;
-    let (result, shrinks) = change(&mut contents, &master)?;
+    let (result, shrinks) = change(&mut Editor {
+        contents: &mut contents,
+        master: &master,
+        file_bytes,
+    })?;
     let encoded = contents.encode();
     // What could not be read again is not written.
     Contents::decode(&encoded).map_err(|error| EditError::Refused(Refusal::Contents(error)))?;

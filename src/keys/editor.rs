@@ -23,6 +23,9 @@ const PROVIDER_KEY_BYTES_MAX: usize = 8 * 1024;
 const PATTERNS_MAX: usize = 256;
 const PATTERN_BYTES_MAX: usize = 256;
 
+/// From this size of the file on, keys over the API make no more: a quarter of what it may have, and some 400,000 keys.
+const MINTED_FILE_BYTES_MAX: usize = seal::FILE_BYTES_MAX / 4;
+
 /// A key to be made.
 #[derive(Debug, Default)]
 pub struct NewKey {
@@ -64,6 +67,8 @@ pub struct Editor<'a> {
     /// As they are.
     pub contents: &'a mut Contents,
     pub(super) master: &'a MasterKey,
+    /// The file's size before the change.
+    pub(super) file_bytes: usize,
 }
 
 impl Editor<'_> {
@@ -88,6 +93,14 @@ impl Editor<'_> {
         };
         self.contents.keys.push(record.clone());
         Ok((record, token))
+    }
+
+    /// The same for a caller. Where others have filled the file, what is left of it is the operator's.
+    pub fn mint_key(&mut self, new: NewKey) -> Result<(KeyRecord, Secret), EditError> {
+        if self.file_bytes > MINTED_FILE_BYTES_MAX {
+            return Err(EditError::Full);
+        }
+        self.add_key(new)
     }
 
     fn token(&self, imported: Option<Secret>) -> Result<(Secret, TokenEntry), EditError> {
@@ -332,6 +345,32 @@ fn new_id(word: &str) -> Result<String, EditError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn callers_leave_room_in_the_file_for_the_operator() {
+        let mut contents = Contents::new([7; 32]);
+        let master = MasterKey::new(zeroize::Zeroizing::new(std::array::from_fn(|at| at as u8)));
+        let master = &master.unwrap();
+        let new = || NewKey {
+            account: "default".into(),
+            ..NewKey::default()
+        };
+        for (file_bytes, has_room) in [
+            (0, true),
+            (MINTED_FILE_BYTES_MAX, true),
+            (MINTED_FILE_BYTES_MAX + 1, false),
+        ] {
+            let mut editor = Editor {
+                contents: &mut contents,
+                master,
+                file_bytes,
+            };
+            let minted = editor.mint_key(new());
+            assert_eq!(matches!(minted, Err(EditError::Full)), !has_room);
+            assert!(editor.add_key(new()).is_ok());
+        }
+        assert_eq!(contents.keys.len(), 5);
+    }
 
     #[test]
     fn words_that_steer_or_run_together_are_refused() {

@@ -126,6 +126,7 @@ pub(super) struct Opened {
     pub(super) contents: Contents,
     pub(super) master: MasterKey,
     pub(super) file_hash: [u8; 32],
+    pub(super) file_bytes: usize,
 }
 
 /// Reads, opens and decodes the file.
@@ -148,6 +149,7 @@ pub(super) fn open_bytes(bytes: &[u8], source: &MasterSource) -> Result<Opened, 
                     contents,
                     master,
                     file_hash: Sha256::digest(bytes).into(),
+                    file_bytes: bytes.len(),
                 });
             }
             Err(SealError::WrongKey) => {}

@@ -228,6 +228,44 @@ fn a_mints_body_is_counted() {
 }
 
 #[test]
+fn minting_listing_and_revoking_are_requests_of_the_keys_minute() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider).start();
+    let manager = router.mint(NewKey {
+        manage_keys: true,
+        limits: Limits {
+            requests_per_minute: Some(4),
+            ..Limits::default()
+        },
+        ..NewKey::default()
+    });
+    let ask = |method: &str, path: &str| send(&router, &manager, method, path, "");
+    let minted = ask("POST", "/v1/keys").json();
+    let id = minted["id"].as_str().unwrap();
+    assert_eq!(ask("GET", "/v1/keys").status, 200);
+    assert_eq!(ask("GET", "/v1/me/stats").status, 200, "not one of these");
+    assert_eq!(ask("DELETE", &format!("/v1/keys/{id}")).status, 200);
+    let chat = || request("POST", CHAT, &[("x-api-key", &manager)], BODY);
+    assert_eq!(router.connect().exchange(chat()).status, 200);
+    let as_any_other = router.connect().exchange(chat());
+    assert_eq!(as_any_other.status, 429);
+    let before = router.store.status().generation;
+    for (method, path) in [("POST", "/v1/keys"), ("GET", "/v1/keys")] {
+        let refused = ask(method, path);
+        assert_eq!(refused.status, 429);
+        assert_eq!(refused.json()["error"], "Rate limit exceeded");
+        for field in ["retry-after", "x-ratelimit-limit-requests"] {
+            assert_eq!(
+                refused.field(field).is_some(),
+                as_any_other.field(field).is_some()
+            );
+        }
+        assert!(refused.field("retry-after").is_some());
+    }
+    assert_eq!(router.store.status().generation, before);
+}
+
+#[test]
 fn a_request_that_came_in_time_may_take_longer_than_a_head() {
     let provider = Provider::plain();
     let router = Setup::all(&provider)
