@@ -196,11 +196,6 @@ impl UsageStore {
         answer.await.map_err(ended)?
     }
 
-    /// Asks and waits: never on a worker.
-    pub fn ask_blocking(&self, query: &Query) -> Result<Report, Unanswered> {
-        answer(&self.0.shared, query)
-    }
-
     /// The state of the store.
     pub fn status(&self) -> Status {
         lock(&self.0.shared.state).status.clone()

@@ -16,6 +16,10 @@ fn open(dir: &Path) -> UsageStore {
     UsageStore::open(SETTINGS, dir, Arc::default(), |_| {}).unwrap()
 }
 
+fn ask(store: &UsageStore, query: &Query) -> Result<Report, Unanswered> {
+    answer(&store.0.shared, query)
+}
+
 fn event<'a>(key: &'a str, model: &'a str, tokens: u64) -> Event<'a> {
     Event {
         key,
@@ -77,12 +81,12 @@ fn what_every_core_counts_is_written_and_read_from_another_process() {
     );
     let p50 = a.figures.provider_latency_ms.p50.unwrap();
     assert!((18.0..22.0).contains(&p50), "{p50}");
-    assert_eq!(store.ask_blocking(&all(&[])).unwrap().total, report.total);
+    assert_eq!(ask(&store, &all(&[])).unwrap().total, report.total);
     let one = Query {
         key: Some("key_b".into()),
         ..all(&[])
     };
-    assert_eq!(store.ask_blocking(&one).unwrap().total.requests, 10);
+    assert_eq!(ask(&store, &one).unwrap().total.requests, 10);
     for (provider, model, requests) in [
         (Some("openai"), None, 20),
         (Some("anthropic"), None, 0),
@@ -93,14 +97,14 @@ fn what_every_core_counts_is_written_and_read_from_another_process() {
             model: model.map(str::to_owned),
             ..all(&[])
         };
-        assert_eq!(store.ask_blocking(&some).unwrap().total.requests, requests);
+        assert_eq!(ask(&store, &some).unwrap().total.requests, requests);
     }
     let later = Query {
         since: clock::unix_seconds() + 3600,
         until: i64::MAX,
         ..all(&[])
     };
-    assert_eq!(store.ask_blocking(&later).unwrap().total.requests, 0);
+    assert_eq!(ask(&store, &later).unwrap().total.requests, 0);
     store.close();
 }
 
@@ -156,7 +160,7 @@ fn what_was_used_before_is_told_once() {
     assert_eq!((carried.day.1, carried.month.1), (30, 30));
     let minute = carried.minute.unwrap();
     assert_eq!((minute.requests, minute.tokens), (3, 30));
-    assert_eq!(store.ask_blocking(&all(&[])).unwrap().total.requests, 4);
+    assert_eq!(ask(&store, &all(&[])).unwrap().total.requests, 4);
 }
 
 #[test]
@@ -170,7 +174,7 @@ fn a_hand_over_loses_nothing_and_counts_nothing_twice() {
     let new = open(dir.path());
     eventually(|| new.status().failed.is_some());
     assert!(matches!(
-        new.ask_blocking(&all(&[])),
+        ask(&new, &all(&[])),
         Err(Unanswered::Unavailable(_))
     ));
     new.recorder()
@@ -183,10 +187,7 @@ fn a_hand_over_loses_nothing_and_counts_nothing_twice() {
     }
     recorder.record(&event("key_a", "m", 1), clock::unix_seconds());
     old.close();
-    let total = || {
-        new.ask_blocking(&all(&[]))
-            .map_or(0, |report| report.total.requests)
-    };
+    let total = || ask(&new, &all(&[])).map_or(0, |report| report.total.requests);
     eventually(|| total() == 9);
     eventually(|| spool::list(dir.path()).is_empty());
     assert_eq!(new.status().failed, None);
@@ -233,7 +234,7 @@ fn models_beyond_the_bound_are_one() {
         }
         eventually(|| store.status().commits > round);
     }
-    let total = || store.ask_blocking(&all(&[By::Model])).unwrap();
+    let total = || ask(&store, &all(&[By::Model])).unwrap();
     eventually(|| total().total.requests == 400);
     let lines = total().lines;
     assert!(lines.len() <= 66, "{}", lines.len());

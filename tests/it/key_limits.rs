@@ -182,9 +182,8 @@ fn a_limit_is_on_what_was_used_before_it_was_set() {
         assert_eq!([(); 3].map(|()| ask(&router, &key).status), answers);
         asked += 3;
         // It is counted behind all that a limit is told.
-        let store = router.running().control().usage().clone();
         let counted = || {
-            store.ask_blocking(&Query {
+            router.used(&Query {
                 until: i64::MAX,
                 ..Query::default()
             })
@@ -479,14 +478,13 @@ fn embeddings_that_nobody_counts_are_no_way_around_a_budget() {
         };
         assert_eq!([(); 2].map(ask), answers, "{path}");
         expected += 2;
-        let store = router.running().control().usage().clone();
         let counted = |by: &[By]| {
             let query = Query {
                 until: i64::MAX,
                 by: by.to_vec(),
                 ..Query::default()
             };
-            store.ask_blocking(&query)
+            router.used(&query)
         };
         eventually("the counts", || {
             counted(&[]).is_ok_and(|report| report.total.requests == expected)

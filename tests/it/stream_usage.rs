@@ -56,9 +56,8 @@ fn total(router: &Router) -> Figures {
         until: i64::MAX,
         ..Query::default()
     };
-    let store = router.running().control().usage().clone();
-    store
-        .ask_blocking(&query)
+    router
+        .used(&query)
         .map_or_else(|_| Figures::default(), |report| report.total)
 }
 

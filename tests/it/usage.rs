@@ -346,14 +346,13 @@ fn every_route_and_every_end_is_counted() {
             r#"{"model":"claude-sonnet-4-5","messages":[]}"#,
         ));
     }
-    let store = router.running().control().usage().clone();
     let report = || {
         let query = memoryrouter::usage::Query {
             until: i64::MAX,
             by: vec![memoryrouter::usage::By::Route],
             ..Default::default()
         };
-        store.ask_blocking(&query).unwrap()
+        router.used(&query).unwrap()
     };
     eventually("the counts", || report().total.requests == 10);
     let report = report();

@@ -119,7 +119,7 @@ fn counts_wait_until_a_damaged_file_is_another() {
     let status = store.status();
     assert_eq!(status.failed.as_deref(), Some("it is damaged"));
     count();
-    let asked = store.ask_blocking(&all(&[])).unwrap_err();
+    let asked = ask(&store, &all(&[])).unwrap_err();
     assert!(asked.to_string().ends_with("it is damaged"), "{asked}");
     store.close();
     drop(store);
@@ -143,7 +143,7 @@ fn counts_wait_until_a_damaged_file_is_another() {
     std::fs::write(&copy, &whole).unwrap();
     std::fs::rename(&copy, &path).unwrap();
     let total = || {
-        let asked = store.ask_blocking(&all(&[]));
+        let asked = ask(&store, &all(&[]));
         asked.map_or(0, |report| report.total.requests)
     };
     eventually(|| total() == before + 3);

@@ -1,7 +1,12 @@
 //! A router in this process: its own directory, free ports, and everything ended with the test.
 
+use std::future::Future as _;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
 
 use memoryrouter::admin;
 use memoryrouter::config::{Config, Location};
@@ -9,6 +14,7 @@ use memoryrouter::keys::{self, Editor, KeyFiles, KeyStore, MasterSource, NewKey,
 use memoryrouter::net::BoundAddr;
 use memoryrouter::secret::Secret;
 use memoryrouter::server::{self, Running};
+use memoryrouter::usage::{Query, Report, Unanswered};
 use tempfile::TempDir;
 
 use super::caller::{Caller, Reply, request};
@@ -162,6 +168,19 @@ impl Router {
 
     pub fn running(&self) -> &Running {
         self.running.as_ref().unwrap()
+    }
+
+    /// What its store of usage says.
+    pub fn used(&self, query: &Query) -> Result<Report, Unanswered> {
+        let store = self.running().control().usage().clone();
+        let mut answer = pin!(store.ask(query.clone()));
+        let mut context = Context::from_waker(Waker::noop());
+        loop {
+            if let Poll::Ready(answer) = answer.as_mut().poll(&mut context) {
+                return answer;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Its first TCP address.
