@@ -10,6 +10,7 @@ use crate::error::Fault;
 use crate::http::head::{Head, RequestLine};
 use crate::http::token::{credential_carries_memory_key, percent_decoded};
 use crate::http::{Field, Name};
+use crate::secret::is_memory_key;
 
 /// The default memory mode that a key's suffix asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +32,6 @@ pub struct Credentials<'a> {
     pub mode: Option<ModeSuffix>,
     /// A key to pass through to the provider.
     pub provider_key: Option<Cow<'a, [u8]>>,
-}
-
-/// Whether a credential is meant for the router.
-pub fn is_memory_key(credential: &[u8]) -> bool {
-    credential.starts_with(b"mk_") || credential.starts_with(b"mk-")
 }
 
 /// Gathers the credentials of a request. `query_key` is the decoded `key` of its query.

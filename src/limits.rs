@@ -19,7 +19,7 @@ use crate::clock;
 use crate::error::{Fault, Quota};
 use crate::keys::{KeyRecord, Limits, Period, UnixSeconds};
 
-pub use brake::AuthBrake;
+pub use brake::{AuthBrake, network_of};
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// A clock that steps back over midnight begins no day anew, or each such step would give a budget once more. One that

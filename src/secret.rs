@@ -55,6 +55,12 @@ impl fmt::Display for Secret {
     }
 }
 
+/// Whether a credential is a memory key, and so meant for the router: whatever else stands in a credential's place is a
+/// provider key.
+pub fn is_memory_key(credential: &[u8]) -> bool {
+    credential.starts_with(b"mk_") || credential.starts_with(b"mk-")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,7 +19,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("http", ""),
     ("memory", "clock depth files secret"),
     ("provider", "depth secret"),
-    ("auth", "error http"),
+    ("auth", "error http secret"),
     ("route", "provider"),
     ("respond", "error provider"),
     ("catalogue", "clock"),
@@ -40,7 +40,7 @@ const IMPORTS: &[(&str, &str)] = &[
     ("connection", "exchange http net worker"),
     ("server", "config connection error exchange keys memory metrics net plan secret traces upstream usage worker"),
     ("log", "config record"),
-    ("admin", "audit clock config connection depth error exchange files http keys log memory metrics net provider secret server upstream usage worker"),
+    ("admin", "audit clock config connection depth error exchange files http keys limits log memory metrics net provider secret server upstream usage worker"),
     ("demo", "clock depth http memory net"),
     ("cli", "admin audit clock config demo error exchange files http keys log memory net secret server usage"),
 ];

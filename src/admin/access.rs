@@ -16,6 +16,7 @@ use crate::audit::Who;
 use crate::clock;
 use crate::config::{Admin, Listen};
 use crate::http::Method;
+use crate::limits::network_of;
 use crate::secret::Secret;
 
 /// Followed by the port that the browser asks: cookies are the host's, and two routers may be at two ports of one.
@@ -275,15 +276,4 @@ fn host_and_port(host: &str) -> Option<(&str, Option<&str>)> {
         Some((name, port)) if is_port(port) && !name.contains(':') => (name, Some(port)),
         _ => (host, None),
     })
-}
-
-/// Whoever has one IPv6 address has its whole /64.
-fn network_of(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            IpAddr::from([a, b, c, d, 0, 0, 0, 0])
-        }
-    }
 }

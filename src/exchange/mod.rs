@@ -36,7 +36,7 @@ use crate::record::{Ended, Record};
 use crate::relay::{self, End, Tap, UsageCut};
 use crate::respond;
 use crate::route::{self, Endpoint, Miss};
-use crate::secret::Secret;
+use crate::secret::{Secret, is_memory_key};
 use crate::upstream::Watch;
 use crate::worker::Worker;
 
@@ -360,7 +360,7 @@ impl<'w> Exchange<'w> {
     ) -> Result<Tenant, Fault> {
         // A memory key stands in the query on Gemini's paths alone; another's goes for all.
         let in_query = self.dialect == Some(Dialect::Gemini);
-        let counts = |key: &Cow<'_, [u8]>| in_query || !auth::is_memory_key(key);
+        let counts = |key: &Cow<'_, [u8]>| in_query || !is_memory_key(key);
         let query_key = head.query(bytes).map_or(Ok(None), auth::query_key);
         let query_key = query_key.map(|key| key.filter(counts));
         let credentials = query_key

@@ -14,7 +14,7 @@ use super::seal::{self, Place};
 use super::snapshot::TokenHasher;
 use super::token;
 use crate::clock;
-use crate::secret::Secret;
+use crate::secret::{Secret, is_memory_key};
 
 /// Names and ids that people give.
 const NAME_BYTES_MAX: usize = 128;
@@ -201,7 +201,7 @@ impl Editor<'_> {
                 "a provider key is one line of visible ASCII characters".into(),
             ));
         }
-        if token::is_memory_key(bytes) {
+        if is_memory_key(bytes) {
             return Err(EditError::Invalid(
                 "this is a memory key; a provider key comes from the provider".into(),
             ));

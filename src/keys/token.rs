@@ -3,7 +3,7 @@
 //! A minted key is `mk_`, 43 base62 characters (256 bits of randomness) and 6 more of CRC-32 over all that stands
 //! before, so that a mistyped key can be told from an unknown one without asking anybody.
 
-use crate::secret::Secret;
+use crate::secret::{Secret, is_memory_key};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const RANDOM_DIGITS: usize = 43;
@@ -64,11 +64,6 @@ fn base62<const N: usize>(mut number: [u8; 32]) -> [u8; N] {
         *digit = ALPHABET[remainder as usize];
     }
     digits
-}
-
-/// Whether a credential is meant for the router at all.
-pub fn is_memory_key(token: &[u8]) -> bool {
-    token.starts_with(b"mk_") || token.starts_with(b"mk-")
 }
 
 /// Whether `token` may be looked up: right prefix and length.

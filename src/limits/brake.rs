@@ -30,7 +30,7 @@ impl AuthBrake {
     /// that was one too many.
     pub fn wrong_key(&self, peer: IpAddr, per_minute: u32, now: Instant) -> Option<Duration> {
         let cost = MINUTE.checked_div(per_minute)?;
-        let peer = self.place(network(peer), now);
+        let peer = self.place(network_of(peer), now);
         let mut rested = self.rested.entry(peer).or_insert(now);
         let next = (*rested).max(now) + cost;
         match (next - now).checked_sub(MINUTE) {
@@ -59,8 +59,8 @@ impl AuthBrake {
     }
 }
 
-/// What one caller can easily call from.
-fn network(peer: IpAddr) -> IpAddr {
+/// What one caller can easily call from: who has one IPv6 address has its whole /64.
+pub fn network_of(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => peer,
         IpAddr::V6(address) => match address.to_ipv4_mapped() {
