@@ -214,16 +214,17 @@ fn dispatch(line: CommandLine) -> Result<(), Failure> {
 }
 
 /// Keys are in this process's memory: no core file, no debugger of the same user. A proxy needs two descriptors a
-/// connection, which is more than the usual soft limit. And huge pages, for which the allocator asks, would make an idle
+/// connection, and io_uring locked memory for each core, which is more than the usual soft limits. And huge pages, for which the allocator asks, would make an idle
 /// router of 3 MiB one of 17. None of it can fail on a system that this runs on, and where it does, going on without is
 /// better than not going on.
 fn harden() {
+    let raise = |limit| getrlimit(limit).and_then(|(_, hard)| setrlimit(limit, hard, hard));
     let limits = [
         setrlimit(Resource::RLIMIT_CORE, 0, 0),
         nix::sys::prctl::set_dumpable(false),
         nix::sys::prctl::set_thp_disable(true),
-        getrlimit(Resource::RLIMIT_NOFILE)
-            .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard)),
+        raise(Resource::RLIMIT_NOFILE),
+        raise(Resource::RLIMIT_MEMLOCK),
     ];
     for error in limits.into_iter().filter_map(Result::err) {
         // The log may not be open yet.

@@ -2,16 +2,18 @@
 //!
 //! `server` and the demo provider start runtimes; everything else only spawns and sleeps.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, panic};
 
 use io_uring::IoUring;
 use monoio::time::TimeDriver;
-use monoio::{FusionDriver, FusionRuntime, IoUringDriver, LegacyDriver, RuntimeBuilder};
+use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
@@ -20,24 +22,84 @@ use nix::unistd::Pid;
 /// measured no faster.
 const RING_ENTRIES: u32 = 1024;
 
-/// Runs `future` to its end on this thread: io_uring where the kernel allows it, epoll elsewhere.
+/// A ring that was let go of is charged to its user for some more milliseconds.
+const RINGS_PATIENCE: Duration = Duration::from_millis(400);
+const RINGS_PAUSE: Duration = Duration::from_millis(20);
+
+/// Whether this process's loops are to run on io_uring.
+static ON_RINGS: OnceLock<bool> = OnceLock::new();
+
+thread_local! {
+    /// Whether this thread's loop runs on epoll, where descriptors must not block.
+    static ON_EPOLL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Decides for the whole process, unless that is done already: io_uring where the kernel allows it and lends memory for
+/// `rings` at once, epoll elsewhere. Blocks: for a start, before the loops run.
+pub fn choose_driver(rings: usize) {
+    ON_RINGS.get_or_init(|| {
+        if !monoio::utils::detect_uring() {
+            tracing::warn!("io_uring is not available here; running on epoll");
+            return false;
+        }
+        let hold = || (0..rings).map(|_| IoUring::new(RING_ENTRIES)).collect();
+        let held: io::Result<Vec<_>> = patiently(hold);
+        // Whatever else is missing, such as descriptors for rings that nobody needs yet, says nothing of the workers'.
+        let short = held.is_err_and(|error| is_out_of_memory(&error));
+        if short {
+            tracing::warn!(
+                rings,
+                "too little memory may be locked for io_uring (ulimit -l, LimitMEMLOCK); running on epoll"
+            );
+        }
+        !short
+    });
+}
+
+/// Runs `future` to its end on this thread: io_uring where it was chosen, and where nobody chose, if the kernel allows it;
+/// epoll elsewhere.
 pub fn run<F: Future>(future: F) -> io::Result<F::Output> {
+    if driver_name() == "io_uring" {
+        match patiently(ring) {
+            Ok(mut runtime) => {
+                ON_EPOLL.set(false);
+                return Ok(runtime.block_on(future));
+            }
+            Err(error) => tracing::warn!(%error, "no ring for this thread, which runs on epoll"),
+        }
+    }
+    ON_EPOLL.set(true);
+    let builder = RuntimeBuilder::<LegacyDriver>::new().with_entries(RING_ENTRIES);
+    Ok(builder.enable_timer().build()?.block_on(future))
+}
+
+fn ring() -> io::Result<Runtime<TimeDriver<IoUringDriver>>> {
+    let build = |ring| {
+        let builder = RuntimeBuilder::<IoUringDriver>::new().uring_builder(ring);
+        builder.with_entries(RING_ENTRIES).enable_timer().build()
+    };
     // A completion waits for the loop's next call into the kernel instead of interrupting the core: on two cores that
     // saves 7 % of a request's CPU, on one it costs nothing. Kernels before 5.19 refuse the flag.
     let mut cooperative = IoUring::builder();
     cooperative.setup_coop_taskrun();
-    let mut runtime = build(cooperative).or_else(|_| build(IoUring::builder()))?;
-    Ok(runtime.block_on(future))
+    build(cooperative).or_else(|_| build(IoUring::builder()))
 }
 
-type Runtime = FusionRuntime<TimeDriver<IoUringDriver>, TimeDriver<LegacyDriver>>;
+/// Tries once more for a moment where it is memory that is missing.
+fn patiently<T>(make: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    let began = Instant::now();
+    loop {
+        match make() {
+            Err(error) if is_out_of_memory(&error) && began.elapsed() < RINGS_PATIENCE => {
+                std::thread::sleep(RINGS_PAUSE);
+            }
+            made => return made,
+        }
+    }
+}
 
-fn build(ring: io_uring::Builder) -> io::Result<Runtime> {
-    RuntimeBuilder::<FusionDriver>::new()
-        .uring_builder(ring)
-        .with_entries(RING_ENTRIES)
-        .enable_timer()
-        .build()
+fn is_out_of_memory(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ENOMEM as i32)
 }
 
 /// Whether something failed for want of descriptors: of those that this process may have, or of the system's.
@@ -46,18 +108,19 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
-/// Which driver `run` picks on this machine.
+/// Which driver this process's loops run on.
 pub fn driver_name() -> &'static str {
-    if monoio::utils::detect_uring() {
+    let on_rings = ON_RINGS.get().copied();
+    if on_rings.unwrap_or_else(monoio::utils::detect_uring) {
         "io_uring"
     } else {
         "epoll"
     }
 }
 
-/// Whether this machine's loops run on epoll, where descriptors must not block.
+/// Whether this thread's loop runs on epoll, where descriptors must not block.
 pub(super) fn epoll() -> bool {
-    driver_name() == "epoll"
+    ON_EPOLL.get()
 }
 
 /// Binds the calling thread to the `index`-th of the CPUs that this process may use, and tells its number. Fails

@@ -78,7 +78,7 @@ pub async fn connect(address: SocketAddr, timeout: Duration) -> io::Result<Strea
 pub fn pair() -> io::Result<(Stream, Stream)> {
     let end = |stream: std::os::unix::net::UnixStream| {
         // As a listener's: epoll wants a socket that never blocks.
-        stream.set_nonblocking(super::driver_name() == "epoll")?;
+        stream.set_nonblocking(epoll())?;
         UnixStream::from_std(stream).map(Stream::unix)
     };
     let (one, other) = std::os::unix::net::UnixStream::pair()?;

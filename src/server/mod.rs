@@ -104,9 +104,7 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
         listeners,
         own_files,
     } = bind(&config, count)?;
-    if net::driver_name() == "epoll" {
-        tracing::warn!("io_uring is not available here; running on epoll");
-    }
+    net::choose_driver(rings(count));
     let fits = connections_max(&config);
     if fits < config.limits.connections_max {
         tracing::warn!(
@@ -179,6 +177,18 @@ pub fn start(config: Arc<Config>, keys: KeyStore) -> Result<Running, StartError>
         ));
     }
     Ok(running)
+}
+
+/// Loops beside the workers: the operator's port, and what sends spans or tries something out for a moment.
+const OTHER_LOOPS: usize = 2;
+
+/// How many loops this process needs room for. Its successor's run beside them; a successor's own predecessor has its.
+fn rings(workers: usize) -> usize {
+    let own = workers + OTHER_LOOPS;
+    match has_predecessor() {
+        true => own,
+        false => 2 * own,
+    }
 }
 
 fn random_prefix() -> io::Result<u64> {

@@ -7,6 +7,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -254,4 +255,33 @@ fn files_of_sockets_that_the_successor_has_no_use_for_go() {
     let (code, log) = router.stop();
     assert_eq!(code, 0, "{log}");
     assert_eq!([kept.exists(), next.exists()], [true, false], "{log}");
+}
+
+#[test]
+fn little_locked_memory_is_no_reason_not_to_start_or_to_hand_over() {
+    // In KiB: less than one ring takes, enough for some of the workers, and for all of one process only.
+    for limit in [64, 192, 640] {
+        let (home, token) = home("server.workers = 2");
+        let limit = format!("--memlock={0}:{0}", limit * 1024);
+        // Root may lock any amount, unless the capability for it is gone.
+        let mut limited = Command::new("setpriv");
+        match nix::unistd::geteuid().is_root() {
+            true => limited.args(["--bounding-set", "-ipc_lock", "prlimit"]),
+            false => limited.arg("prlimit"),
+        };
+        limited
+            .arg(limit)
+            .arg(env!("CARGO_BIN_EXE_memoryrouter"))
+            .args(["serve", "--dir"])
+            .arg(home.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut router = Served::start(&mut limited);
+        assert!(answers(&router, &token));
+        router.hand_over();
+        assert!(answers(&router, &token));
+        let (code, log) = router.stop();
+        assert_eq!(code, 0, "{log}");
+    }
 }
