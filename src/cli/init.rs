@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
+use clap::Args;
 use serde::Serialize;
 
 use super::{Failure, Global};
@@ -15,6 +16,13 @@ use crate::admin;
 use crate::config::{self, Config, Location};
 use crate::files;
 use crate::keys::{self, MasterSource};
+
+#[derive(Args)]
+pub(crate) struct InitArgs {
+    /// Do nothing, and do it well, where there is a key snapshot already
+    #[arg(long)]
+    if_missing: bool,
+}
 
 /// What the command made.
 #[derive(Serialize)]
@@ -27,12 +35,15 @@ struct Made {
 }
 
 /// Runs the command.
-pub(crate) fn run(global: &Global) -> Result<(), Failure> {
+pub(crate) fn run(args: &InitArgs, global: &Global) -> Result<(), Failure> {
     if global.config.is_some() {
         let reason = "init makes a directory with a file of its own; name it with --dir";
         return Err(Failure::Usage(reason.to_owned()));
     }
     let location = global.location();
+    if args.if_missing && planned(&location)?.keys.snapshot.exists() {
+        return Ok(());
+    }
     let config = create(&location, false)?;
     let made = Made {
         dir: config.dir.display().to_string(),
@@ -64,11 +75,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
 /// built-in provider.
 pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure> {
     // Checked before anything is written, so that a refusal leaves nothing behind.
-    let planned = if location.file.exists() {
-        Config::load(location)?
-    } else {
-        Config::defaults(&location.dir)
-    };
+    let planned = planned(location)?;
     if planned.keys.snapshot.exists() {
         let path = planned.keys.snapshot.display();
         let reason = format!("{path} exists already; nothing was changed");
@@ -91,6 +98,14 @@ pub(crate) fn create(location: &Location, demo: bool) -> Result<Config, Failure>
     admin::ensure_token(&location.dir).map_err(Failure::failed)?;
     keys::init(&key_files).map_err(Failure::failed)?;
     Ok(Config::load(location)?)
+}
+
+/// The configuration that is there, or will be.
+fn planned(location: &Location) -> Result<Config, Failure> {
+    if location.file.exists() {
+        return Ok(Config::load(location)?);
+    }
+    Ok(Config::defaults(&location.dir))
 }
 
 /// Whether the directory of `file` is there, or will be once `dir` is made.

@@ -60,7 +60,7 @@ pub(crate) struct Global {
 #[derive(Subcommand)]
 enum Command {
     /// Make a data directory: configuration, master key, empty key snapshot
-    Init,
+    Init(init::InitArgs),
     /// Run the router; makes the data directory and a first memory key if there is none yet
     Serve,
     /// Check the configuration and the key snapshot, and tell what would run
@@ -202,7 +202,7 @@ fn dispatch(line: CommandLine) -> Result<(), Failure> {
     harden();
     match command {
         None => print(CommandLine::command().render_help().to_string().trim_end()),
-        Some(Command::Init) => init::run(&global),
+        Some(Command::Init(args)) => init::run(&args, &global),
         Some(Command::Serve) => serve::run(&global),
         Some(Command::Check) => check::run(&global),
         Some(Command::Keys(command)) => keys::run(command, &global),

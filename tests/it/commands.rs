@@ -35,6 +35,24 @@ fn init_makes_a_directory_and_overwrites_nothing() {
 }
 
 #[test]
+fn init_of_what_is_missing_goes_by_the_configuration() {
+    let home = Home::new();
+    let made = |home: &Home| {
+        let done = home.run(&["init", "--if-missing"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        !done.stdout.is_empty()
+    };
+    assert!(!made(&home));
+    // A snapshot of another name, which is not there yet; that of the usual one is another router's by now.
+    home.configure("keys.snapshot = \"own.snapshot\"");
+    assert!(made(&home));
+    assert!(home.file("own.snapshot").exists());
+    assert!(!made(&home));
+    home.configure("keys.snapshop = \"own.snapshot\"");
+    assert_eq!(home.run(&["init", "--if-missing"]).code, 78);
+}
+
+#[test]
 fn exit_codes_say_what_kind_of_failure_it_was() {
     let none = finish(&mut command(&[]), "");
     assert_eq!(none.code, 0);

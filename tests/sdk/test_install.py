@@ -31,7 +31,7 @@ def test_install_and_uninstall(tmp_path):
     (credentials / "master.key").write_bytes(key.read_bytes())
     (credentials / "master.key").chmod(0o440)
     environment = {"CREDENTIALS_DIRECTORY": str(credentials)}
-    for words in (["init"], ["check"]):
+    for words in (["init"], ["init", "--if-missing"], ["check"]):
         subprocess.run([PROGRAM, *words, "--dir", tmp_path / "data"], env=environment, check=True, capture_output=True)
     assert not (tmp_path / "data/master.key").exists()
     # A second run keeps the key; leaving keeps it too, unless told otherwise.
