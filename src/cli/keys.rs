@@ -217,7 +217,7 @@ fn show_made(record: &KeyRecord, token: &Secret, global: &Global) -> Result<(), 
             record.id
         )
     };
-    global.show(made, text).map_err(|failure| {
+    global.show_once(made, text).map_err(|failure| {
         let id = &record.id;
         Failure::failed(format!(
             "{failure}; the token of {id} is in use all the same, and lost: rotate or delete that key"

@@ -158,23 +158,45 @@ impl Global {
         json: impl FnOnce() -> T,
         text: impl FnOnce() -> String,
     ) -> Result<(), Failure> {
-        if self.json {
-            print(&sonic_rs::to_string(&json()).map_err(Failure::failed)?)
-        } else {
-            print(&text())
+        print(&self.form(json, text)?)
+    }
+
+    /// The same for what cannot be shown again: a reader that has gone does not have it.
+    pub(crate) fn show_once<T: Serialize>(
+        &self,
+        json: impl FnOnce() -> T,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        write_line(&self.form(json, text)?).map_err(not_written)
+    }
+
+    fn form<T: Serialize>(
+        &self,
+        json: impl FnOnce() -> T,
+        text: impl FnOnce() -> String,
+    ) -> Result<String, Failure> {
+        match self.json {
+            true => sonic_rs::to_string(&json()).map_err(Failure::failed),
+            false => Ok(text()),
         }
     }
 }
 
 /// Writes one text and a line break to stdout. A reader that has gone (`| head`) has what it wanted.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::failed(format!("cannot write to stdout: {error}")))
-        }
+    match write_line(text) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(not_written(error)),
         _ => Ok(()),
     }
+}
+
+fn write_line(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+}
+
+fn not_written(error: io::Error) -> Failure {
+    Failure::failed(format!("cannot write to stdout: {error}"))
 }
 
 /// Reads the arguments, runs the command, and tells how it went.

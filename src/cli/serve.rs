@@ -5,6 +5,7 @@
 //! there is no data directory yet, one is made, with a memory key that is printed once and a command line that works as
 //! it stands.
 
+use std::io::Write as _;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -52,7 +53,14 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     let started = started.and_then(start);
     if let Some(token) = &first_key {
         // Shown whatever came of the start: it is kept nowhere, and the next start finds the directory made.
-        greet(global, token, started.as_ref().ok())?;
+        if let Err(failure) = greet(global, token, started.as_ref().ok()) {
+            // The router is none the worse for it, and its log may not have been opened.
+            let _ = writeln!(
+                io::stderr(),
+                "memoryrouter: {failure}; the first memory key is in use all the same, and lost: \
+                 `memoryrouter keys create` makes another, `keys list` and `keys delete` take it away"
+            );
+        }
     }
     let router = started?;
     let control = router.running.control();
@@ -286,7 +294,7 @@ fn greet(global: &Global, token: &Secret, router: Option<&Router>) -> Result<(),
             "\nTry it (the built-in demo model answers; for real ones: memoryrouter providers set):\n\n{curl}"
         );
     }
-    global.show(|| Greeting { token, curl }, || text)
+    global.show_once(|| Greeting { token, curl }, || text)
 }
 
 /// A command that asks the demo model, at the address that is really listened on.

@@ -1,13 +1,14 @@
 //! The command line as it is built: files, exit codes, texts, and what is never shown.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt as _;
 
 use nix::sys::signal::Signal;
 
 use crate::support::eventually;
-use crate::support::program::{Home, command, finish};
+use crate::support::program::{Home, Served, command, finish};
 
 #[test]
 fn init_makes_a_directory_and_overwrites_nothing() {
@@ -402,16 +403,46 @@ fn init_says_how_the_next_commands_find_what_it_made() {
 #[test]
 fn a_token_that_could_not_be_shown_is_told_of() {
     let home = Home::new();
-    let full = || fs::File::options().write(true).open("/dev/full").unwrap();
     let made = home.run(&["keys", "create", "--json"]).json();
     let id = made["id"].as_str().unwrap();
     for args in [&["keys", "create"][..], &["keys", "rotate", id]] {
-        let mut lost = command(args);
-        lost.arg("--dir").arg(home.path()).stdout(full());
-        let done = finish(&mut lost, "");
-        assert_eq!(done.code, 1, "{done:?}");
-        assert!(done.stderr.contains("the token of key_"), "{done:?}");
+        for stdout in [full().into(), left()] {
+            let mut lost = command(args);
+            lost.arg("--dir").arg(home.path()).stdout(stdout);
+            let done = finish(&mut lost, "");
+            assert_eq!(done.code, 1, "{done:?}");
+            assert!(done.stderr.contains("the token of key_"), "{done:?}");
+        }
     }
+    // What can be asked for again is nobody's loss.
+    let mut list = command(&["keys", "list", "--dir"]);
+    let done = finish(list.arg(home.path()).stdout(left()), "");
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""));
+}
+
+#[test]
+fn a_first_key_that_could_not_be_shown_is_told_of() {
+    for stdout in [full().into(), left()] {
+        let home = Home::empty();
+        // A directory without a configuration would be served at the usual ports.
+        let config = home.path().with_file_name("own.toml");
+        fs::write(&config, "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"off\"").unwrap();
+        let mut serve = command(&["serve", "--config"]);
+        serve.arg(config).arg("--dir").arg(home.path());
+        let router = Served::start(serve.stdout(stdout));
+        eventually("the word", || router.log().contains("`memoryrouter keys create` makes another"));
+        assert_eq!(router.stop().0, 0);
+    }
+}
+
+/// A stdout that takes nothing.
+fn full() -> fs::File {
+    fs::File::options().write(true).open("/dev/full").unwrap()
+}
+
+/// A stdout whose reader has gone.
+fn left() -> OwnedFd {
+    std::io::pipe().unwrap().1.into()
 }
 
 #[test]
