@@ -81,6 +81,29 @@ pub fn read_credential(path: &Path, bytes_max: usize) -> Result<Vec<u8>, FileErr
 }
 
 fn read_guarded(path: &Path, bytes_max: usize, forbidden: u32) -> Result<Vec<u8>, FileError> {
+    let (file, metadata) = open_regular(path)?;
+    // Root looks after the files of the service's user.
+    let user = geteuid();
+    if !user.is_root() && metadata.uid() != user.as_raw() && metadata.uid() != 0 {
+        return Err(FileError::Owner);
+    }
+    if metadata.mode() & forbidden != 0 {
+        return Err(FileError::Permissions(metadata.mode() & 0o777));
+    }
+    read_whole(&file, &metadata, bytes_max)
+}
+
+/// No list of models, prices or certificates comes near it.
+const SETTINGS_BYTES_MAX: usize = 16 << 20;
+
+/// Reads a file that an operator has written for the router, whoever else may read it. Whoever waits for it is never held
+/// up: it is read anew while signals wait.
+pub fn read_settings(path: &Path) -> Result<Vec<u8>, FileError> {
+    let (file, metadata) = open_regular(path)?;
+    read_whole(&file, &metadata, SETTINGS_BYTES_MAX)
+}
+
+fn open_regular(path: &Path) -> Result<(File, fs::Metadata), FileError> {
     // Non-blocking, so that a pipe in the file's place cannot hold us up before it is judged.
     let file = OpenOptions::new()
         .read(true)
@@ -90,13 +113,17 @@ fn read_guarded(path: &Path, bytes_max: usize, forbidden: u32) -> Result<Vec<u8>
     if !metadata.is_file() {
         return Err(FileError::NotRegular);
     }
-    // Root looks after the files of the service's user.
-    let user = geteuid();
-    if !user.is_root() && metadata.uid() != user.as_raw() && metadata.uid() != 0 {
-        return Err(FileError::Owner);
-    }
-    if metadata.mode() & forbidden != 0 {
-        return Err(FileError::Permissions(metadata.mode() & 0o777));
+    Ok((file, metadata))
+}
+
+fn read_whole(
+    file: &File,
+    metadata: &fs::Metadata,
+    bytes_max: usize,
+) -> Result<Vec<u8>, FileError> {
+    // Before any of it is in memory. It may grow meanwhile all the same.
+    if metadata.len() > bytes_max as u64 {
+        return Err(FileError::TooLarge);
     }
     let mut bytes = Vec::new();
     file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;

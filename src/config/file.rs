@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::Config;
 use super::reader::Problem;
+use crate::files::{FileError, read_settings};
 use crate::prices::Prices;
 
 /// The file's name in the data directory.
@@ -104,7 +105,8 @@ pub struct ConfigError {
 
 #[derive(Debug)]
 enum Reason {
-    Unreadable(io::Error),
+    Unreadable(FileError),
+    NotText,
     Wrong(Vec<Problem>),
     /// The lists of models or of prices, in the parser's own words.
     Lists(String),
@@ -124,6 +126,7 @@ impl fmt::Display for ConfigError {
         let file = self.file.display();
         match &self.reason {
             Reason::Unreadable(error) => write!(f, "{file}: cannot be read: {error}"),
+            Reason::NotText => write!(f, "{file}: cannot be read: is not text in UTF-8"),
             Reason::Lists(error) => write!(f, "{file}: {}", error.trim_end()),
             Reason::Wrong(problems) => {
                 for (index, Problem { line, key, what }) in problems.iter().enumerate() {
@@ -143,40 +146,48 @@ impl Config {
     /// Reads the file of `location` and the operator's lists of models and prices. A file that nobody named may be
     /// absent: then everything is at its default.
     pub fn load(location: &Location) -> Result<Self, ConfigError> {
-        let unreadable = |file: &Path, error| ConfigError {
-            file: file.to_owned(),
-            reason: Reason::Unreadable(error),
-        };
-        let mut config = match fs::read_to_string(&location.file) {
-            Ok(text) => Self::parse(&text, &location.file, &location.dir)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !location.file_named => {
-                Self::defaults(&location.dir)
+        let mut config = match read(&location.file)? {
+            Some(text) => Self::parse(&text, &location.file, &location.dir)?,
+            None if !location.file_named => Self::defaults(&location.dir),
+            None => {
+                let missing = io::Error::from(io::ErrorKind::NotFound);
+                return Err(ConfigError {
+                    file: location.file.clone(),
+                    reason: Reason::Unreadable(missing.into()),
+                });
             }
-            Err(error) => return Err(unreadable(&location.file, error)),
         };
         let models = location.dir.join(MODELS_FILE_NAME);
-        match fs::read_to_string(&models) {
-            Ok(text) => {
-                config.catalogue = config.catalogue(&text).map_err(|error| ConfigError {
-                    file: models,
-                    reason: Reason::Lists(error.to_string()),
-                })?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(&models, error)),
+        if let Some(text) = read(&models)? {
+            config.catalogue = config.catalogue(&text).map_err(|error| ConfigError {
+                file: models,
+                reason: Reason::Lists(error.to_string()),
+            })?;
         }
         let prices = config.usage.prices.clone();
-        match fs::read_to_string(&prices) {
-            Ok(text) => {
-                let parsed = Prices::parse(&text).map_err(|error| ConfigError {
-                    file: prices,
-                    reason: Reason::Lists(error),
-                })?;
-                config.prices = Arc::new(parsed);
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(unreadable(&prices, error)),
+        if let Some(text) = read(&prices)? {
+            let parsed = Prices::parse(&text).map_err(|error| ConfigError {
+                file: prices,
+                reason: Reason::Lists(error),
+            })?;
+            config.prices = Arc::new(parsed);
         }
         Ok(config)
+    }
+}
+
+/// A file's text; none where it does not exist.
+fn read(file: &Path) -> Result<Option<String>, ConfigError> {
+    let wrong = |reason| ConfigError {
+        file: file.to_owned(),
+        reason,
+    };
+    match read_settings(file) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(text)),
+            Err(_) => Err(wrong(Reason::NotText)),
+        },
+        Err(FileError::Io(error)) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(wrong(Reason::Unreadable(error))),
     }
 }

@@ -26,10 +26,26 @@ fn reads_only_private_regular_files() {
     ));
     let pipe = dir.path().join("pipe");
     nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    assert!(matches!(
-        read_private(&pipe, 10),
-        Err(FileError::NotRegular)
-    ));
+    for read in [read_private(&pipe, 10), read_settings(&pipe)] {
+        assert!(matches!(read, Err(FileError::NotRegular)));
+    }
+}
+
+#[test]
+fn what_is_too_long_is_not_read_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("file");
+    create_private(&path, b"").unwrap();
+    // No machine has memory for it, nor a disk: it is all holes.
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(1 << 40)
+        .unwrap();
+    for read in [read_private(&path, 1 << 39), read_settings(&path)] {
+        assert!(matches!(read, Err(FileError::TooLarge)));
+    }
 }
 
 #[test]

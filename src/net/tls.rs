@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::stream::{Stream, Transport};
+use crate::files::read_settings;
 
 pub use pinned::connect_pinned;
 
@@ -44,9 +45,13 @@ impl fmt::Display for TlsFileError {
 
 impl std::error::Error for TlsFileError {}
 
+fn pem(path: &Path) -> Result<Vec<u8>, TlsFileError> {
+    read_settings(path).map_err(|error| TlsFileError::new(path, error))
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
-    let certificates = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let certificates = CertificateDer::pem_slice_iter(&pem(path)?)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| TlsFileError::new(path, error))?;
     if certificates.is_empty() {
         return Err(TlsFileError::new(path, "holds no certificate"));
@@ -80,8 +85,8 @@ pub struct TlsAcceptor(monoio_rustls::TlsAcceptor);
 impl TlsAcceptor {
     /// Reads a certificate chain and its key, both PEM.
     pub fn from_files(chain: &Path, key: &Path) -> Result<Self, TlsFileError> {
-        let private_key =
-            PrivateKeyDer::from_pem_file(key).map_err(|error| TlsFileError::new(key, error))?;
+        let private_key = PrivateKeyDer::from_pem_slice(&pem(key)?)
+            .map_err(|error| TlsFileError::new(key, error))?;
         let mut config =
             ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
                 .with_safe_default_protocol_versions()

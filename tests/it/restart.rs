@@ -3,7 +3,9 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -177,11 +179,15 @@ fn one_signal_after_a_handover_cuts_no_answer() {
 fn an_end_does_not_wait_for_a_successor_that_hangs() {
     let provider = Provider::plain();
     let (home, _) = home(&provider, "");
-    let router = home.serve();
-    // Nobody writes into this configuration.
-    fs::remove_file(home.file("memoryrouter.toml")).unwrap();
-    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
-    nix::unistd::mkfifo(&home.file("memoryrouter.toml"), mode).unwrap();
+    let program = home.file("router");
+    fs::copy(command(&[]).get_program(), &program).unwrap();
+    let mut called = std::process::Command::new(&program);
+    called.args(["serve", "--dir"]).arg(home.path()).env_clear();
+    let router = Served::start(called.stdin(Stdio::null()).stderr(Stdio::piped()));
+    let hangs = home.file("hangs");
+    fs::write(&hangs, "#!/bin/sh\nexec /bin/sleep 600\n").unwrap();
+    fs::set_permissions(&hangs, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::rename(hangs, program).unwrap();
     let children = || {
         let pid = router.pid();
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
@@ -200,6 +206,37 @@ fn an_end_does_not_wait_for_a_successor_that_hangs() {
     for pid in successors {
         assert!(!std::path::Path::new("/proc").join(pid).exists());
     }
+}
+
+#[test]
+fn a_pipe_in_a_files_place_holds_up_no_signal() {
+    let provider = Provider::plain();
+    let (home, _) = home(&provider, "providers.openai.ca = \"ca.pem\"");
+    let root = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    fs::write(home.file("ca.pem"), root.cert.pem()).unwrap();
+    let router = home.serve();
+    let mode = nix::sys::stat::Mode::from_bits_truncate(0o600);
+    for name in ["ca.pem", "prices.toml", "models.toml", "memoryrouter.toml"] {
+        let (file, kept) = (home.file(name), fs::read(home.file(name)).ok());
+        let _ = fs::remove_file(&file);
+        // Nobody writes into it.
+        nix::unistd::mkfifo(&file, mode).unwrap();
+        let refused = || {
+            let log = router.log();
+            let lines = log.lines().filter(|line| line.contains("ERROR"));
+            lines.filter(|line| line.contains(&format!("{name}: "))).count()
+        };
+        for times in 1..3 {
+            router.signal(Signal::SIGHUP);
+            eventually("the refusal", || refused() == times);
+        }
+        assert_eq!(home.run(&["check"]).code, 78, "{name}");
+        fs::remove_file(&file).unwrap();
+        if let Some(kept) = kept {
+            fs::write(file, kept).unwrap();
+        }
+    }
+    assert_eq!(router.stop().0, 0);
 }
 
 #[test]
