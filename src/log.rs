@@ -1,8 +1,9 @@
 //! Where log lines go: to stderr, by a thread of their own, so that no worker ever waits for a terminal, a pipe or a
 //! disk.
 //!
-//! `cli` opens it once. Lines pass through a bounded channel; when whoever reads stderr is too slow, lines are dropped
-//! and counted, and the count is the next line that gets through. Dropping the guard writes what is left.
+//! `cli` opens it once. Lines pass through a bounded channel; when whoever reads stderr is too slow, or takes nothing any
+//! more, lines are dropped and counted, and the count is the next line that gets through. Dropping the guard writes what
+//! is left.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,7 +36,7 @@ static OPEN: OnceLock<Open> = OnceLock::new();
 
 struct Open {
     filter: Filter,
-    dropped: Arc<AtomicU64>,
+    dropped: Arc<Dropped>,
     settings: Mutex<Log>,
 }
 
@@ -44,7 +45,7 @@ type Filter = reload::Handle<Targets, Registry>;
 /// Starts logging for the process. Lines written after the guard is dropped are lost.
 pub fn init(log: &Log) -> LogGuard {
     let (lines, guard) = start(io::stderr(), log.format, LINES_WAITING_MAX);
-    let dropped = lines.dropped_ever.clone();
+    let dropped = lines.dropped.clone();
     let (subscriber, filter) = subscriber(log, lines);
     // Only a second call fails, and then the first one's settings stay.
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
@@ -81,7 +82,7 @@ pub fn settings() -> Option<Log> {
 /// Lines dropped since the start.
 pub fn dropped() -> u64 {
     OPEN.get()
-        .map_or(0, |open| open.dropped.load(Ordering::Relaxed))
+        .map_or(0, |open| open.dropped.ever.load(Ordering::Relaxed))
 }
 
 /// Goes on with other settings, from the next line on. The form of a line stays.
@@ -124,9 +125,22 @@ fn subscriber(log: &Log, lines: Lines) -> (impl Subscriber + Send + Sync + use<>
 #[derive(Clone)]
 struct Lines {
     sender: SyncSender<Message>,
+    dropped: Arc<Dropped>,
+}
+
+/// Lines that were not written.
+#[derive(Default)]
+struct Dropped {
     /// Since the last line that says so.
-    dropped: Arc<AtomicU64>,
-    dropped_ever: Arc<AtomicU64>,
+    untold: AtomicU64,
+    ever: AtomicU64,
+}
+
+impl Dropped {
+    fn add(&self, lines: u64) {
+        self.untold.fetch_add(lines, Ordering::Relaxed);
+        self.ever.fetch_add(lines, Ordering::Relaxed);
+    }
 }
 
 enum Message {
@@ -146,8 +160,7 @@ impl Write for &Lines {
     /// One call is one line: the layer formats a line whole before it writes.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.sender.try_send(Message::Line(line.to_vec())).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            self.dropped_ever.fetch_add(1, Ordering::Relaxed);
+            self.dropped.add(1);
         }
         Ok(line.len())
     }
@@ -187,11 +200,10 @@ fn start(
 ) -> (Lines, LogGuard) {
     let (sender, receiver) = sync_channel(waiting_max);
     let (end, ended) = sync_channel(1);
-    let dropped = Arc::<AtomicU64>::default();
+    let dropped = Arc::<Dropped>::default();
     let lines = Lines {
         sender: sender.clone(),
         dropped: dropped.clone(),
-        dropped_ever: Arc::default(),
     };
     let write = move || {
         write_lines(sink, &receiver, &dropped, format);
@@ -206,7 +218,7 @@ fn start(
 fn write_lines(
     mut sink: impl Write,
     lines: &Receiver<Message>,
-    dropped: &AtomicU64,
+    dropped: &Dropped,
     format: LogFormat,
 ) {
     let mut out = Vec::with_capacity(WRITE_BYTES);
@@ -222,12 +234,20 @@ fn write_lines(
                 next = lines.try_recv().ok();
             }
         }
-        let lost = dropped.swap(0, Ordering::Relaxed);
+        let lost = dropped.untold.swap(0, Ordering::Relaxed);
         if lost > 0 {
             out.extend_from_slice(lost_line(lost, format).as_bytes());
         }
-        // A closed stderr is no reason to stop serving.
-        let _ = sink.write_all(&out).and_then(|()| sink.flush());
+        // A stderr that takes nothing is no reason to stop serving.
+        let written = write_as_much(&mut sink, &out);
+        let unwritten = count_lines(&out[written..]);
+        if lost > 0 && unwritten > 0 {
+            // The last of them is the one that tells of others, which it has yet to do.
+            dropped.add(unwritten - 1);
+            dropped.untold.fetch_add(lost, Ordering::Relaxed);
+        } else {
+            dropped.add(unwritten);
+        }
         out.clear();
         if ended {
             return;
@@ -235,12 +255,33 @@ fn write_lines(
     }
 }
 
+/// How many bytes were taken.
+fn write_as_much(sink: &mut impl Write, bytes: &[u8]) -> usize {
+    let mut written = 0;
+    while written < bytes.len() {
+        match sink.write(&bytes[written..]) {
+            Ok(0) => break,
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    let _ = sink.flush();
+    written
+}
+
+fn count_lines(bytes: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', bytes).count() as u64
+}
+
 /// What stands in for lines that were dropped. No time stands in it: the lines around it carry theirs.
 fn lost_line(lost: u64, format: LogFormat) -> String {
     match format {
-        LogFormat::Text => format!("WARN log: {lost} lines dropped, stderr is too slow\n"),
+        LogFormat::Text => {
+            format!("WARN log: {lost} lines dropped, stderr was too slow or failed\n")
+        }
         LogFormat::Json => format!(
-            "{{\"level\":\"WARN\",\"target\":\"log\",\"message\":\"lines dropped, stderr is too slow\",\"lines\":{lost}}}\n"
+            "{{\"level\":\"WARN\",\"target\":\"log\",\"message\":\"lines dropped, stderr was too slow or failed\",\"lines\":{lost}}}\n"
         ),
     }
 }
@@ -383,6 +424,48 @@ mod tests {
         let text = memory.text();
         assert_eq!(text.matches("x\n").count(), 10, "{text}");
         assert!(text.contains("20 lines dropped"), "{text}");
+    }
+
+    /// A stderr that takes so many bytes, and then nothing until there is room again.
+    struct Full(Arc<AtomicU64>, Sender<()>, Memory);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = self.0.load(Ordering::Relaxed).min(bytes.len() as u64);
+            if room == 0 {
+                let _ = self.1.send(());
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.0.fetch_sub(room, Ordering::Relaxed);
+            self.2.write(&bytes[..room as usize])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_could_not_be_written_are_counted_and_told_of() {
+        let (failed, has_failed) = channel();
+        let (room, memory) = (Arc::new(AtomicU64::new(9)), Memory::default());
+        let sink = Full(room.clone(), failed, memory.clone());
+        let (lines, guard) = start(sink, LogFormat::Text, 100);
+        let line = |text: &str| (&lines).write_all(text.as_bytes()).unwrap();
+        // The first is taken; then half of one, none, and none of what would have told of these.
+        line("first\n");
+        for _ in 0..3 {
+            line("lost\n");
+            has_failed.recv().unwrap();
+        }
+        room.store(u64::MAX, Ordering::Relaxed);
+        line("last\n");
+        let ever = lines.dropped.clone();
+        drop(guard);
+        let text = memory.text();
+        assert!(text.starts_with("first\nlos"), "{text}");
+        assert!(text.contains("last\nWARN log: 3 lines dropped"), "{text}");
+        assert_eq!(ever.ever.load(Ordering::Relaxed), 3);
     }
 
     #[test]

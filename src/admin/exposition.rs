@@ -94,7 +94,7 @@ pub(super) fn answer(desk: &Desk) -> Answer {
     );
     page.counter(
         "log_lines_dropped_total",
-        "Log lines dropped because stderr was too slow.",
+        "Log lines dropped because stderr was too slow or failed.",
         log::dropped(),
     );
     Answer::of(200, MEDIA, page.into_bytes())
