@@ -1,6 +1,9 @@
 //! `memoryrouter check`: reads everything that a start would read, starts nothing, and tells what would run.
 
 use std::fmt::Write as _;
+use std::fs::Metadata;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -9,12 +12,14 @@ use crate::admin;
 use crate::config::{BaseUrl, Config, Listen, Location, TlsFiles};
 use crate::keys;
 use crate::net::{TlsAcceptor, ca_file_roots};
+use crate::usage;
 
 /// Runs the command.
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     let location = global.location();
     let config = global.config()?;
     certificates(&config)?;
+    places(&config).map_err(Failure::Config)?;
     let snapshot = SnapshotRow::inspect(&config)?;
     admin_token(&config)?;
     global.show(
@@ -43,6 +48,52 @@ fn certificates(config: &Config) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// Whether sockets and stores can be where the configuration has them.
+fn places(config: &Config) -> Result<(), String> {
+    let listens = config.server.listen.iter();
+    let listens = listens.map(|listen| ("server.listen", listen));
+    let admin = config.admin.listen.iter();
+    for (setting, listen) in listens.chain(admin.map(|listen| ("admin.listen", listen))) {
+        let Listen::Unix(path) = listen else { continue };
+        let is_socket = |found: &Metadata| found.file_type().is_socket();
+        in_directory(path)
+            .and_then(|()| match path.symlink_metadata() {
+                Ok(found) if !is_socket(&found) => Err("it is there and is no socket".to_owned()),
+                _ => Ok(()),
+            })
+            .map_err(|why| format!("{setting}: cannot listen on {listen}: {why}"))?;
+    }
+    // The port that is used where none is named is nobody's slip in the file's own words.
+    if let Some(admin) = &config.admin.listen
+        && config
+            .server
+            .listen
+            .iter()
+            .any(|listen| listen.overlaps(admin))
+    {
+        return Err(format!("admin.listen: {admin} is already in server.listen"));
+    }
+    let usage = usage::file(&config.dir);
+    for (setting, path) in [("memory.path: ", &config.memory.path), ("", &usage)] {
+        in_directory(path)
+            .and_then(|()| match path.metadata() {
+                Ok(found) if !found.is_file() => Err("is not a regular file".to_owned()),
+                _ => Ok(()),
+            })
+            .map_err(|why| format!("{setting}{}: {why}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn in_directory(path: &Path) -> Result<(), String> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+            Err(format!("there is no directory {}", parent.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads the admin token as a start would; where there is none, that makes one.

@@ -8,6 +8,7 @@
 mod base_url;
 mod embeddings;
 mod file;
+mod listen;
 mod operator;
 mod providers;
 mod reader;
@@ -15,7 +16,6 @@ mod routing;
 mod sections;
 mod units;
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use crate::provider::Dialect;
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use embeddings::Embeddings;
 pub use file::{ConfigError, FILE_NAME, Location, template};
+pub use listen::Listen;
 pub use operator::{Admin, Log, LogFormat, Metrics, Otlp};
 pub use providers::{Azure, DEMO, Provider, ProviderId, Providers};
 pub use reader::nearest;
@@ -91,24 +92,6 @@ impl Server {
         match self.workers {
             0 => std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             workers => workers,
-        }
-    }
-}
-
-/// An address to listen on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Listen {
-    /// IP and port; port 0 takes a free one.
-    Tcp(SocketAddr),
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
-impl std::fmt::Display for Listen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

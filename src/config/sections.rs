@@ -1,6 +1,5 @@
 //! Each section of the file: its keys, their bounds, and each default with its reason.
 
-use std::collections::HashSet;
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -156,9 +155,9 @@ fn read_admin(section: &mut Section<'_>, dir: &Path, server: &Server) -> Admin {
         if text == "off" {
             return Ok(None);
         }
-        let listen = listen(text, dir)?;
-        if server.listen.contains(&listen) && !takes_any_port(&listen) {
-            return Err(format!("{text} is already in server.listen"));
+        let listen = Listen::parse(text, dir)?;
+        if let Some(other) = server.listen.iter().find(|other| other.overlaps(&listen)) {
+            return Err(format!("{text} is already in server.listen, as {other}"));
         }
         Ok(Some(listen))
     };
@@ -295,43 +294,17 @@ pub(super) fn path(text: &str, dir: &Path) -> Result<PathBuf, String> {
 }
 
 fn listen_list<'a>(value: &'a Value<'a>, dir: &Path) -> Result<Vec<Listen>, Wrong> {
-    let all = one_or_many(parsed(|text| listen(text, dir)))(value)?;
+    let all = one_or_many(parsed(|text| Listen::parse(text, dir)))(value)?;
     if all.is_empty() {
         return Err("needs at least one address".into());
     }
-    let mut seen = HashSet::new();
-    for listen in all.iter().filter(|listen| !takes_any_port(listen)) {
-        if !seen.insert(listen) {
-            return Err(format!("{listen} stands here twice").into());
+    for (index, listen) in all.iter().enumerate() {
+        let mut before = all[..index].iter();
+        if let Some(other) = before.find(|other| other.overlaps(listen)) {
+            return Err(format!("{listen} stands here twice, as {other}").into());
         }
     }
     Ok(all)
-}
-
-/// `sun_path` of unix(7), less its end mark.
-const SOCKET_PATH_BYTES_MAX: usize = 107;
-
-fn listen(text: &str, dir: &Path) -> Result<Listen, String> {
-    if let Some(file) = text.strip_prefix("unix:") {
-        let path = path(file, dir)?;
-        if path.as_os_str().len() > SOCKET_PATH_BYTES_MAX {
-            return Err(format!(
-                "{} is longer than the {SOCKET_PATH_BYTES_MAX} bytes that a socket's path may have",
-                path.display()
-            ));
-        }
-        return Ok(Listen::Unix(path));
-    }
-    text.parse().map(Listen::Tcp).map_err(|_| {
-        format!(
-            "{text:?} is no address; write \"127.0.0.1:8080\", \"[::1]:8080\", \
-             \"0.0.0.0:8080\" for every interface, or \"unix:/path\""
-        )
-    })
-}
-
-fn takes_any_port(listen: &Listen) -> bool {
-    matches!(listen, Listen::Tcp(address) if address.port() == 0)
 }
 
 /// A collector's address.
