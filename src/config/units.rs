@@ -28,9 +28,23 @@ pub(super) fn duration<'a>(
         if (least..=most).contains(&length) {
             return Ok(length);
         }
-        let [least, most] = [least, most].map(humantime::format_duration);
+        let [least, most] = [least, most].map(written);
         Err(format!("{text:?} is out of bounds: from {least} to {most}").into())
     }
+}
+
+/// A time as one would write it: in the largest unit that has it whole.
+fn written(time: Duration) -> String {
+    let units = [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1000),
+    ];
+    let millis = time.as_millis();
+    let whole = units.iter().find(|(_, unit)| millis.is_multiple_of(*unit));
+    let (name, unit) = whole.filter(|_| millis > 0).unwrap_or(&("ms", 1));
+    format!("{}{name}", millis / unit)
 }
 
 /// Reads a size such as `"64KiB"` or a plain number of bytes, between `least` and `most`.
@@ -116,6 +130,15 @@ mod tests {
         ];
         for (text, length) in cases {
             assert_eq!(read(text), length, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn times_as_they_are_written() {
+        for text in [
+            "0ms", "500ms", "10s", "90s", "5m", "36h", "7d", "400d", "36500d",
+        ] {
+            assert_eq!(written(humantime::parse_duration(text).unwrap()), text);
         }
     }
 
