@@ -10,8 +10,9 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::geteuid;
 
@@ -364,9 +365,28 @@ fn lock_beside(target: &Path) -> Result<Lock, FileError> {
     let mut name = target.file_name().unwrap_or_default().to_owned();
     name.push(".lock");
     let file = open_shared(&target.with_file_name(name), false)?;
-    let lock =
-        Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))?;
-    Ok(Lock(lock))
+    Ok(Lock(wait(file, target)?))
+}
+
+/// Nobody takes so long to change a file; whoever types a command wonders by then.
+const SILENT_WAIT: Duration = Duration::from_secs(1);
+const WAIT_LOOK: Duration = Duration::from_millis(10);
+
+/// Says once what is waited for, if it does not come soon.
+fn wait(mut file: File, target: &Path) -> io::Result<Flock<File>> {
+    let began = Instant::now();
+    while began.elapsed() < SILENT_WAIT {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Err((file, Errno::EWOULDBLOCK | Errno::EINTR)) => file,
+            locked => return locked.map_err(|(_, errno)| errno.into()),
+        };
+        std::thread::sleep(WAIT_LOOK);
+    }
+    tracing::warn!(
+        "{} is being changed by another process; waiting for its lock",
+        target.display()
+    );
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
 }
 
 /// What `work` gives; none if it panics, as the crate that reads a store does over a file that somebody damaged.

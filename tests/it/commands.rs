@@ -1,6 +1,7 @@
 //! The command line as it is built: files, exit codes, texts, and what is never shown.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt as _;
@@ -426,11 +427,19 @@ fn a_first_key_that_could_not_be_shown_is_told_of() {
         let home = Home::empty();
         // A directory without a configuration would be served at the usual ports.
         let config = home.path().with_file_name("own.toml");
-        fs::write(&config, "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"off\"").unwrap();
+        fs::write(
+            &config,
+            "server.listen = \"127.0.0.1:0\"\nadmin.listen = \"off\"",
+        )
+        .unwrap();
         let mut serve = command(&["serve", "--config"]);
         serve.arg(config).arg("--dir").arg(home.path());
         let router = Served::start(serve.stdout(stdout));
-        eventually("the word", || router.log().contains("`memoryrouter keys create` makes another"));
+        eventually("the word", || {
+            router
+                .log()
+                .contains("`memoryrouter keys create` makes another")
+        });
         assert_eq!(router.stop().0, 0);
     }
 }
@@ -469,12 +478,21 @@ fn check_refuses_what_could_not_be_listened_on_or_written_to() {
     let home = Home::new();
     fs::create_dir(home.file("folder")).unwrap();
     let wrong = [
-        ("server.listen = \"127.0.0.1:9090\"", "is already in server.listen"),
-        ("server.listen = \"unix:none/a.sock\"", "there is no directory"),
+        (
+            "server.listen = \"127.0.0.1:9090\"",
+            "is already in server.listen",
+        ),
+        (
+            "server.listen = \"unix:none/a.sock\"",
+            "there is no directory",
+        ),
         ("server.listen = \"unix:master.key\"", "is no socket"),
         ("admin.listen = \"unix:folder\"", "is no socket"),
         ("memory.path = \"folder\"", "is not a regular file"),
-        ("memory.path = \"none/memory.redb\"", "there is no directory"),
+        (
+            "memory.path = \"none/memory.redb\"",
+            "there is no directory",
+        ),
         ("memory.path = \"/dev/null\"", "is not a regular file"),
     ];
     for (toml, why) in wrong {
@@ -492,6 +510,26 @@ fn check_refuses_what_could_not_be_listened_on_or_written_to() {
     assert_eq!(home.run(&["check"]).code, 0);
     fs::create_dir(home.file("usage.redb")).unwrap();
     assert_eq!(home.run(&["check"]).code, 78);
+}
+
+#[test]
+fn a_command_that_waits_for_another_says_so() {
+    let home = Home::new();
+    let lock = fs::File::create(home.file("keys.snapshot.lock")).unwrap();
+    lock.lock().unwrap();
+    let mut create = command(&["keys", "create", "--dir"]);
+    let mut create = create.arg(home.path()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(create.stderr.take().unwrap())
+        .read_line(&mut said)
+        .unwrap();
+    assert!(
+        said.contains("keys.snapshot is being changed by another process"),
+        "{said}"
+    );
+    assert_eq!(create.try_wait().unwrap(), None);
+    drop(lock);
+    assert!(create.wait().unwrap().success());
 }
 
 #[test]
