@@ -39,7 +39,7 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 
 use crate::clock::unix_seconds;
-use crate::config::Listen;
+use crate::config::{Config, Listen};
 use crate::keys::KeyStore;
 use crate::net::{self, Accepted, BoundAddr, BoundListener, Deadlines, Listener, TlsAcceptor};
 use crate::secret::Secret;
@@ -89,65 +89,93 @@ impl Running {
     }
 }
 
-/// Starts the admin port of a running router; none where the configuration says so.
-pub fn start(control: &Control, keys: &KeyStore) -> io::Result<Option<Running>> {
-    let config = control.current().config;
+/// The port before anybody is served on it. Dropped without a start, it leaves nothing behind.
+pub struct Port {
+    listen: Listen,
+    token: Secret,
+    /// None while a predecessor still holds it.
+    bound: Option<(BoundAddr, BoundListener)>,
+    own_file: OwnFile,
+    started: bool,
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        if let Some(file) = self.own_file.get().filter(|_| !self.started) {
+            let _ = std::fs::remove_file(file);
+        }
+    }
+}
+
+/// Takes the port for a router that is yet to start, since a port that somebody else has is no reason to take callers in
+/// first; none where the configuration says so.
+pub fn bind(config: &Config) -> io::Result<Option<Port>> {
     let Some(listen) = config.admin.listen.clone() else {
         return Ok(None);
     };
     let named = |error: io::Error| {
-        if net::is_out_of_descriptors(&error) {
-            return error;
-        }
         let text = format!("cannot listen on {listen} (admin.listen): {error}");
         io::Error::new(error.kind(), text)
     };
     let token = token::ensure(&config.dir)?;
     let bound = match server::has_predecessor() {
-        false => Some(net::bind_patiently(|| bind(&listen)).map_err(named)?),
+        false => Some(net::bind_patiently(|| listen_on(&listen)).map_err(named)?),
         // The process before this one leaves the port once it has heard that this one accepts.
-        true => match bind(&listen) {
+        true => match listen_on(&listen) {
             Err(error) if in_use(&error) => None,
             bound => Some(bound.map_err(named)?),
         },
     };
-    let addr = bound.as_ref().map(|(addr, _)| addr.clone());
     let own_file = OwnFile::default();
-    if let Some(addr) = &addr {
+    if let Some((addr, _)) = &bound {
         own(&own_file, addr);
     }
+    Ok(Some(Port {
+        listen,
+        token,
+        bound,
+        own_file,
+        started: false,
+    }))
+}
+
+/// Serves on the port of a running router. What failed for want of descriptors may be tried again.
+pub fn start(port: &mut Port, control: &Control, keys: &KeyStore) -> io::Result<Running> {
+    let bound = port.bound.as_ref();
+    let listener = bound
+        .map(|(_, listener)| listener.try_clone())
+        .transpose()?;
     let blocking = Blocking::start()?;
     let (stop, stopped) = oneshot::channel();
     let (ready, started) = mpsc::channel();
     let seat = Seat {
         control: control.clone(),
         keys: keys.clone(),
-        token,
+        token: port.token.clone(),
         blocking,
-        listen,
-        bound: bound.map(|(_, listener)| listener),
-        own_file: own_file.clone(),
+        listen: port.listen.clone(),
+        bound: listener,
+        own_file: port.own_file.clone(),
     };
-    let control = control.clone();
     thread::Builder::new().name("admin".into()).spawn(move || {
         let not_started = ready.clone();
         if let Err(error) = net::run(async move { seat.serve(stopped, ready).await }) {
             let _ = not_started.send(Err(error));
         }
     })?;
-    match started.recv() {
-        Ok(Ok(())) => Ok(Some(Running {
-            addr,
-            own_file,
-            control,
-            _stop: stop,
-        })),
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(io::Error::other("the admin port did not start")),
-    }
+    started
+        .recv()
+        .map_err(|_| io::Error::other("the admin port did not start"))??;
+    port.started = true;
+    Ok(Running {
+        addr: bound.map(|(addr, _)| addr.clone()),
+        own_file: port.own_file.clone(),
+        control: control.clone(),
+        _stop: stop,
+    })
 }
 
-fn bind(listen: &Listen) -> io::Result<(BoundAddr, BoundListener)> {
+fn listen_on(listen: &Listen) -> io::Result<(BoundAddr, BoundListener)> {
     let (addr, mut listeners) = match listen {
         Listen::Tcp(address) => BoundListener::tcp(*address, 1)?,
         Listen::Unix(path) => return BoundListener::unix(path),
@@ -236,7 +264,7 @@ impl Seat {
 async fn inherit(listen: &Listen, own_file: &OwnFile, desk: &Desk) -> Option<Listener> {
     let (began, mut told) = (Instant::now(), false);
     loop {
-        match bind(listen) {
+        match listen_on(listen) {
             Ok((addr, listener)) => {
                 tracing::info!("admin port on {addr}");
                 own(own_file, &addr);

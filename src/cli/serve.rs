@@ -17,7 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use super::{Failure, Global, init};
-use crate::admin;
+use crate::admin::{self, Port};
 use crate::audit::{self, Who};
 use crate::config::{Config, Location};
 use crate::demo;
@@ -198,6 +198,7 @@ fn start(mut config: Config) -> Result<Router, Failure> {
     let keys = KeyStore::open(Global::key_files(&config))
         .map_err(|refusal| Failure::refused(&refusal, &config))?;
     start_demo(&mut config).map_err(Failure::failed)?;
+    let mut port = admin::bind(&config).map_err(Failure::failed)?;
     let config = Arc::new(config);
     let running = server::start(config.clone(), keys.clone()).map_err(|error| match error {
         // What the configuration names: starting again would not help.
@@ -208,14 +209,20 @@ fn start(mut config: Config) -> Result<Router, Failure> {
         tracing::info!("listening on {address}");
     }
     let control = running.control();
-    let beside = control.watch(&keys);
-    let beside = beside.and_then(|watch| Ok((watch, start_admin(&control, &keys)?)));
-    let (watch, admin) = match beside.map_err(Failure::failed) {
+    let mut start_beside = || {
+        let watch = control.watch(&keys)?;
+        let admin = port
+            .as_mut()
+            .map(|port| start_admin(port, &control, &keys))
+            .transpose()?;
+        Ok((watch, admin))
+    };
+    let (watch, admin) = match start_beside() {
         Ok(started) => started,
-        Err(failure) => {
+        Err(error) => {
             // Workers are running already, and nobody else would end them.
             let _ = running.abandon();
-            return Err(failure);
+            return Err(Failure::failed(error));
         }
     };
     if let Some(addr) = admin.as_ref().and_then(admin::Running::addr) {
@@ -233,10 +240,10 @@ fn start(mut config: Config) -> Result<Router, Failure> {
 }
 
 /// Callers come already, and may hold every descriptor until those beyond the limit have been turned away.
-fn start_admin(control: &Control, keys: &KeyStore) -> io::Result<Option<admin::Running>> {
+fn start_admin(port: &mut Port, control: &Control, keys: &KeyStore) -> io::Result<admin::Running> {
     let began = Instant::now();
     loop {
-        match admin::start(control, keys) {
+        match admin::start(port, control, keys) {
             Err(error)
                 if net::is_out_of_descriptors(&error) && began.elapsed() < DESCRIPTORS_TIMEOUT =>
             {

@@ -177,6 +177,27 @@ fn key_of(home: &Home) -> String {
 }
 
 #[test]
+fn nobody_is_served_by_a_router_without_its_admin_port() {
+    let (home, _) = home("");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    write(&home, &taken.local_addr().unwrap().to_string(), "");
+    let done = home.run(&["serve"]);
+    assert_eq!(done.code, 1, "{done:?}");
+    assert!(done.stderr.contains("(admin.listen)"), "{done:?}");
+    assert!(!done.stderr.contains("listening on"), "{done:?}");
+    // Nor is a socket's file left behind by one that does not start.
+    let socket = home.file("admin.sock");
+    let data = taken.local_addr().unwrap();
+    let toml = format!(
+        "server.listen = \"{data}\"\nadmin.listen = \"unix:{}\"",
+        socket.display()
+    );
+    fs::write(home.file("memoryrouter.toml"), toml).unwrap();
+    assert_eq!(home.run(&["serve"]).code, 1);
+    assert!(!socket.exists());
+}
+
+#[test]
 fn an_admin_port_that_somebody_else_has_is_told_of() {
     let (home, _) = home("");
     let mut router = home.serve();

@@ -134,11 +134,13 @@ impl Setup {
                 .1)
         });
         let store = KeyStore::open(files.clone()).unwrap();
+        let port = admin::bind(&config).unwrap();
         let running = server::start(Arc::new(config), store.clone()).unwrap();
         let watch = running.control().watch(&store).unwrap();
+        let start = |mut port| admin::start(&mut port, &running.control(), &store).unwrap();
         Router {
             key: text(&key.unwrap()),
-            admin: admin::start(&running.control(), &store).unwrap(),
+            admin: port.map(start),
             running: Some(running),
             store,
             files,
