@@ -129,6 +129,9 @@ async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Inst
     let timeouts = &worker.config.timeouts;
     // Who waited before is ended by the drain, in the same time.
     let draining = worker.draining();
+    if draining {
+        caller.deadline.set_late();
+    }
     let mut scanned = 0;
     let mut begun = false;
     match wait {
@@ -149,6 +152,9 @@ async fn next_head(caller: &mut Caller, worker: &Worker, wait: Wait, since: Inst
                     let now = Instant::now();
                     // It came in time, and what is done for it now has deadlines of its own.
                     caller.deadline.disarm();
+                    if worker.draining() {
+                        caller.deadline.set_late();
+                    }
                     let brisk = wait != Wait::First && now < since + BRISK_PAUSE;
                     caller.reader.set_brisk(brisk);
                     return Came::Head(head, now);

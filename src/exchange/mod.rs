@@ -158,7 +158,7 @@ pub async fn run(
             Next::Close
         }
     };
-    if worker.deadlines.all_hung_up() {
+    if caller.deadline.cut() {
         exchange.record.drained();
     }
     let at = exchange.record.ends();

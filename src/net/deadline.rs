@@ -46,7 +46,6 @@ pub struct Deadlines {
     current: Cell<(Instant, Instant, u64)>,
     slots: RefCell<Slots>,
     keeper: Keeper,
-    all_hung_up: Cell<bool>,
 }
 
 /// What `keep` waits for, so that it does not turn an idle core's loop.
@@ -87,7 +86,6 @@ impl Deadlines {
             current: Cell::new((started, started, 0)),
             slots: RefCell::default(),
             keeper: Keeper::default(),
-            all_hung_up: Cell::new(false),
         })
     }
 
@@ -161,20 +159,24 @@ impl Deadlines {
 
     /// Shuts down callers' connections: the idle ones, or all of them.
     pub fn hang_up_downstream(&self, idle_only: bool) {
-        self.all_hung_up.set(self.all_hung_up.get() || !idle_only);
-        for place in &self.slots.borrow().places {
-            if let Some(slot) = &place.slot
-                && slot.side == Side::Downstream
-                && (slot.idle.get() || !idle_only)
-            {
-                slot.hangup.now();
-            }
-        }
+        self.hang_up(!idle_only, |slot| slot.idle.get() || !idle_only);
     }
 
-    /// Whether all callers' connections were shut down: whoever is gone since did not leave by itself.
-    pub fn all_hung_up(&self) -> bool {
-        self.all_hung_up.get()
+    /// Shuts down callers' connections that are in what began before the drain; tells how many.
+    pub fn hang_up_early(&self) -> usize {
+        self.hang_up(true, |slot| !slot.late.get())
+    }
+
+    fn hang_up(&self, cut: bool, wanted: impl Fn(&Slot) -> bool) -> usize {
+        let slots = self.slots.borrow();
+        let open = slots.places.iter().filter_map(|place| place.slot.as_ref());
+        let callers = open.filter(|slot| slot.side == Side::Downstream && wanted(slot));
+        callers
+            .map(|slot| {
+                slot.cut.set(slot.cut.get() || cut);
+                slot.hangup.now();
+            })
+            .count()
     }
 
     /// Runs the wheel for as long as this thread's loop runs.
@@ -318,6 +320,16 @@ impl Deadline {
     /// Whether it was shut down because the peer acknowledged nothing any more.
     pub fn deserted(&self) -> bool {
         self.slot.deserted()
+    }
+
+    /// Says that what the connection waits for or is in comes during a drain.
+    pub fn set_late(&self) {
+        self.slot.late.set(true);
+    }
+
+    /// Whether the connection was shut down whatever it was in: its caller did not leave by itself.
+    pub fn cut(&self) -> bool {
+        self.slot.cut.get()
     }
 
     /// Says whether the connection stands between two exchanges.

@@ -260,7 +260,8 @@ async fn drain(
             admit(accepted, open, serving);
         }
     }
-    if !matches!(order, Some(Order::HandOver)) {
+    let handed_over = matches!(order, Some(Order::HandOver));
+    if !handed_over {
         // Nobody else takes those whom the kernel has connected already.
         for listener in &listeners {
             for _ in 0..QUEUED_MAX {
@@ -276,6 +277,14 @@ async fn drain(
     net::sleep(DRAIN_LOOK).await;
     let worker = serving.borrow().worker.clone();
     let started = Instant::now();
+    let timeout = worker.config.timeouts.drain;
+    // Behind a handover nobody waits for this process: what came last over a kept connection has its own time, behind that
+    // of the exchange before it.
+    let mut early_at = handed_over.then_some(timeout);
+    let last_at = match handed_over {
+        true => timeout + connection::LAST_PAUSE + timeout,
+        false => timeout,
+    };
     let mut cut = None;
     loop {
         if started.elapsed() >= connection::LAST_PAUSE {
@@ -284,8 +293,14 @@ async fn drain(
         if worker.deadlines.open_downstream() == 0 {
             break;
         }
+        if early_at.take_if(|at| started.elapsed() >= *at).is_some() {
+            let open = worker.deadlines.hang_up_early();
+            if open > 0 {
+                tracing::warn!(open, "drain timeout: cutting connections");
+            }
+        }
         match cut {
-            None if started.elapsed() >= worker.config.timeouts.drain => {
+            None if started.elapsed() >= last_at => {
                 tracing::warn!(
                     open = worker.deadlines.open_downstream(),
                     "drain timeout: cutting connections"

@@ -224,7 +224,9 @@ fn a_pipe_in_a_files_place_holds_up_no_signal() {
         let refused = || {
             let log = router.log();
             let lines = log.lines().filter(|line| line.contains("ERROR"));
-            lines.filter(|line| line.contains(&format!("{name}: "))).count()
+            lines
+                .filter(|line| line.contains(&format!("{name}: ")))
+                .count()
         };
         for times in 1..3 {
             router.signal(Signal::SIGHUP);
@@ -561,4 +563,49 @@ fn what_the_drain_cuts_is_not_the_callers_doing() {
     let counted = ["errors_router", "aborted"].map(|name| total[name].as_u64());
     assert_eq!(counted, [Some(1), Some(0)], "{usage}");
     gate.open();
+}
+
+#[test]
+fn what_comes_last_before_a_handover_has_its_own_time() {
+    let gates: [Gate; 3] = Default::default();
+    let waits = gates.clone();
+    let provider = Provider::start(move |request, wire| {
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+        let gate: usize = request.fields.get("x-gate").unwrap().parse().unwrap();
+        waits[gate].pass();
+        wire.send("cd");
+        Then::Keep
+    });
+    let (home, token) = home(&provider, "timeouts.drain = \"5s\"\n");
+    let mut router = home.serve();
+    let ask = |gate: &str| {
+        request(
+            "POST",
+            CHAT,
+            &[("x-api-key", &token), ("X-Gate", gate)],
+            BODY,
+        )
+    };
+    let (mut kept, mut other) = (router.connect(), router.connect());
+    kept.send(ask("0"));
+    let mut first = kept.head().unwrap();
+    other.send(ask("1"));
+    let mut never = other.head().unwrap();
+    router.hand_over();
+    gates[0].open();
+    kept.finish(&mut first);
+    kept.send(ask("2"));
+    let mut last = kept.head().unwrap();
+    assert_eq!(
+        (first.text(), last.field("connection")),
+        ("abcd", Some("close"))
+    );
+    // The time of what began before the handover is over.
+    other.finish(&mut never);
+    assert_eq!((never.text(), never.complete), ("ab", false));
+    gates[2].open();
+    kept.finish(&mut last);
+    assert_eq!((last.text(), last.complete), ("abcd", true));
+    gates[1].open();
+    assert_eq!(router.stop().0, 0);
 }

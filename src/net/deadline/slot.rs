@@ -16,6 +16,9 @@ pub(super) struct Slot {
     pub(super) fired: Cell<bool>,
     /// Between two exchanges: may be closed before others when the router drains.
     pub(super) idle: Cell<bool>,
+    /// What it waits for or is in began after the router had been told to drain.
+    pub(super) late: Cell<bool>,
+    pub(super) cut: Cell<bool>,
     /// The low half of when it was armed: only the time since then counts.
     armed_tick: Cell<u32>,
     /// Where something is being written: from one look at the peer to the next. Elsewhere 0.
@@ -50,6 +53,8 @@ impl Slot {
             queued_tick: Cell::new(NEVER),
             fired: Cell::new(false),
             idle: Cell::new(false),
+            late: Cell::new(false),
+            cut: Cell::new(false),
             armed_tick: Cell::new(0),
             pause_ticks: Cell::new(0),
             taken: Cell::new(0),

@@ -196,24 +196,31 @@ fn connections_that_are_gone_leave_nothing_behind_for_long() {
 #[test]
 fn drain_hangs_up_idle_callers_only() {
     let wheel = Deadlines::new(Instant::now());
-    let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
-    let sides = [Side::Downstream, Side::Downstream, Side::Upstream];
+    let pairs: Vec<_> = (0..4).map(|_| UnixStream::pair().unwrap()).collect();
+    let sides = [
+        Side::Downstream,
+        Side::Downstream,
+        Side::Downstream,
+        Side::Upstream,
+    ];
     let held: Vec<_> = pairs
         .iter()
         .zip(sides)
         .map(|(pair, side)| wheel.register(side, Hangup::new(pair.0.as_raw_fd())))
         .collect();
     held[0].set_idle(true);
+    held[1].set_late();
+    let state = || -> Vec<_> {
+        let ends = pairs.iter().map(|pair| closed(&pair.1));
+        ends.zip(held.iter().map(Deadline::cut)).collect()
+    };
+    let (open, ended, cut) = ((false, false), (true, false), (true, true));
     wheel.hang_up_downstream(true);
-    assert_eq!(
-        pairs.iter().map(|p| closed(&p.1)).collect::<Vec<_>>(),
-        [true, false, false]
-    );
+    assert_eq!(state(), [ended, open, open, open]);
+    assert_eq!(wheel.hang_up_early(), 2);
+    assert_eq!(state(), [cut, open, cut, open]);
     wheel.hang_up_downstream(false);
-    assert_eq!(
-        pairs.iter().map(|p| closed(&p.1)).collect::<Vec<_>>(),
-        [true, true, false]
-    );
+    assert_eq!(state(), [cut, cut, cut, open]);
 }
 
 #[test]
