@@ -222,10 +222,10 @@ impl Worker {
         self.shared.draining.load(Ordering::Relaxed)
     }
 
-    /// Whether connections end behind their exchange: because the router goes down, or because another configuration
-    /// is in use for new ones.
+    /// Whether connections end behind their exchange: because the router goes down, because another process is there for
+    /// new ones (and has their vaults before this one drains), or because another configuration is.
     pub fn closes_connections(&self) -> bool {
-        self.retired.get() || self.draining()
+        self.retired.get() || self.draining() || self.shared.successor.serves()
     }
 
     /// Counts a request in that goes to a provider; none if there are too many already.
