@@ -215,7 +215,7 @@ fn start(mut config: Config) -> Result<Router, Failure> {
             .as_mut()
             .map(|port| start_admin(port, &control, &keys))
             .transpose()?;
-        Ok((watch, admin))
+        Ok::<_, io::Error>((watch, admin))
     };
     let (watch, admin) = match start_beside() {
         Ok(started) => started,
