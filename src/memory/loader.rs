@@ -22,8 +22,9 @@ use crate::clock;
 
 /// How often a loader looks whether the log is open by now.
 const OPENING_LOOK: Duration = Duration::from_millis(5);
-/// How many memories are removed under one lock.
+/// How many memories are removed under one lock, and up to how many bytes of text.
 const REMOVED_AT_ONCE: usize = 64;
+const REMOVED_BYTES: usize = 64 << 10;
 
 /// The thread's whole life.
 pub(super) fn run(core: &Core) {
@@ -172,7 +173,7 @@ fn remove_many(core: &Core, hot: &Hot, which: &Which<'_>) -> u64 {
     loop {
         let mut some = 0;
         let removed = remove(core, hot, |vault| {
-            let seqs = vault.some_of(which, REMOVED_AT_ONCE);
+            let seqs = vault.some_of(which, REMOVED_AT_ONCE, REMOVED_BYTES);
             some = seqs.len();
             seqs
         });

@@ -23,8 +23,13 @@ const FROM_FAR: f32 = 0.2;
 const FEEDBACK_ROWS: usize = 5;
 const FEEDBACK_TERMS: usize = 10;
 const FEEDBACK_WEIGHT: f32 = 0.1;
+/// Of one row: all that a text of some ten kilobytes has. Of a longer one these are a sample, the same each time.
+const FEEDBACK_ROW_TERMS: usize = 1024;
 /// A longer query is taken by those of its terms that say most.
 const QUERY_TERMS_MAX: usize = 32;
+/// Rows that a search adds up for all of its terms, so that it holds up a worker for some milliseconds at most, however
+/// large the vault is. What stands in most rows says least and is left out.
+const ADDED_ROWS_MAX: usize = 1 << 21;
 
 /// A memory that matches.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -151,12 +156,37 @@ impl<'a> Search<'a> {
             Some((number, 1.0 + f32::from(*count).ln()))
         });
         let mut terms: Vec<(u32, f32)> = known.collect();
-        if terms.len() > QUERY_TERMS_MAX {
-            let says = |term: &(u32, f32)| term.1 * self.rarity(term.0);
-            terms.sort_by(|a, b| says(b).total_cmp(&says(a)));
-            terms.truncate(QUERY_TERMS_MAX);
+        let rows: usize = terms.iter().map(|term| self.index.rows_with(term.0)).sum();
+        if terms.len() > QUERY_TERMS_MAX || rows > ADDED_ROWS_MAX {
+            let says = terms.iter().map(|term| term.1 * self.rarity(term.0));
+            let mut says: Vec<(f32, usize)> = says.zip(0..).collect();
+            let order =
+                |a: &(f32, usize), b: &(f32, usize)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+            if says.len() > QUERY_TERMS_MAX {
+                says.select_nth_unstable_by(QUERY_TERMS_MAX, order);
+                says.truncate(QUERY_TERMS_MAX);
+            }
+            says.sort_unstable_by(order);
+            let most = says
+                .into_iter()
+                .filter_map(|(_, at)| terms.get(at).copied());
+            let most: Vec<(u32, f32)> = most.collect();
+            // Of the one that says most all rows, or nothing would be found.
+            let first = most.first().map_or(0, |term| self.index.rows_with(term.0));
+            terms = self.affordable(&most, ADDED_ROWS_MAX.max(first), QUERY_TERMS_MAX);
         }
         terms
+    }
+
+    /// Of terms in their order at most so many: those that stand in no more rows than that, together.
+    fn affordable(&self, terms: &[(u32, f32)], rows_max: usize, at_most: usize) -> Vec<(u32, f32)> {
+        let mut left = rows_max;
+        let fits = |term: &&(u32, f32)| {
+            let behind = left.checked_sub(self.index.rows_with(term.0));
+            left = behind.unwrap_or(left);
+            behind.is_some()
+        };
+        terms.iter().filter(fits).take(at_most).copied().collect()
     }
 
     fn postings(&self, number: u32) -> &'a [Posting] {
@@ -248,23 +278,23 @@ impl<'a> Search<'a> {
     fn feedback(&self, first: &[Found], query: &[(u32, f32)]) -> Vec<(u32, f32)> {
         let mut weights: Vec<(u32, f32)> = Vec::new();
         for found in first {
-            for (number, count) in self.index.terms_of(found.row) {
-                if query.iter().any(|term| term.0 == number) {
-                    continue;
-                }
-                let says = f32::from(count) * self.rarity(number);
-                match weights.iter_mut().find(|term| term.0 == number) {
-                    Some(term) => term.1 += says,
-                    None => weights.push((number, says)),
-                }
-            }
+            let terms = self.index.terms_of(found.row).take(FEEDBACK_ROW_TERMS);
+            let others = terms.filter(|(number, _)| query.iter().all(|term| term.0 != *number));
+            let says = |(number, count)| (number, f32::from(count) * self.rarity(number));
+            weights.extend(others.map(says));
         }
-        weights.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        weights.truncate(FEEDBACK_TERMS);
-        weights
-            .iter()
-            .map(|(number, _)| (*number, FEEDBACK_WEIGHT))
-            .collect()
+        weights.sort_by_key(|term| term.0);
+        weights.dedup_by(|next, sum| {
+            let same = next.0 == sum.0;
+            sum.1 += if same { next.1 } else { 0.0 };
+            same
+        });
+        weights.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        let added = query.iter().map(|term| self.index.rows_with(term.0)).sum();
+        let left = ADDED_ROWS_MAX.saturating_sub(added);
+        let mut most = self.affordable(&weights, left, FEEDBACK_TERMS);
+        most.iter_mut().for_each(|term| term.1 = FEEDBACK_WEIGHT);
+        most
     }
 
     fn hit(&self, found: Found) -> Hit {

@@ -3,8 +3,9 @@
 //! Left out: what hardly matches, what repeats another, what already stands in the request, what does not fit. A
 //! greeting, and a query that no memory has a word of that matters, bring nothing. With a session, half of the places
 //! are first that session's. A fifth of the places is kept for the best of the last days where they are not among the
-//! best anyway. The order is by relevance.
+//! best anyway. The order is by relevance. How much of the vault one choice reads is bounded: see `looks`.
 
+mod looks;
 mod repeats;
 mod said;
 
@@ -17,6 +18,7 @@ use super::block::FRAME_TOKENS;
 use super::index::Index;
 use super::rank::{Hit, Scope, ranked};
 use super::words::{Query, Window};
+use looks::Looks;
 use repeats::{Terms, same_words};
 use said::{Said, is_small_talk};
 
@@ -80,8 +82,9 @@ pub fn select_with_vector<T: AsRef<str>>(
     let scope = Scope::Of(query.session);
     let mut hits = ranked(index, &asked, vector, scope, looked_at);
     let said = Said::of(index, &asked);
-    let best = hits.iter().take(LOOKED_AT);
-    if vector.is_none() && !best.clone().any(|hit| said.enough_in(index, hit)) {
+    let looks = Looks::default();
+    let enough = |hit: &Hit| said.enough_in(index, hit, &looks);
+    if vector.is_none() && !hits.iter().take(LOOKED_AT).any(enough) {
         return Vec::new();
     }
     let least = SCORE_SHARE_MIN * hits.first().map_or(0.0, |hit| hit.score);
@@ -90,11 +93,12 @@ pub fn select_with_vector<T: AsRef<str>>(
         .first()
         .filter(|_| vector.is_some())
         .map_or(0.0, |hit| NEAR_SHARE_MIN * hit.matched);
-    let helps = |hit: &Hit| hit.score >= least && hit.matched >= near || said.enough_in(index, hit);
+    let helps = |hit: &Hit| hit.score >= least && hit.matched >= near || enough(hit);
     hits.retain(|hit| hit.matched > 0.0 && helps(hit));
     let mut choice = Choice {
         index,
         query,
+        looks: &looks,
         taken: Vec::with_capacity(query.limit.min(hits.len())),
         tokens: FRAME_TOKENS,
     };
@@ -116,6 +120,7 @@ fn both_ends(text: &str) -> Cow<'_, str> {
 struct Choice<'a, 'q, T> {
     index: &'a Index,
     query: &'a Query<'q>,
+    looks: &'a Looks,
     taken: Vec<Taken<T>>,
     tokens: usize,
 }
@@ -155,16 +160,18 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
     ) {
         let tokens = self.tokens + hit.tokens as usize;
         let is_taken = || self.taken.iter().any(|taken| taken.hit.row == hit.row);
-        if self.taken.len() >= places || tokens > tokens_max || is_taken() {
+        if self.taken.len() >= places || tokens > tokens_max || is_taken() || self.looks.are_spent()
+        {
             return;
         }
         let Some(text) = text_of(hit.seq) else {
             return;
         };
-        let index = self.index;
-        let terms = Terms::of(index, hit.row);
+        let (index, looks) = (self.index, self.looks);
+        let terms = Terms::of(index, hit.row, looks);
         let repeated = self.taken.iter_mut().find(|taken| {
-            taken.terms.repeats(&terms, index) && same_words(taken.text.as_ref(), text.as_ref())
+            taken.terms.repeats(&terms, index, looks)
+                && same_words(taken.text.as_ref(), text.as_ref(), looks)
         });
         match repeated {
             None => {

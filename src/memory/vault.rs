@@ -5,6 +5,7 @@
 //! block a worker. A vault is written only through here, so what the log gets is in the order of what was answered.
 
 mod again;
+mod gone;
 mod read;
 mod vectors;
 
@@ -13,6 +14,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ahash::RandomState;
+
+pub(super) use gone::Which;
 
 use super::analyse::tokens;
 use super::block::line_tokens;
@@ -77,6 +80,11 @@ impl Ready {
 
     pub(super) fn at_ms(&self) -> i64 {
         self.row.memory.at_ms
+    }
+
+    /// How many it brings into the index.
+    pub(super) fn terms(&self) -> usize {
+        self.row.analysed.terms.len()
     }
 
     pub(super) fn hash(&self) -> u64 {
@@ -173,14 +181,6 @@ pub(super) struct Vault {
     counted_at: (usize, usize),
     /// Before this number, memories have their vectors as far as there are any.
     vectors_from: u64,
-}
-
-/// Which of many go.
-pub(super) enum Which<'a> {
-    /// Those of a session.
-    Session(&'a str),
-    /// Those from before a time.
-    OlderThan(i64),
 }
 
 /// What came of memories that were given.
@@ -312,66 +312,6 @@ impl Vault {
             });
         }
         applied
-    }
-
-    /// Takes all memories out; what comes next is numbered on. The old vault is for dropping without the lock.
-    pub(super) fn clear(&mut self) -> Self {
-        let empty = Self {
-            next_seq: self.next_seq,
-            vectors_from: self.next_seq,
-            removals: self.removals + 1,
-            ..Self::default()
-        };
-        std::mem::replace(self, empty)
-    }
-
-    /// The numbers of some that are to go, at most so many: of a session, or older than a time.
-    pub(super) fn some_of(&self, which: &Which<'_>, at_most: usize) -> Vec<u64> {
-        let goes = |kept: &&Kept| match which {
-            Which::Session(session) => kept.session.as_deref() == Some(*session),
-            Which::OlderThan(at_ms) => kept.at_ms < *at_ms,
-        };
-        let found = self.kept.iter().filter(goes).take(at_most);
-        found.map(|kept| kept.seq).collect()
-    }
-
-    /// Takes memories out of answers, by their numbers in their order; the change is for the log.
-    pub(super) fn remove(
-        &mut self,
-        sealer: &Sealer,
-        seqs: Vec<u64>,
-        hasher: &RandomState,
-    ) -> Option<Op> {
-        // Both are in the order of their numbers.
-        let mut next = seqs.iter().copied().peekable();
-        let gone: Vec<Kept> = self
-            .kept
-            .extract_if(.., |kept| next.next_if_eq(&kept.seq).is_some())
-            .collect();
-        for kept in &gone {
-            self.index.remove(kept.seq);
-            self.first_said.remove(&kept.seq);
-            let hash = hash(hasher, kept.session.as_deref(), &kept.text);
-            if self.by_text.get(&hash) == Some(&kept.seq) {
-                self.by_text.remove(&hash);
-            }
-            self.text_bytes -= kept.text.len();
-            self.total_tokens -= u64::from(kept.tokens);
-            if let Some(session) = &kept.session
-                && let Some(count) = self.sessions.get_mut(session)
-            {
-                *count -= 1;
-                if *count == 0 {
-                    self.sessions.remove(session);
-                }
-            }
-        }
-        if gone.is_empty() {
-            return None;
-        }
-        self.removals += 1;
-        let tag = sealer.tag;
-        Some(Op::Remove { tag, seqs })
     }
 
     fn get(&self, seq: u64) -> Option<&Kept> {

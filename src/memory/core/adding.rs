@@ -12,8 +12,10 @@ use crate::memory::status::raise_by;
 use crate::memory::vault::{Applied, By, Hashed, Hot, Ready, Vault};
 use crate::memory::words::NewMemory;
 
-/// A write lock is held for this many additions; those who search meanwhile get in between.
+/// A write lock is held for this many additions, and for the one that brings their terms to this many; those who search
+/// meanwhile get in between.
 const ADDED_AT_ONCE: usize = 128;
+const ADDED_TERMS: usize = 1 << 14;
 
 impl Core {
     /// Adds memories to a hot vault and to the log.
@@ -68,6 +70,12 @@ impl Core {
         let mut ready = ready.into_iter().peekable();
         let mut removals = None;
         loop {
+            let mut left = ADDED_TERMS;
+            let piece = std::iter::from_fn(|| {
+                let next = ready.next_if(|_| left > 0)?;
+                left = left.saturating_sub(next.terms());
+                Some(next)
+            });
             let mut vault = hot.write();
             let removals_before = *removals.get_or_insert(vault.removals());
             let Applied {
@@ -76,10 +84,7 @@ impl Core {
                 tokens,
                 duplicates,
                 full,
-            } = vault.add(
-                &hot.sealer,
-                ready.by_ref().take(ADDED_AT_ONCE).filter(stays),
-            );
+            } = vault.add(&hot.sealer, piece.take(ADDED_AT_ONCE).filter(stays));
             ops.extend(new);
             added.stored += ids.len() as u64;
             added.tokens += tokens;

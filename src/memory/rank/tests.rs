@@ -194,6 +194,66 @@ fn said() -> impl Strategy<Value = Vec<Said>> {
     })
 }
 
+#[test]
+fn a_search_adds_up_no_more_rows_than_it_may() {
+    // Term t stands in so many rows.
+    let rows = [3, 1, 2, 4];
+    let said: Vec<Said> = (0..4)
+        .map(|row| Said {
+            terms: (0..4).filter(|term| row < rows[*term as usize]).collect(),
+            minute: 0,
+            session: None,
+        })
+        .collect();
+    let index = index_of(&said);
+    let search = Search::new(&index, Scope::Everywhere);
+    let terms: Vec<(u32, f32)> = (0..4)
+        .map(|term| (index.number_of(term).unwrap(), 1.0))
+        .collect();
+    for (rows_max, at_most, expected) in [
+        (10, 4, &[0, 1, 2, 3][..]),
+        (9, 4, &[0, 1, 2]),
+        (10, 2, &[0, 1]),
+        (5, 4, &[0, 1]),
+        (2, 4, &[1]),
+        (0, 4, &[]),
+    ] {
+        let expected: Vec<(u32, f32)> = expected.iter().map(|at: &usize| terms[*at]).collect();
+        assert_eq!(
+            search.affordable(&terms, rows_max, at_most),
+            expected,
+            "{rows_max} {at_most}"
+        );
+    }
+}
+
+#[test]
+fn of_a_long_row_feedback_takes_a_sample() {
+    let long: Vec<u64> = (0..3000)
+        .flat_map(|term| vec![term; 1 + term as usize / 1000])
+        .collect();
+    let index = index_of(&[Said {
+        terms: long,
+        minute: 0,
+        session: None,
+    }]);
+    let search = Search::new(&index, Scope::Everywhere);
+    let found = Found {
+        score: 1.0,
+        matched: 1.0,
+        row: 0,
+    };
+    let query = [(index.number_of(1000).unwrap(), 1.0)];
+    let numbers: Vec<u32> = (1001..1011)
+        .map(|term| index.number_of(term).unwrap())
+        .collect();
+    let feedback = search.feedback(&[found, found], &query);
+    assert_eq!(
+        feedback.iter().map(|term| term.0).collect::<Vec<_>>(),
+        numbers
+    );
+}
+
 proptest! {
     #[test]
     fn the_best_are_those_of_the_formula(

@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 
 use super::super::index::Index;
+use super::looks::Looks;
 
 /// Of the terms of the longer of two, how many the shorter has where one adds little to the other; of long ones more.
 const REPEATS_SHARE: f32 = 0.8;
@@ -22,22 +23,24 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn of(index: &Index, row: u32) -> Self {
+    pub(super) fn of(index: &Index, row: u32, looks: &Looks) -> Self {
         let mark = |number: u32| 1_u64 << (number.wrapping_mul(0x9e37_79b1) >> 26);
         let none = Self {
             row,
             count: 0,
             marks: 0,
         };
-        index.terms_of(row).fold(none, |terms, (number, _)| Self {
+        let of = index.terms_of(row).fold(none, |terms, (number, _)| Self {
             count: terms.count + 1,
             marks: terms.marks | mark(number),
             ..terms
-        })
+        });
+        looks.at_terms(of.count);
+        of
     }
 
     /// Whether one has all that the other has, and that is nearly all that it has.
-    pub(super) fn repeats(&self, other: &Self, index: &Index) -> bool {
+    pub(super) fn repeats(&self, other: &Self, index: &Index, looks: &Looks) -> bool {
         let (short, long) = if self.count <= other.count {
             (self, other)
         } else {
@@ -51,20 +54,25 @@ impl Terms {
         short.count >= REPEATS_TERMS_MIN
             && short.marks & !long.marks == 0
             && short.count as f32 >= share * long.count as f32
-            && holds_all(index, short.row, long.row)
+            && !looks.are_spent()
+            && {
+                looks.at_terms(short.count + long.count);
+                holds_all(index, short.row, long.row)
+            }
     }
 }
 
+/// Both have their terms in one order, that of the hashes.
 fn holds_all(index: &Index, short: u32, long: u32) -> bool {
-    let mut all: Vec<u32> = index.terms_of(long).map(|(number, _)| number).collect();
-    all.sort_unstable();
+    let mut all = index.terms_of(long);
     let mut terms = index.terms_of(short);
-    terms.all(|(number, _)| all.binary_search(&number).is_ok())
+    terms.all(|(number, _)| all.any(|(other, _)| other == number))
 }
 
 /// Whether the words that two texts have in common stand in one order, and the words with symbols are the same.
-pub(super) fn same_words(a: &str, b: &str) -> bool {
+pub(super) fn same_words(a: &str, b: &str, looks: &Looks) -> bool {
     let [a, b] = [a, b].map(|text| text[..text.floor_char_boundary(COMPARED_BYTES)].to_lowercase());
+    looks.at_bytes(a.len() + b.len());
     let [a, b] = [words(&a), words(&b)];
     let [in_a, in_b]: [HashSet<&str>; 2] = [&a, &b].map(|words| words.iter().copied().collect());
     if in_a

@@ -3,6 +3,7 @@
 use super::super::analyse::Analysed;
 use super::super::index::Index;
 use super::super::rank::{Hit, idf};
+use super::looks::Looks;
 
 /// Of what the query's rarest terms say together, how much one of the best is to have.
 const SAID_SHARE_MIN: f32 = 0.15;
@@ -146,6 +147,7 @@ pub(super) fn is_small_talk(text: &str) -> bool {
 
 /// What a query is about: its terms' numbers, each with how rare it is.
 pub(super) struct Said {
+    /// In the order of their numbers.
     terms: Vec<(u32, f32)>,
     enough: f32,
 }
@@ -162,6 +164,7 @@ impl Said {
             terms.extend(number.map(|number| (number, rarity)));
             rarities.push(rarity);
         }
+        terms.sort_unstable_by_key(|term| term.0);
         rarities.sort_unstable_by(|a, b| b.total_cmp(a));
         let most = rarities.iter().take(SAID_TERMS).sum::<f32>();
         Said {
@@ -170,10 +173,22 @@ impl Said {
         }
     }
 
-    /// Whether a memory's own words say enough of it.
-    pub(super) fn enough_in(&self, index: &Index, hit: &Hit) -> bool {
-        let own = index.terms_of(hit.row);
-        let said = own.filter_map(|(number, _)| self.terms.iter().find(|term| term.0 == number));
-        said.map(|term| term.1).sum::<f32>() >= self.enough
+    /// Whether a memory's own words say enough of it, as far as may be looked.
+    pub(super) fn enough_in(&self, index: &Index, hit: &Hit, looks: &Looks) -> bool {
+        if looks.are_spent() {
+            return false;
+        }
+        let (mut said, mut looked) = (0.0, 0);
+        for (number, _) in index.terms_of(hit.row) {
+            looked += 1;
+            if let Ok(at) = self.terms.binary_search_by_key(&number, |term| term.0) {
+                said += self.terms[at].1;
+                if said >= self.enough {
+                    break;
+                }
+            }
+        }
+        looks.at_terms(looked);
+        said >= self.enough
     }
 }

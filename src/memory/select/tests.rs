@@ -114,6 +114,39 @@ fn small_talk_and_strange_things_bring_nothing() {
 }
 
 #[test]
+fn one_choice_reads_so_much_of_a_vault_and_no_more() {
+    let long: String = (0..4000).map(|n| format!("word{n} ")).collect();
+    let vault = vault(&[(8, None, &long), (8, None, "My parrot Coco eats mango.")]);
+    let asked = analyse("what does my parrot eat?");
+    let said = Said::of(&vault.index, &asked);
+    let hits = ranked(&vault.index, &asked, None, Scope::Everywhere, 2);
+    let [parrot, beside] = hits[..] else {
+        panic!("{hits:?}");
+    };
+    let looks = Looks::default();
+    assert!(said.enough_in(&vault.index, &parrot, &looks));
+    let mut rounds = 0;
+    while !looks.are_spent() {
+        assert!(!said.enough_in(&vault.index, &beside, &looks));
+        rounds += 1;
+    }
+    assert!(rounds < 200, "{rounds}");
+    assert!(!said.enough_in(&vault.index, &parrot, &looks));
+    let query = query("what does my parrot eat?");
+    for (looks, taken) in [(Looks::default(), 1), (looks, 0)] {
+        let mut choice = Choice {
+            index: &vault.index,
+            query: &query,
+            looks: &looks,
+            taken: Vec::new(),
+            tokens: 0,
+        };
+        choice.fill(&hits, &mut |seq| vault.texts.get(seq as usize));
+        assert_eq!(choice.taken.len(), taken);
+    }
+}
+
+#[test]
 fn what_stands_in_the_request_stays_out() {
     let vault = vault(&[
         (9, None, "My parrot Coco eats mango."),
