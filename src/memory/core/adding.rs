@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 
 use super::{Added, Core};
 use crate::memory::change::Op;
-use crate::memory::deletions::Said;
+use crate::memory::deletions::{Fate, Said};
 use crate::memory::queue::Done;
 use crate::memory::seal::{Sealer, VaultRef};
-use crate::memory::status::raise_by;
+use crate::memory::status::{raise, raise_by};
 use crate::memory::vault::{Applied, By, Hashed, Hot, Ready, Vault};
 use crate::memory::words::NewMemory;
 
@@ -66,7 +66,7 @@ impl Core {
         let ready: Vec<Ready> = new.into_iter().map(Ready::from).collect();
         let mut added = Added::default();
         let mut ops = also;
-        let stays = |new: &Ready| !said(new).is_some_and(|said| self.was_deleted(hot, new, said));
+        let stays = |new: &Ready| said(new).is_none_or(|said| self.is_stored(hot, new, said));
         let mut ready = ready.into_iter().peekable();
         let mut removals = None;
         loop {
@@ -124,12 +124,17 @@ impl Core {
         Arc::new(Hot::new(Arc::new(Sealer::new(vault)), Vault::default()))
     }
 
-    /// To be asked under the vault's lock: a deletion is noted before it takes that.
-    fn was_deleted(&self, hot: &Hot, new: &Ready, said: Said) -> bool {
-        self.deletions.any_since(said) && {
-            let session = new.session().map(|session| self.hasher.hash_one(session));
-            let tag = &hot.sealer.tag;
-            self.deletions.includes(tag, session, new.hash(), said)
+    /// Whether it was not deleted. To be asked under the vault's lock: a deletion is noted before it takes that.
+    fn is_stored(&self, hot: &Hot, new: &Ready, said: Said) -> bool {
+        if !self.deletions.any_since(said) {
+            return true;
         }
+        let session = new.session().map(|session| self.hasher.hash_one(session));
+        let tag = &hot.sealer.tag;
+        let fate = self.deletions.fate(tag, session, new.hash(), said);
+        if fate == Fate::Dropped {
+            raise(&self.counters.dropped);
+        }
+        fate == Fate::Stored
     }
 }

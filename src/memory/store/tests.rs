@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use super::*;
+use crate::memory::deletions::What;
 use crate::memory::words::{Cursor, Exported, MemoryId, PAGE_BYTES, Role};
 
 struct Unpark(Thread);
@@ -537,6 +538,23 @@ fn what_was_said_before_a_deletion_is_not_stored_behind_it() {
         assert_eq!(texts(&store, &vault), stored);
         store.capture(&vault, vec![said("afterwards")], store.moment());
         assert!(texts(&store, &vault).contains(&"afterwards".into()));
+    }
+}
+
+#[test]
+fn what_may_have_been_deleted_is_dropped_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let begun = store.moment();
+    for text in 0..1000 {
+        let tag = seal::tag("vault-1");
+        store.core().deletions.note(&tag, What::Text(text), 0);
+    }
+    for (number, dropped) in [(2, 0), (1, 2)] {
+        let two = vec![said("one"), said("two")];
+        store.capture(&vault(number), two, begun);
+        let held = texts(&store, &vault(number)).len() as u64;
+        assert_eq!((held, store.status().dropped), (2 - dropped, dropped));
     }
 }
 
