@@ -51,9 +51,6 @@ pub(super) fn remember(recall: Recall, answer: String, last: bool, exchange: &mu
         begun,
         ..
     } = recall;
-    let Some(vault) = vault.filter(|_| settings.remembers()) else {
-        return;
-    };
     let good = exchange
         .record
         .status
@@ -62,6 +59,12 @@ pub(super) fn remember(recall: Recall, answer: String, last: bool, exchange: &mu
         Ended::Relayed(End::Complete) => (good, good && last),
         Ended::Relayed(End::CallerLeft) => (good, false),
         _ => (false, false),
+    };
+    if answers && let Some(found) = &recollection {
+        found.over();
+    }
+    let Some(vault) = vault.filter(|_| settings.remembers()) else {
+        return;
     };
     let turn = turn.filter(|turn| asks && turn.remembered);
     // Once for all steps of a loop.

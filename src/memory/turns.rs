@@ -4,9 +4,11 @@
 //! steps left in the vault must not change what was put into the message, or the provider's prompt cache would miss.
 //! Several agents may begin with the same words, each at its own time: those runs of a turn are told apart by what the
 //! model did first. A run's first step is known by the call that the answer held, else it is taken for that of the
-//! newest run that has made none. Shared by all cores, bounded in number, bytes and age. Forgetting a vault's memories
+//! newest run that has made none. Shared by all cores, bounded in number, bytes and age: where room is short, what runs
+//! outlives what is over, and a vault with little outlives what another has too much of. Forgetting a vault's memories
 //! forgets what its turns got, and not whose words have been stored: a turn that goes on says them no second time.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,6 +46,8 @@ pub struct Recollection {
     remembered: Arc<AtomicBool>,
     /// What the answer to it called first.
     call: OnceLock<Box<str>>,
+    /// Its newest answer was whole and called nothing: hardly anybody goes on with it.
+    is_over: AtomicBool,
 }
 
 impl Recollection {
@@ -59,6 +63,7 @@ impl Recollection {
                 .collect(),
             remembered: Arc::default(),
             call: OnceLock::new(),
+            is_over: AtomicBool::new(false),
         }
     }
 
@@ -73,6 +78,11 @@ impl Recollection {
             // Only of the first answer: what called it is known by then.
             let _ = self.call.set(id.into());
         }
+    }
+
+    /// The caller has the whole answer, and it calls nothing.
+    pub fn over(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
     }
 
     /// Nothing of it but whose it is, and whether the user's text is still to be stored.
@@ -136,6 +146,8 @@ struct Run {
     step: Option<u64>,
     /// It is to be recalled anew.
     forgotten: bool,
+    /// It makes room.
+    leaves: bool,
 }
 
 #[derive(Default)]
@@ -198,6 +210,7 @@ impl Turns {
             return None;
         }
         run.used = now;
+        run.recollection.is_over.store(false, Ordering::Relaxed);
         Some(run.recollection.clone())
     }
 
@@ -224,10 +237,11 @@ impl Turns {
             used: now,
             step: key.step,
             forgotten,
+            leaves: false,
         };
         shard.put(key, run);
         if shard.bytes > BYTES_PER_SHARD {
-            shard.drop_older_half();
+            shard.make_room();
         }
         recollection
     }
@@ -314,17 +328,36 @@ impl Shard {
         }
     }
 
-    fn drop_older_half(&mut self) {
-        let mut used: Vec<Instant> = self.turns.values().flatten().map(|run| run.used).collect();
-        let middle = used.len() / 2;
-        let (_, median, _) = used.select_nth_unstable(middle);
-        let median = *median;
+    /// Drops a fourth: first what is over, then of what runs that of which its own vault has most that is newer, then what
+    /// was idle for longest. So one vault has all of the room only for as long as no other wants any.
+    fn make_room(&mut self) {
+        let all = self.turns.iter_mut();
+        let mut all: Vec<(&str, bool, usize, &mut Run)> = all
+            .flat_map(|(key, runs)| runs.iter_mut().map(|run| (&*key.vault, run)))
+            .map(|(vault, run)| {
+                let is_over = run.recollection.is_over.load(Ordering::Relaxed);
+                (vault, is_over, 0, run)
+            })
+            .collect();
+        all.sort_unstable_by_key(|(.., run)| Reverse(run.used));
+        let mut newer: HashMap<(&str, bool), usize> = HashMap::new();
+        for (vault, is_over, before, run) in &mut all {
+            let bytes = newer.entry((*vault, *is_over)).or_default();
+            *before = *bytes;
+            *bytes += run.recollection.bytes();
+        }
+        all.sort_unstable_by_key(|(_, is_over, newer, run)| (!is_over, Reverse(*newer), run.used));
+        for (.., run) in all {
+            if self.bytes <= BYTES_PER_SHARD / 4 * 3 {
+                break;
+            }
+            self.bytes -= run.recollection.bytes();
+            run.leaves = true;
+        }
         self.turns.retain(|_, runs| {
-            runs.retain(|run| run.used > median);
+            runs.retain(|run| !run.leaves);
             !runs.is_empty()
         });
-        let runs = self.turns.values().flatten();
-        self.bytes = runs.map(|run| run.recollection.bytes()).sum();
     }
 }
 

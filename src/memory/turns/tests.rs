@@ -183,6 +183,50 @@ fn the_oldest_go_when_there_are_too_many() {
 }
 
 #[test]
+fn what_runs_outlives_what_is_over_and_what_others_have_too_much_of() {
+    let start = Instant::now();
+    let text = "x".repeat(4_000);
+    // Whether the vault of the turn in question has others, and whether the turns that come behind it are over, are of one
+    // vault, or of one each.
+    for (own, over, one_vault, stays) in [
+        (1, true, true, true),
+        (1, true, false, true),
+        (1, false, true, true),
+        (50, false, true, true),
+        (1, false, false, false),
+    ] {
+        let turns = Turns::default();
+        let mine = |n: u32| key(&turns, "mine", &n.to_string(), "step");
+        for n in 0..own {
+            turns.put(mine(n), recollection(&text), start);
+        }
+        for n in 1..8_000 {
+            let now = start + Duration::from_millis(n);
+            let vault = if one_vault { 0 } else { n };
+            let key = key(&turns, &vault.to_string(), &n.to_string(), "");
+            let begun = turns.put(key, recollection(&text), now);
+            if over {
+                begun.over();
+            }
+        }
+        let all_stay = (0..own).all(|n| turns.get(&mine(n), start).is_some());
+        assert_eq!(all_stay, stays, "{own} {over} {one_vault}");
+        let bytes: usize = turns.shards.iter().map(|s| s.lock().unwrap().bytes).sum();
+        assert!(bytes <= SHARDS * BYTES_PER_SHARD, "{bytes}");
+    }
+}
+
+#[test]
+fn a_turn_that_goes_on_after_all_runs_again() {
+    let turns = Turns::default();
+    let now = Instant::now();
+    let begun = turns.put(key(&turns, "v", "a", ""), recollection("fact"), now);
+    begun.over();
+    let goes_on = turns.get(&key(&turns, "v", "a", "step"), now).unwrap();
+    assert!(!goes_on.is_over.load(Ordering::Relaxed));
+}
+
+#[test]
 fn a_busy_vault_has_room_for_as_many_turns_as_all_together() {
     let turns = Turns::default();
     let start = Instant::now();
