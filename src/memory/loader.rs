@@ -1,4 +1,5 @@
-//! The threads that do for memory what must not hold up a worker: cold loads, long analyses, deletes, evictions.
+//! The threads that do for memory what must not hold up a worker: cold loads, long analyses, deletes, evictions. What
+//! each of them does first is told in `jobs`: no upload holds up the cold loads of others.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use super::MemoryError;
 use super::change::Op;
 use super::core::{Core, Written};
 use super::deletions::{Said, What};
-use super::jobs::Job;
+use super::jobs::{First, Job};
 use super::log::{LogError, guarded};
 use super::revector;
 use super::row::{self, Row};
@@ -26,9 +27,22 @@ const OPENING_LOOK: Duration = Duration::from_millis(5);
 const REMOVED_AT_ONCE: usize = 64;
 const REMOVED_BYTES: usize = 64 << 10;
 
-/// The thread's whole life.
-pub(super) fn run(core: &Core) {
-    while let Some(job) = core.jobs.next(|| core.ended.load(Ordering::Relaxed)) {
+/// The threads, with their names.
+pub(super) fn threads() -> impl Iterator<Item = (&'static str, fn(&Core))> {
+    let loads: fn(&Core) = |core| run(core, First::Loads);
+    let removes: fn(&Core) = |core| run(core, First::Removals);
+    let uploads: fn(&Core) = |core| run(core, First::Uploads);
+    [
+        ("memory-load", loads),
+        ("memory-remove", removes),
+        ("memory-upload", uploads),
+    ]
+    .into_iter()
+}
+
+/// A thread's whole life.
+fn run(core: &Core, first: First) {
+    while let Some(job) = core.jobs.next(first, || core.ended.load(Ordering::Relaxed)) {
         // A bug in here costs the job, not all those that would come after it.
         let done = guarded(|| {
             work(core, job);

@@ -26,8 +26,6 @@ use super::{embed, loader, revector, writer};
 
 /// Texts up to this length, together, are analysed where they are captured; longer ones by a loader.
 const AT_ONCE_BYTES: usize = 16 << 10;
-/// Two, so that a long upload does not hold up a cold load.
-const LOADERS: usize = 2;
 /// How long the end of a process waits for a store that cannot be written.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(10);
 const CLOSE_LOOK: Duration = Duration::from_millis(2);
@@ -93,8 +91,8 @@ impl MemoryStore {
             thread.spawn(move || run(&core)).map(drop)
         };
         start("memory".into(), writer::run)?;
-        for index in 0..LOADERS {
-            start(format!("memory-load-{index}"), loader::run)?;
+        for (name, run) in loader::threads() {
+            start(name.into(), run)?;
         }
         if core.embedder.is_some() {
             start("memory-revector".into(), revector::run)?;

@@ -9,6 +9,7 @@ use std::thread::Thread;
 
 use super::*;
 use crate::memory::deletions::What;
+use crate::memory::jobs::First;
 use crate::memory::words::{Cursor, Exported, MemoryId, PAGE_BYTES, Role};
 
 struct Unpark(Thread);
@@ -771,8 +772,11 @@ fn what_another_process_left_comes_into_a_vault_that_was_just_being_read() {
     loader::work(&core, Job::TakeIn("vault-1".into()));
     core.arrived(&vault(1), Ok(hot.clone()));
     core.jobs.push(Job::Evict);
-    assert!(matches!(core.jobs.next(|| false), Some(Job::Load(_))));
-    let Some(job @ Job::TakeIn(_)) = core.jobs.next(|| false) else {
+    assert!(matches!(
+        core.jobs.next(First::Loads, || false),
+        Some(Job::Load(_))
+    ));
+    let Some(job @ Job::TakeIn(_)) = core.jobs.next(First::Loads, || false) else {
         panic!("nothing is taken in");
     };
     loader::work(&core, job);
