@@ -27,6 +27,8 @@ const ASKERS: usize = 4;
 const FAILURES_MAX: u32 = 3;
 /// queries are not asked for this long.
 const PAUSE: Duration = Duration::from_secs(5);
+/// A pause so soon after another one is of the same trouble, which has been told of.
+const TROUBLE: Duration = Duration::from_mins(1);
 /// How long a batch of memories may take; nobody waits for it.
 pub(super) const BATCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Models read no more of a text than about this.
@@ -88,6 +90,8 @@ pub(super) struct Embedder {
     failures: AtomicU32,
     /// In milliseconds since `started`.
     paused_until: AtomicU64,
+    /// The same for pauses that are not told of.
+    told_until: AtomicU64,
     started: Instant,
 }
 
@@ -109,6 +113,7 @@ impl Embedder {
             wake: Condvar::new(),
             failures: AtomicU32::new(0),
             paused_until: AtomicU64::new(0),
+            told_until: AtomicU64::new(0),
             started: Instant::now(),
         }
     }
@@ -232,15 +237,19 @@ impl Embedder {
         }
         if self.failures.fetch_add(1, Ordering::Relaxed) + 1 >= FAILURES_MAX {
             self.failures.store(0, Ordering::Relaxed);
-            let until = self.now_ms() + PAUSE.as_millis() as u64;
-            if self.paused_until.swap(until, Ordering::Relaxed) + PAUSE.as_millis() as u64 * 12
-                < until
-            {
+            if self.pause(self.now_ms()) {
                 tracing::warn!(
                     "the embedding endpoint fails or is too slow; memories are found by their words meanwhile"
                 );
             }
         }
+    }
+
+    /// Leaves the endpoint alone from now on for a while; true if that is to be told.
+    fn pause(&self, now_ms: u64) -> bool {
+        let after = |time: Duration| now_ms + time.as_millis() as u64;
+        self.paused_until.store(after(PAUSE), Ordering::Relaxed);
+        self.told_until.swap(after(TROUBLE), Ordering::Relaxed) <= now_ms
     }
 
     /// Lets those go whose deadline is over, whatever becomes of the answer.

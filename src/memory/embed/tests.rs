@@ -351,3 +351,24 @@ fn a_text_that_is_refused_stands_in_nobodys_way() {
         ask(&store, "A feline on my salary?") == ["Pet food, in the budget."]
     });
 }
+
+#[test]
+fn trouble_is_told_of_once_however_early_it_begins() {
+    let embedder = Embedder::new(EmbeddingSettings {
+        base_url: "http://127.0.0.1:1/v1".into(),
+        model: "m".into(),
+        key: None,
+        deadline: Duration::from_millis(1),
+    });
+    for (at_ms, told) in [
+        (100, true),
+        (5_100, false),
+        (60_000, false),
+        (119_000, false),
+        (180_000, true),
+        (180_001, false),
+    ] {
+        assert_eq!(embedder.pause(at_ms), told, "{at_ms}");
+        assert!(embedder.paused_until.load(Ordering::Relaxed) > at_ms);
+    }
+}
