@@ -10,6 +10,7 @@ mod embeddings;
 mod file;
 mod listen;
 mod operator;
+mod own_files;
 mod providers;
 mod reader;
 mod routing;

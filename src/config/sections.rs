@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::base_url::BaseUrl;
 use super::embeddings;
+use super::own_files;
 use super::providers::Providers;
 use super::reader::{
     Problem, Report, Section, Value, Wrong, boolean, count, one_or_many, parsed, word,
@@ -59,7 +60,24 @@ pub(super) fn read(text: &str, dir: &Path) -> (Config, Vec<Problem>) {
     let mut root = Section::root(&report, table);
     let config = read_root(&mut root, dir);
     root.finish();
+    for clash in own_files::clashes(&config) {
+        let settings = clash.settings.into_iter().flatten();
+        let mut places = settings.map(|setting| (place_of(setting, table), setting));
+        // One of the two stands in the file, or there would be no clash.
+        if let Some((Some(place), setting)) = places.find(|(place, _)| place.is_some()) {
+            report.add(place, setting.to_owned(), clash.what);
+        }
+    }
     (config, report.finish())
+}
+
+/// Where a setting stands, if it does.
+fn place_of(setting: &str, table: &DeTable<'_>) -> Option<usize> {
+    let (section, key) = setting.split_once('.')?;
+    let (_, section) = table.iter().find(|(name, _)| name.get_ref() == section)?;
+    let mut keys = section.get_ref().as_table()?.iter();
+    let (name, _) = keys.find(|(name, _)| name.get_ref() == key)?;
+    Some(name.span().start)
 }
 
 fn read_root(root: &mut Section<'_>, dir: &Path) -> Config {
