@@ -60,6 +60,15 @@ impl std::fmt::Display for FileError {
     }
 }
 
+impl From<FileError> for io::Error {
+    fn from(error: FileError) -> Self {
+        match error {
+            FileError::Io(error) => error,
+            other => Self::other(other.to_string()),
+        }
+    }
+}
+
 impl From<io::Error> for FileError {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::AlreadyExists {
@@ -105,15 +114,8 @@ pub fn read_settings(path: &Path) -> Result<Vec<u8>, FileError> {
 }
 
 fn open_regular(path: &Path) -> Result<(File, fs::Metadata), FileError> {
-    // Non-blocking, so that a pipe in the file's place cannot hold us up before it is judged.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nix::libc::O_NONBLOCK)
-        .open(path)?;
+    let file = open_to_read(path)?;
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(FileError::NotRegular);
-    }
     Ok((file, metadata))
 }
 
@@ -132,6 +134,23 @@ fn read_whole(
         return Err(FileError::TooLarge);
     }
     Ok(bytes)
+}
+
+/// Opens a file, and nothing else.
+pub fn open_to_read(path: &Path) -> Result<File, FileError> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(PATIENT);
+    judged(options.open(path)?)
+}
+
+/// A pipe in a file's place must not hold us up before it is judged.
+const PATIENT: i32 = nix::libc::O_NONBLOCK;
+
+fn judged(file: File) -> Result<File, FileError> {
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(FileError::NotRegular),
+    }
 }
 
 /// Writes a file that must not exist yet: afterwards it is there whole, or not at all. Only where the file system makes
@@ -308,20 +327,22 @@ fn give(file: &File, owner: Option<(u32, u32)>) -> io::Result<()> {
 
 /// Opens a file that root's commands and the service both write, and makes one that is missing. Root follows no link
 /// in another user's directory.
-pub fn open_shared(path: &Path, append: bool) -> io::Result<File> {
+pub fn open_shared(path: &Path, append: bool) -> Result<File, FileError> {
     let owner = owner_beside(path);
     let mut options = OpenOptions::new();
     options.read(true).write(true).append(append).mode(PRIVATE);
-    if owner.is_some_and(|(user, _)| user != 0) {
-        options.custom_flags(nix::libc::O_NOFOLLOW);
-    }
+    let follow = match owner {
+        Some((user, _)) if user != 0 => nix::libc::O_NOFOLLOW,
+        _ => 0,
+    };
+    options.custom_flags(PATIENT | follow);
     match options.clone().create_new(true).open(path) {
         Ok(file) => {
             give(&file, owner)?;
             Ok(file)
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.open(path),
-        Err(error) => Err(error),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => judged(options.open(path)?),
+        Err(error) => Err(FileError::Io(error)),
     }
 }
 

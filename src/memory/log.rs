@@ -5,7 +5,7 @@
 //! somebody damaged included, comes out as an error, and the file is opened anew before it is used again.
 
 use std::fmt;
-use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
@@ -17,7 +17,7 @@ use redb::{
 
 use super::change::{Op, apply};
 use super::seal::Tag;
-use crate::files::{self, open_shared};
+use crate::files::{self, open_shared, open_to_read};
 
 /// A vault's tag and a number in it, which sort in this order.
 pub(super) type Key = [u8; 24];
@@ -271,13 +271,13 @@ pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, LogError>) -> Result<T
 
 /// Whether a process has the file open; redb holds a lock on it meanwhile.
 pub fn is_held(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+    open_to_read(path).is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
 }
 
 /// Opens a file or makes it, with all its tables.
 pub(super) fn open(path: &Path) -> Result<Database, LogError> {
     // redb would make it with the rights of any file; an empty one it takes as new.
-    open_shared(path, false).map_err(DatabaseError::from)?;
+    open_shared(path, false).map_err(|error| DatabaseError::from(io::Error::from(error)))?;
     let database = Builder::new().set_cache_size(PAGES_BYTES).create(path)?;
     let transaction = database.begin_read()?;
     let found = match transaction.open_table(ABOUT) {

@@ -282,6 +282,7 @@ impl<'c> Writer<'c> {
         if let Err(error) = core.log.commit(&ops) {
             return self.failed(&error);
         }
+        raise_by(&core.counters.damaged, taken.damaged);
         let ids: BTreeSet<Arc<str>> = taken.records.iter().map(|(id, _)| id[..].into()).collect();
         if let Err(error) = taken.remove() {
             tracing::warn!(%error, "the memory spool cannot be removed");
@@ -390,11 +391,15 @@ impl<'c> Writer<'c> {
                 records.push((sealer.id.to_string(), sealed));
             }
         }
-        if !records.is_empty()
-            && let Err(error) = spool::append(&self.core.spool(), &records)
-        {
-            raise_by(&self.core.counters.dropped, records.len());
-            tracing::error!(%error, memories = records.len(), "memories are lost: the spool cannot be written");
+        if !records.is_empty() {
+            let counters = &self.core.counters;
+            match spool::append(&self.core.spool(), &records) {
+                Ok(cut) => raise_by(&counters.damaged, cut.into()),
+                Err(error) => {
+                    raise_by(&counters.dropped, records.len());
+                    tracing::error!(%error, memories = records.len(), "memories are lost: the spool cannot be written");
+                }
+            }
         }
         self.release(|| Err(MemoryError::Closed));
     }

@@ -140,7 +140,7 @@ impl Ledger {
 
     fn at(path: &Path) -> Result<Self> {
         // redb would make it with the rights of any file; an empty one it takes as new.
-        open_shared(path, true).map_err(DatabaseError::from)?;
+        open_shared(path, true).map_err(|error| DatabaseError::from(io::Error::from(error)))?;
         let database = builder().create(path)?;
         let write = begin(&database)?;
         write.open_table(HOURS)?;

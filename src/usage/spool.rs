@@ -3,13 +3,13 @@
 //! can remember it and nothing is counted twice.
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::counts::{Counts, put, take};
 use super::recorder::Tally;
-use crate::files::open_shared;
+use crate::files::{open_shared, open_to_read};
 
 const PREFIX: &str = "usage.spool.";
 const TEMPORARY: &str = ".tmp";
@@ -78,10 +78,12 @@ pub(super) fn path(dir: &Path, name: &str) -> PathBuf {
 
 /// What a file holds; an error for one that is not whole.
 pub(super) fn read(path: &Path) -> io::Result<Tally> {
-    if fs::metadata(path)?.len() > BYTES_MAX {
-        return Err(io::ErrorKind::InvalidData.into());
-    }
-    decode(&fs::read(path)?).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    let file = open_to_read(path)?;
+    let mut bytes = Vec::new();
+    file.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
+    let whole = bytes.len() as u64 <= BYTES_MAX;
+    let tally = whole.then(|| decode(&bytes)).flatten();
+    tally.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 fn decode(bytes: &[u8]) -> Option<Tally> {
@@ -143,6 +145,10 @@ mod tests {
             tally.rows.insert([b'k', number].into(), counts);
         }
         write(dir.path(), &tally).unwrap();
+        // What is no file holds up nobody.
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(read(&pipe).is_err() && read(dir.path()).is_err());
         let names = list(dir.path());
         assert_eq!(names.len(), 1);
         let file = path(dir.path(), &names[0]);
