@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::answer::{Answer, Denial};
 use super::desk::Desk;
+use super::memory::unavailable;
 use super::request::Request;
 use crate::audit::Who;
 use crate::clock::{rfc3339, unix_seconds};
@@ -316,18 +317,34 @@ struct Gone<'a> {
     state: &'static str,
 }
 
-/// Drops what nobody can read any more. If the log cannot be written now, it stays, and stays unreadable.
-async fn forget_vault(desk: &Desk, gone: &KeyRecord) {
-    let vault = gone.vault.clone();
+fn is_named(desk: &Desk, vault: &str) -> bool {
     let snapshot = desk.keys.reader().get().clone();
-    if snapshot.records().iter().any(|other| other.vault == vault) {
-        return;
-    }
+    snapshot.records().iter().any(|key| key.vault == vault)
+}
+
+/// Drops what nobody can read any more. If the log cannot be written now, it stays, and stays unreadable.
+async fn forget(desk: &Desk, vault: String) -> Result<(), Denial> {
     let memory = desk.control.memory().clone();
     let forget = move || memory.forget_vaults(&|id| id != vault);
-    if let Ok(Err(error)) = desk.blocking.run(forget).await {
-        tracing::warn!(%error, "the memories of a removed key stay in the log, sealed");
+    match desk.blocking.run(forget).await? {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::warn!(%error, "the memories of a removed key stay in the log, sealed");
+            Err(unavailable(error))
+        }
     }
+}
+
+/// `DELETE /vaults/{id}`: what a key that the command line removed has left.
+pub(super) async fn forget_vault(desk: &Desk, vault: String) -> Result<Answer, Denial> {
+    if is_named(desk, &vault) {
+        return Err(Denial::new(409, "A key has this vault"));
+    }
+    forget(desk, vault.clone()).await?;
+    Ok(Answer::json(&Gone {
+        id: &vault,
+        state: "deleted",
+    }))
 }
 
 /// `DELETE /keys/{id}`: revokes, or removes for good where that is asked for.
@@ -361,8 +378,9 @@ pub(super) async fn delete(
             |record| vec![("key", record.id.to_string())],
         )
         .await?;
-    if forever {
-        forget_vault(desk, &record).await;
+    if forever && !is_named(desk, &record.vault) {
+        // The key is gone in any case; what stays has been told in the log.
+        let _ = forget(desk, record.vault.clone()).await;
     }
     Ok(Answer::json(&Gone {
         id: &record.id,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::memory;
 use super::secret_input::read_secret;
 use super::table::table;
 use super::{Failure, Global};
@@ -30,7 +31,7 @@ pub(crate) enum KeysCommand {
     Enable(Id),
     /// Give a key a new token for the same memory
     Rotate(Rotate),
-    /// Take a key out for good: its memories can never be read again
+    /// Take a key out for good, and its memories with it
     Delete(Id),
 }
 
@@ -138,8 +139,20 @@ pub(crate) fn run(command: KeysCommand, global: &Global) -> Result<(), Failure> 
             show_made(&record, &token, global)
         }
         KeysCommand::Delete(Id { id }) => {
-            let record = keys::edit(&files, |editor| editor.remove_key(&id))?;
+            let (record, is_last) = keys::edit(&files, |editor| {
+                let record = editor.remove_key(&id)?;
+                let mut others = editor.contents.keys.iter();
+                let is_last = others.all(|other| other.vault != record.vault);
+                Ok((record, is_last))
+            })?;
             written("key removed", &record);
+            if is_last && let Err(failure) = memory::forget(&config, &record.vault) {
+                memory::tell(&format!(
+                    "{} is deleted, but its memories stay in the log, sealed: {failure}; \
+                     DELETE /admin/v1/vaults/{} on the admin port drops them",
+                    record.id, record.vault
+                ));
+            }
             let mut row = KeyForm::whole(&record, None, unix_seconds());
             row.state = "deleted";
             global.show(|| &row, || format!("{}: {}", row.id, row.state))

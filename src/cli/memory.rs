@@ -3,6 +3,7 @@
 //! A running router holds the log, and is asked over its admin port; without one the log is opened here. An export is
 //! what an import takes back, line by line; long ones tell on stderr how far they are.
 
+mod forget;
 mod lines;
 mod vault;
 
@@ -15,7 +16,9 @@ use serde::Serialize;
 use super::{Failure, Global};
 use crate::exchange::is_session_id;
 use crate::memory::{Delete, MemoryId, NewMemory};
-use lines::{Lines, Told, tell};
+pub(crate) use forget::forget;
+pub(crate) use lines::tell;
+use lines::{Lines, Told};
 use vault::{Listed, Vault, read, wait};
 
 #[derive(Subcommand)]

@@ -306,19 +306,23 @@ impl MemoryStore {
         let core = self.core();
         let ids = core.log.vaults();
         let ids = ids.map_err(|error| MemoryError::Unavailable(error.reason))?;
-        let gone: Vec<String> = ids.into_iter().filter(|id| !live(id)).collect();
-        for id in core.hot_ids() {
-            if !live(&id) {
-                core.let_go(&id, true);
-            }
-        }
+        let mut gone: Vec<Arc<str>> = ids.into_iter().map(Arc::from).collect();
+        // With those whose first rows are still in the queue.
+        gone.extend(core.hot_ids());
+        gone.retain(|id| !live(id));
+        gone.sort_unstable();
+        gone.dedup();
         for id in &gone {
+            core.let_go(id, true);
             self.turns().forget(id);
         }
-        let forget = |id: &String| Op::Forget { tag: seal::tag(id) };
+        let forget = |id: &Arc<str>| Op::Forget { tag: seal::tag(id) };
         if !gone.is_empty() {
             core.queue.push(gone.iter().map(forget), None);
-            self.flush();
+            if !self.flush() {
+                let reason = "it is not written yet".to_owned();
+                return Err(MemoryError::Unavailable(reason));
+            }
         }
         Ok(gone.len())
     }

@@ -114,7 +114,14 @@ fn the_command_line_knows_keys_that_were_made_or_deleted_just_now() {
         let import = ["memory", "import", "--key", id];
         let done = router.home.run_with(&import, line);
         assert_eq!(done.code, 0, "{done:?}");
-        assert_eq!(router.home.run(&["keys", "delete", id]).code, 0);
+        let vault = format!("/admin/v1/vaults/{}", made["vault"].as_str().unwrap());
+        let named = router.ask("DELETE", &vault, "");
+        assert_eq!(named.status, 409, "{}", named.text());
+        let done = router.home.run(&["keys", "delete", id]);
+        assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+        // Its texts are out of the router's RAM, too.
+        let hot = router.metric("memoryrouter_memory_hot_vaults");
+        assert_eq!(hot, Some(0.0));
         let gone = router.home.run(&["memory", "export", "--key", id]);
         assert_eq!((gone.code, gone.stdout.as_str()), (1, ""), "{gone:?}");
         assert!(gone.stderr.contains("no such key"), "{gone:?}");

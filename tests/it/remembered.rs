@@ -366,3 +366,69 @@ fn a_vault_from_the_shell() {
         1
     );
 }
+
+#[test]
+fn a_deleted_key_takes_its_memories_along_and_a_replaced_snapshot_takes_none() {
+    let home = Home::new();
+    home.configure("");
+    let made: Vec<Value> = (0..2)
+        .map(|_| home.run(&["keys", "create", "--json"]).json())
+        .collect();
+    let [gone, stays] = [0, 1].map(|at| made[at]["id"].as_str().unwrap());
+    for key in [gone, stays] {
+        let line = "{\"content\":\"the harbour is in Oslo\"}\n";
+        let done = home.run_with(&["memory", "import", "--key", key], line);
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let held = |key: &str| {
+        let stats = home
+            .run(&["memory", "stats", "--json", "--key", key])
+            .json();
+        stats["memories"].clone()
+    };
+    let old = fs::read(home.file("keys.snapshot")).unwrap();
+    let done = home.run(&["keys", "delete", gone]);
+    assert_eq!((done.code, done.stderr.as_str()), (0, ""), "{done:?}");
+    let new = fs::read(home.file("keys.snapshot")).unwrap();
+    let put = |snapshot: &[u8]| {
+        let _ = fs::remove_file(home.file("keys.snapshot.seen"));
+        fs::write(home.file("keys.snapshot"), snapshot).unwrap();
+    };
+    // The old keys come back, and what they said does not.
+    put(&old);
+    assert_eq!((held(gone), held(stays)), (json!(0), json!(1)));
+    // A snapshot without the key takes nothing along.
+    let line = "{\"content\":\"the ferry is late\"}\n";
+    home.run_with(&["memory", "import", "--key", gone], line);
+    put(&new);
+    let router = home.serve();
+    eventually("the log is open", || {
+        memoryrouter::memory::is_held(&home.file("memory.redb"))
+    });
+    router.stop();
+    put(&old);
+    assert_eq!(held(gone), json!(1));
+}
+
+#[test]
+fn a_key_is_deleted_also_where_its_memories_cannot_be_reached() {
+    let home = Home::new();
+    let toml = "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"off\"\n";
+    fs::write(home.file("memoryrouter.toml"), toml).unwrap();
+    let made = home.run(&["keys", "create", "--json"]).json();
+    let key = made["id"].as_str().unwrap();
+    let router = home.serve();
+    let held = || memoryrouter::memory::is_held(&home.file("memory.redb"));
+    eventually("the log is open", held);
+    let done = home.run(&["keys", "delete", key]);
+    assert_eq!(done.code, 0, "{done:?}");
+    for said in [
+        "stay in the log",
+        "admin.listen is off",
+        made["vault"].as_str().unwrap(),
+    ] {
+        assert!(done.stderr.contains(said), "{done:?}");
+    }
+    assert_eq!(home.run(&["keys", "list", "--json"]).json(), json!([]));
+    router.stop();
+}

@@ -46,7 +46,7 @@ impl<W> Told<W> {
 }
 
 /// Progress is no result: it goes to stderr, and nothing is lost if nobody reads it.
-pub(super) fn tell(text: &str) {
+pub(crate) fn tell(text: &str) {
     let _ = writeln!(io::stderr(), "memoryrouter: {text}");
 }
 

@@ -68,6 +68,39 @@ pub(super) struct Deleted {
     pub(super) deleted: u64,
 }
 
+/// The log, where no router has it.
+pub(super) fn open_log(config: &Config) -> Result<MemoryStore, Failure> {
+    let store = MemoryStore::open(MemorySettings {
+        path: config.memory.path.clone(),
+        hot_bytes: config.memory.hot_bytes,
+        retention: None,
+        // Vectors are the running router's to make.
+        embeddings: None,
+    })
+    .map_err(Failure::failed)?;
+    let started = Instant::now();
+    loop {
+        match store.status().state {
+            StoreState::Open => return Ok(store),
+            StoreState::Failed(reason) => {
+                let path = config.memory.path.display();
+                // A router that is to be asked by nobody has it.
+                let hint = match memory::is_held(&config.memory.path) {
+                    true if config.admin.listen.is_none() => "; admin.listen is off",
+                    _ => "",
+                };
+                return Err(Failure::failed(format!(
+                    "the memory log {path} cannot be used: {reason}{hint}"
+                )));
+            }
+            _ if started.elapsed() > OPEN_PATIENCE => {
+                return Err(Failure::failed("the memory log did not open in time"));
+            }
+            _ => std::thread::sleep(OPEN_LOOK),
+        }
+    }
+}
+
 impl Vault {
     pub(super) fn find(config: &Config, key: String) -> Result<Self, Failure> {
         // Whoever listens on the admin port is asked only if a router has the log.
@@ -83,35 +116,8 @@ impl Vault {
         let record = contents.keys.iter().find(|record| *record.id == *key);
         let record = record.ok_or_else(|| Failure::failed(format!("no key {key:?}")))?;
         let vault = VaultRef::new(&record.vault, record.vault_key);
-        let store = MemoryStore::open(MemorySettings {
-            path: config.memory.path.clone(),
-            hot_bytes: config.memory.hot_bytes,
-            retention: None,
-            // Vectors are the running router's to make.
-            embeddings: None,
-        })
-        .map_err(Failure::failed)?;
-        let started = Instant::now();
-        loop {
-            match store.status().state {
-                StoreState::Open => return Ok(Self::Here { store, vault, key }),
-                StoreState::Failed(reason) => {
-                    let path = config.memory.path.display();
-                    // A router that is to be asked by nobody has it.
-                    let hint = match memory::is_held(&config.memory.path) {
-                        true if config.admin.listen.is_none() => "; admin.listen is off",
-                        _ => "",
-                    };
-                    return Err(Failure::failed(format!(
-                        "the memory log {path} cannot be used: {reason}{hint}"
-                    )));
-                }
-                _ if started.elapsed() > OPEN_PATIENCE => {
-                    return Err(Failure::failed("the memory log did not open in time"));
-                }
-                _ => std::thread::sleep(OPEN_LOOK),
-            }
-        }
+        let store = open_log(config)?;
+        Ok(Self::Here { store, vault, key })
     }
 
     pub(super) fn target(key: &str) -> String {
