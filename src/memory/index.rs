@@ -180,48 +180,6 @@ impl Index {
         true
     }
 
-    /// Keeps those that `keep` says, by their places. Goes over all that is kept: for removing more than a few.
-    pub fn retain(&mut self, keep: impl Fn(u64) -> bool) {
-        let mut hashes = vec![0; self.postings.len()];
-        for (hash, number) in &self.terms {
-            if let Some(of_number) = hashes.get_mut(*number as usize) {
-                *of_number = *hash;
-            }
-        }
-        let names: HashMap<u32, &str> = self
-            .names
-            .iter()
-            .map(|(name, of)| (of.scope, &**name))
-            .collect();
-        let mut kept = Index::default();
-        for row in 0..self.rows.seqs.len() as u32 {
-            let at = row as usize;
-            let session = self.sessions.get(self.rows.sessions[at] as usize);
-            let (Some(session), seq) = (session, self.rows.seqs[at]) else {
-                continue;
-            };
-            if !keep(seq) {
-                continue;
-            }
-            let terms = self.terms_of(row);
-            let terms =
-                terms.filter_map(|(number, count)| Some((*hashes.get(number as usize)?, count)));
-            kept.add(&Entry {
-                seq,
-                at_ms: self.rows.at_ms[at],
-                session: names.get(&session.scope).copied(),
-                tokens: self.rows.tokens[at],
-                analysed: &Analysed {
-                    terms: terms.collect(),
-                    len: u32::from(self.rows.lengths[at]),
-                },
-            });
-            self.vectors
-                .hand_over(row, &mut kept.vectors, kept.rows.seqs.len() as u32 - 1);
-        }
-        *self = kept;
-    }
-
     /// Gives a memory its vector; those of another length than the first are not taken. False if nothing was.
     pub fn set_vector(&mut self, seq: u64, vector: &[f32]) -> bool {
         self.row_of(seq)

@@ -90,7 +90,9 @@ fn a_long_upload_is_not_one_session() {
             .map(|hit| hit.seq)
     };
     assert_eq!(of(&index), Some(1234));
-    index.retain(|seq| seq % 2 == 0);
+    for seq in (1..2000).step_by(2) {
+        assert!(index.remove(seq));
+    }
     index.shrink();
     assert_eq!((index.len(), of(&index)), (1000, Some(1234)));
 }
@@ -118,8 +120,6 @@ fn vectors_find_what_no_word_tells() {
     // A vector of another model is as none.
     assert_eq!(found(&index, &[1.0, 0.0, 0.0]), Vec::<u64>::new());
     index.remove(1);
-    assert_eq!(found(&index, &[1.0, 0.0])[0], 3);
-    index.retain(|_| true);
     assert_eq!(found(&index, &[1.0, 0.0])[0], 3);
     assert!(index.has_vectors() && index.has_vector(3) && !index.has_vector(1));
 }
