@@ -5,7 +5,7 @@ use std::sync::Arc;
 use redb::{ReadableTable as _, WriteTransaction};
 
 use super::log::{
-    ABOUT, Key, LogError, REMOVED, ROWS, SPOOLED, VAULTS, VECTORS, key, seq_of, vault_of,
+    ABOUT, Key, LogError, REMOVED, ROWS, SPOOLED, VAULTS, VECTORS, day_of, key, seq_of, vault_of,
 };
 use super::seal::{NONCE_BYTES, Place, Sealer, Tag, tag};
 
@@ -25,8 +25,12 @@ pub(super) enum Op {
         seq: u64,
         record: Vec<u8>,
     },
-    /// These rows go.
-    Remove { tag: Tag, seqs: Vec<u64> },
+    /// These rows go; with `before`, if they are still of a day before it: what was said again meanwhile stays.
+    Remove {
+        tag: Tag,
+        seqs: Vec<u64>,
+        before: Option<u32>,
+    },
     /// All of a vault's rows go.
     Clear { tag: Tag },
     /// So does the vault itself.
@@ -90,10 +94,12 @@ pub(super) fn apply(
                     vectors.insert(&key, sealed.as_slice())?;
                 }
             }
-            Op::Remove { tag, seqs } => {
+            Op::Remove { tag, seqs, before } => {
                 for seq in seqs {
                     let key = key(tag, *seq);
-                    if !within(&key) {
+                    let day = rows.get(&key)?.and_then(|row| day_of(row.value()));
+                    let stays = before.is_some_and(|before| day.is_some_and(|day| day >= before));
+                    if stays || !within(&key) {
                         continue;
                     }
                     for table in [&mut rows, &mut vectors] {

@@ -129,7 +129,14 @@ fn load(core: &Core, vault: &VaultRef) -> Result<Arc<Hot>, LogError> {
     let hot = Arc::new(Hot::new(sealer, loaded));
     if !old.is_empty() {
         let tag = hot.sealer.tag;
-        let ticket = core.queue.push([Op::Remove { tag, seqs: old }], None);
+        let ticket = core.queue.push(
+            [Op::Remove {
+                tag,
+                seqs: old,
+                before: None,
+            }],
+            None,
+        );
         hot.ticket.store(ticket, Ordering::Release);
     }
     take_in(core, &hot, &begun.spooled);
@@ -230,11 +237,11 @@ fn retain(core: &Core) {
     for hot in core.all_hot() {
         remove_many(core, &hot, &Which::OlderThan(oldest));
     }
-    let rows: Vec<(Tag, Vec<u64>)> = core.log.older_than(row::day(oldest)).unwrap_or_default();
+    let before = row::day(oldest);
+    let rows: Vec<(Tag, Vec<u64>)> = core.log.older_than(before).unwrap_or_default();
     if !rows.is_empty() {
-        core.queue.push(
-            rows.into_iter().map(|(tag, seqs)| Op::Remove { tag, seqs }),
-            None,
-        );
+        let before = Some(before);
+        let remove = |(tag, seqs)| Op::Remove { tag, seqs, before };
+        core.queue.push(rows.into_iter().map(remove), None);
     }
 }

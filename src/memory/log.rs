@@ -233,10 +233,7 @@ impl Log {
             let mut found: Vec<(Tag, Vec<u64>)> = Vec::new();
             for row in transaction.open_table(ROWS)?.iter()? {
                 let (key, value) = row?;
-                let Some(at) = value.value().first_chunk::<DAY_BYTES>() else {
-                    continue;
-                };
-                if u32::from_le_bytes(*at) >= day {
+                if day_of(value.value()).is_none_or(|at| at >= day) {
                     continue;
                 }
                 let (tag, seq) = (tag_of(key.value()), seq_of(key.value()));
@@ -257,6 +254,12 @@ impl Log {
             Ok(about.get(REMOVED)?.map_or(0, |bytes| bytes.value()))
         })
     }
+}
+
+/// The day of a row as it is kept.
+pub(super) fn day_of(row: &[u8]) -> Option<u32> {
+    let day = row.first_chunk::<DAY_BYTES>()?;
+    Some(u32::from_le_bytes(*day))
 }
 
 /// A panic in `work` is an error like any other.

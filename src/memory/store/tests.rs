@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 
 use super::*;
+use crate::clock;
 use crate::memory::deletions::What;
 use crate::memory::jobs::First;
 use crate::memory::words::{Cursor, Exported, MemoryId, PAGE_BYTES, Role};
@@ -540,6 +541,35 @@ fn what_was_said_before_a_deletion_is_not_stored_behind_it() {
         store.capture(&vault, vec![said("afterwards")], store.moment());
         assert!(texts(&store, &vault).contains(&"afterwards".into()));
     }
+}
+
+#[test]
+fn what_is_said_again_while_old_rows_are_removed_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = MemoryStore::open(MemorySettings {
+        retention: Some(Duration::from_hours(48)),
+        ..settings(dir.path())
+    });
+    let store = store.unwrap();
+    let at = |at_ms, text: &str| NewMemory {
+        at_ms,
+        ..said(text)
+    };
+    let (now, old) = (clock::unix_millis(), said("").at_ms);
+    // Of a vault in RAM and of one that is not.
+    for number in [1, 2] {
+        let two = ["again", "never again"].map(|text| at(old, text));
+        wait(store.add(&vault(number), two.into())).unwrap();
+    }
+    store.core().let_go("vault-2", true);
+    // On its way into the log when the rows are looked for.
+    store.capture(&vault(1), vec![at(now, "again")], store.moment());
+    loader::work(store.core(), Job::Retain);
+    assert_eq!(texts(&store, &vault(1)), ["again"]);
+    store.close();
+    let store = open(dir.path());
+    assert_eq!(texts(&store, &vault(1)), ["again"]);
+    assert_eq!(texts(&store, &vault(2)), [""; 0]);
 }
 
 #[test]

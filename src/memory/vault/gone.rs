@@ -85,7 +85,11 @@ impl Vault {
         }
         self.removals += 1;
         let tag = sealer.tag;
-        Some(Op::Remove { tag, seqs })
+        Some(Op::Remove {
+            tag,
+            seqs,
+            before: None,
+        })
     }
 }
 
