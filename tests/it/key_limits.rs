@@ -529,14 +529,13 @@ fn an_answer_that_cannot_be_read_costs_what_it_weighs() {
         );
         let statuses = [(); 2].map(|()| ask(&router, &key).status);
         assert_eq!(statuses, [200, 429], "{field:?}");
-        let store = router.running().control().usage().clone();
         let query = Query {
             until: i64::MAX,
             ..Query::default()
         };
         let (input, output) = (BODY.len() as u64 / 4, (length as u64).div_ceil(4));
         eventually("the estimate", || {
-            store.ask_blocking(&query).is_ok_and(|report| {
+            router.used(&query).is_ok_and(|report| {
                 let total = &report.total;
                 (total.input_tokens, total.output_tokens) == (input, output)
                     && total.estimated_requests == 1
