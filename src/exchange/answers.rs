@@ -74,8 +74,8 @@ impl Exchange<'_> {
         let content_type = answer.head.first(Name::ContentType, &answer.bytes);
         let content_type = content_type.filter(|_| is_uncoded(answer));
         let mut tap = Tap::new(dialect, content_type.unwrap_or_default(), with_text);
-        if matches!(answer.head.line.status, 200..300) && self.task.is_some_and(Task::writes) {
-            tap.expect_text();
+        if matches!(answer.head.line.status, 200..300) && self.task.is_some_and(Task::generates) {
+            tap.bills();
         }
         tap
     }

@@ -29,7 +29,7 @@ use crate::http::{Framing, Method, Name, Version, framing};
 use crate::keys::{Held, KeyRecord};
 use crate::memory::VaultRef;
 use crate::metrics::Live;
-use crate::net::{Deadline, Reader, Writer};
+use crate::net::{self, Deadline, Reader, Writer};
 use crate::provider::operation::Task;
 use crate::provider::{Dialect, expected};
 use crate::record::{Ended, Record};
@@ -284,6 +284,7 @@ impl<'w> Exchange<'w> {
         let now = self.record.ends();
         let seen = tap.finish();
         self.observed(seen, &outcome.request);
+        net::recycle(outcome.request);
         if permit.is_some() || !limited {
             self.uses(permit, tenant, now);
         }

@@ -50,8 +50,10 @@ pub struct Observed {
     pub usage: Usage,
     /// The answer is or holds an error, under whatever status.
     pub error: bool,
-    /// Bytes of what a stream's events say, as they are spelled: for estimates.
+    /// Bytes of what a stream's events say, or a plain answer without counts, as they are spelled: for estimates.
     pub said_bytes: u64,
+    /// It answers what tokens are paid for: what it does not count is estimated, whatever it says.
+    pub billed: bool,
     /// The answer's text, where it was asked for; of a very long one the start.
     pub text: String,
     /// The model asks its caller to do something; looked for where the text was asked for.
@@ -116,6 +118,19 @@ impl Observed {
         counts.is_some()
     }
 
+    /// Measures a plain answer that does not count itself: by its texts or, where not all of it is `kept` or it has none
+    /// of a known name, by its length.
+    pub fn measure(&mut self, kept: &[u8], all_bytes: usize) {
+        if !self.billed || self.error || self.usage.output.is_some() {
+            return;
+        }
+        let said = match kept.len() == all_bytes {
+            true => said_bytes(kept, 0),
+            false => 0,
+        };
+        self.said_bytes = if said > 0 { said } else { all_bytes } as u64;
+    }
+
     /// Looks at a whole plain answer for its text and calls, and for an error that stands in its place.
     pub fn whole(&mut self, dialect: Dialect, body: &[u8]) {
         self.error |= ERROR.find(body).is_some() && top_level_error(body);
@@ -135,12 +150,13 @@ impl Observed {
     pub fn is_counted(&self) -> bool {
         let said = self.said_tokens();
         let counts = |output| !self.of_start || output >= said;
-        self.usage.output.map_or(said == 0, counts)
+        let owes_none = said == 0 && (self.error || !self.billed);
+        self.usage.output.map_or(owes_none, counts)
     }
 
-    /// Puts estimates where the provider did not count: all of it in a stream whose end with the counts did not come
-    /// or was not asked for, and what went in where the caller did not wait for an answer's first word. `asked` tells
-    /// what the request's texts may have cost.
+    /// Puts estimates where the provider did not count: all of it in an answer whose end with the counts did not come,
+    /// was not asked for or has none, and what went in where the caller did not wait for an answer's first word. `asked`
+    /// tells what the request's texts may have cost.
     pub fn estimate(&mut self, asked: impl FnOnce() -> u64, caller_left: bool) {
         let said = self.said_tokens();
         let unheard = caller_left && said == 0 && self.usage.output.is_none();
@@ -177,9 +193,12 @@ pub fn names_counts(bytes: &[u8]) -> bool {
     names::rfind(bytes, b"\"usage\"").is_some()
 }
 
-/// How long the strings are that an event adds to an answer, from the name at `at` on.
+/// How long the strings are that an event adds to an answer, from the name at `at` on; or that an answer holds.
 fn said_bytes(data: &[u8], mut at: usize) -> usize {
     let mut said = 0;
+    // By the name that they have: some servers tell the same thoughts under two.
+    let mut thoughts = [0; 3];
+    let mut details_end = 0;
     // From string to string: what stands between two of them holds no quote, and is a byte or two.
     let quote = |at: usize| data.get(at..)?.iter().position(|byte| *byte == b'"');
     while let Some(quote) = quote(at) {
@@ -188,16 +207,29 @@ fn said_bytes(data: &[u8], mut at: usize) -> usize {
             break;
         };
         at = end;
-        if says(&data[start..end - 1])
-            && let Ok(value) = json::take(data, end, b':')
+        let name = &data[start..end - 1];
+        let Ok(value) = json::take(data, end, b':') else {
+            continue;
+        };
+        if name == b"reasoning_details" {
+            details_end = json::skip_value(data, value, 1).unwrap_or(data.len());
+        }
+        if says(name)
             && let Ok(value) = json::take(data, value, b'"')
-            && let Ok((end, _)) = json::skip_string(data, value)
         {
-            said += end - 1 - value;
-            at = end;
+            // Of an answer that breaks off inside a text there is the start.
+            let end = json::skip_string(data, value).map(|(end, _)| end);
+            let text_end = end.map_or(data.len(), |end| end - 1);
+            *match name {
+                b"reasoning" => &mut thoughts[0],
+                b"reasoning_content" => &mut thoughts[1],
+                _ if value < details_end => &mut thoughts[2],
+                _ => &mut said,
+            } += text_end - value;
+            at = end.unwrap_or(data.len());
         }
     }
-    said
+    said + thoughts.into_iter().max().unwrap_or(0)
 }
 
 /// Whether a member of that name holds what the model says: texts, thoughts, arguments of calls.
@@ -210,7 +242,11 @@ fn says(name: &[u8]) -> bool {
             | b"arguments"
             | b"thinking"
             | b"partial_json"
+            | b"reasoning"
             | b"reasoning_content"
+            | b"refusal"
+            | b"transcript"
+            | b"input"
     )
 }
 

@@ -81,9 +81,16 @@ impl Task {
         )
     }
 
-    /// What it asks for is text that a model writes.
-    pub fn writes(self) -> bool {
-        self.converses() || self == Self::Completions
+    /// It asks a model to say something, and every token of that is paid for.
+    pub fn generates(self) -> bool {
+        matches!(
+            self,
+            Self::ChatCompletions
+                | Self::Completions
+                | Self::Responses
+                | Self::Messages
+                | Self::Generate { .. }
+        )
     }
 
     /// The body may be a form instead of JSON, and need not state a model.

@@ -35,6 +35,8 @@ pub struct Tap {
     form: Form,
     /// The first bytes of a plain answer of which only the end is kept.
     head: Vec<u8>,
+    /// How long it is so far.
+    plain_bytes: usize,
     /// The answer's text is wanted, and can still be had.
     with_text: bool,
     /// The counts of a plain answer have been looked for.
@@ -59,16 +61,10 @@ impl Tap {
             dialect,
             form,
             head: Vec::new(),
+            plain_bytes: 0,
             with_text,
             counted: false,
             seen: Observed::default(),
-        }
-    }
-
-    /// A model's text was asked for: a form in which it cannot be read is no reason to count none.
-    pub fn expect_text(&mut self) {
-        if let Form::Opaque = self.form {
-            self.form = Form::Unread;
         }
     }
 
@@ -76,6 +72,15 @@ impl Tap {
     pub fn presume(&mut self, input: u64) {
         self.seen.usage.input = Some(input);
         self.seen.usage.estimated = true;
+    }
+
+    /// What it does not count is to be estimated: tokens are paid for it. A form in which it cannot be read is no reason
+    /// to count none.
+    pub fn bills(&mut self) {
+        self.seen.billed = true;
+        if let Form::Opaque = self.form {
+            self.form = Form::Unread;
+        }
     }
 
     /// All of the content at once, if it is a plain answer's of 4 KiB at most: nothing of it is copied then, and it is
@@ -86,6 +91,7 @@ impl Tap {
         if short {
             self.form = Form::Opaque;
             self.seen.tail(self.dialect, bytes);
+            self.seen.measure(bytes, bytes.len());
             if self.with_text {
                 self.seen.whole(self.dialect, bytes);
             }
@@ -99,14 +105,16 @@ impl Tap {
             dialect,
             form,
             head,
+            plain_bytes,
             with_text,
             seen,
             ..
         } = self;
-        if let Form::Plain(kept) = form
-            && kept.capacity() == 0
-        {
-            *kept = net::buffer(SHORT_BYTES);
+        if let Form::Plain(kept) = form {
+            *plain_bytes += bytes.len();
+            if kept.capacity() == 0 {
+                *kept = net::buffer(SHORT_BYTES);
+            }
         }
         match form {
             Form::Events(scanner) => {
@@ -146,9 +154,11 @@ impl Tap {
     pub fn counted(&mut self) -> &Observed {
         if let Form::Plain(kept) = &self.form
             && !std::mem::replace(&mut self.counted, true)
-            && !self.seen.head(self.dialect, &self.head)
         {
-            self.seen.tail(self.dialect, kept);
+            if !self.seen.head(self.dialect, &self.head) {
+                self.seen.tail(self.dialect, kept);
+            }
+            self.seen.measure(kept, self.plain_bytes);
         }
         &self.seen
     }
@@ -159,11 +169,9 @@ impl Tap {
         self.seen.ended && self.dialect != Dialect::Gemini
     }
 
-    /// Whether an answer has said something without a word of what was asked: that is to be estimated.
+    /// Whether an answer says nothing of what was asked: that is to be estimated.
     pub(super) fn input_uncounted(&self) -> bool {
-        matches!(self.form, Form::Events(_) | Form::Unread)
-            && self.seen.said_bytes > 0
-            && self.seen.usage.input.is_none()
+        !self.seen.is_counted() && self.seen.usage.input.is_none()
     }
 
     /// What was seen, once the last byte has passed.

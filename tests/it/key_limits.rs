@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use memoryrouter::keys::{Limits, NewKey, Period};
-use memoryrouter::usage::{By, Query};
+use memoryrouter::usage::{By, Figures, Query};
 
 use crate::support::{
     CHAT as BODY, Gate, Provider, Reply, Router, Setup, Then, eventually, json, request,
@@ -501,6 +501,100 @@ fn embeddings_that_nobody_counts_are_no_way_around_a_budget() {
             (input, estimated),
             "{path}"
         );
+    }
+}
+
+#[test]
+fn answers_that_nobody_counts_are_no_way_around_a_budget() {
+    let thought = "so it goes ".repeat(100);
+    let stream = |delta: &str| {
+        let body = format!("data: {{\"choices\":[{{\"delta\":{delta}}}]}}\n\ndata: [DONE]\n\n");
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let plain = |status, body: &str| String::from_utf8(json(status, body)).unwrap();
+    let gemini = "/v1beta/models/gemini-2:streamGenerateContent";
+    let said = 275;
+    for (path, answer, output, again) in [
+        (
+            CHAT,
+            stream(&format!("{{\"content\":\"\",\"reasoning\":\"{thought}\"}}")),
+            said,
+            429,
+        ),
+        (
+            CHAT,
+            stream(&format!("{{\"refusal\":\"{thought}\"}}")),
+            said,
+            429,
+        ),
+        (
+            CHAT,
+            plain(
+                200,
+                &format!(
+                    "{{\"choices\":[{{\"message\":{{\"content\":\"{thought}\"}}}}],\"usage\":null}}"
+                ),
+            ),
+            said,
+            429,
+        ),
+        (CHAT, plain(200, r#"{"error":{"message":"no"}}"#), 0, 200),
+        (CHAT, plain(400, r#"{"error":{"message":"no"}}"#), 0, 400),
+        // Broken off before its counts.
+        (
+            gemini,
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n\
+                 [{{\"candidates\":[{{\"content\":{{\"parts\":[{{\"text\":\"{thought}\"}}]}}}}]}}\n,"
+            ),
+            said,
+            429,
+        ),
+        ("/v1/moderations", plain(200, r#"{"results":[{}]}"#), 0, 200),
+    ] {
+        let sent = answer.clone();
+        let provider = Provider::start(move |_, wire| {
+            wire.send(&sent);
+            Then::Close
+        });
+        let router = Router::start(&provider);
+        let key = limited(
+            &router,
+            Limits {
+                token_budget: Some((100, Period::Day)),
+                ..Limits::default()
+            },
+        );
+        let ask = || {
+            let reply = router.connect().exchange(post(&key, path, &[], BODY));
+            (reply.status, reply.complete)
+        };
+        ask();
+        let query = Query {
+            until: i64::MAX,
+            ..Query::default()
+        };
+        let total = || {
+            router
+                .used(&query)
+                .map_or_else(|_| Figures::default(), |report| report.total)
+        };
+        eventually("the count", || total().requests == 1);
+        let asked = if output > 0 { BODY.len() as u64 / 4 } else { 0 };
+        let total = total();
+        assert_eq!(
+            (
+                total.input_tokens,
+                total.output_tokens,
+                total.estimated_requests
+            ),
+            (asked, output, u64::from(output > 0)),
+            "{answer}"
+        );
+        assert_eq!(ask().0, again, "{answer}");
     }
 }
 

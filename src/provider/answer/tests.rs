@@ -275,6 +275,24 @@ fn what_events_say_is_measured_in_every_dialect() {
             5,
         ),
         (
+            r#"{"choices":[{"delta":{"content":"","reasoning":"why"}}]}"#,
+            3,
+        ),
+        (r#"{"choices":[{"delta":{"refusal":"I must not"}}]}"#, 10),
+        (
+            r#"{"choices":[{"delta":{"audio":{"id":"a","transcript":"four"}}}]}"#,
+            4,
+        ),
+        // The same thoughts under several names, beside what is no thought.
+        (
+            r#"{"choices":[{"delta":{"reasoning":"why","reasoning_details":[{"type":"reasoning.text","text":"why?"}],"content":"so"}}]}"#,
+            6,
+        ),
+        (
+            r#"{"choices":[{"delta":{"reasoning_details":[{"text":"why"}],"reasoning_content":"why","reasoning":"why"}}]}"#,
+            3,
+        ),
+        (
             r#"{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}"#,
             2,
         ),
@@ -313,7 +331,8 @@ fn what_events_say_is_measured_in_every_dialect() {
         ),
         (r#"{"type":"message_start","message":{"content":[]}}"#, 0),
         // An event that is cut off, and one that only speaks of such members.
-        (r#"{"choices":[{"delta":{"content":"fou"#, 0),
+        (r#"{"choices":[{"delta":{"content":"fou"#, 3),
+        (r#"{"choices":[{"delta":{"content":"#, 0),
         (r#"{"choices":[{"delta":{"name":"content"}}]}"#, 0),
         ("[DONE]", 0),
     ] {
@@ -365,6 +384,80 @@ fn counts_that_came_are_not_estimated_wherever_a_stream_ends() {
             (tokens, estimated),
             "{events:?} {caller_left}"
         );
+    }
+}
+
+#[test]
+fn a_plain_answer_is_measured_by_its_texts_or_by_its_length() {
+    for (body, kept_from, said) in [
+        (
+            r#"{"choices":[{"message":{"content":"twelve bytes"}}],"usage":null}"#,
+            0,
+            12,
+        ),
+        (r#"{"choices":[{"message":{"content":"twelve by"#, 0, 9),
+        (
+            r#"[{"candidates":[{"content":{"parts":[{"text":"four"}]}}]}"#,
+            0,
+            4,
+        ),
+        (
+            r#"{"output":[{"content":[{"type":"output_text","text":"four"}]}]}"#,
+            0,
+            4,
+        ),
+        (
+            r#"{"content":[{"type":"tool_use","name":"f","input":{"a":1}}]}"#,
+            0,
+            60,
+        ),
+        (
+            r#"{"choices":[{"message":{"content":"twelve bytes"}}]}"#,
+            40,
+            52,
+        ),
+        (
+            r#"{"choices":[{"message":{"content":"a"}}],"usage":{"prompt_tokens":1,"completion_tokens":0}}"#,
+            0,
+            0,
+        ),
+        (r#"{"error":{"message":"no"}}"#, 0, 0),
+    ] {
+        for billed in [true, false] {
+            let mut seen = Observed {
+                billed,
+                ..Observed::default()
+            };
+            let kept = &body.as_bytes()[kept_from..];
+            seen.tail(Dialect::OpenAi, kept);
+            seen.measure(kept, body.len());
+            let said = if billed { said } else { 0 };
+            assert_eq!(
+                (seen.said_bytes, seen.is_counted()),
+                (said, said == 0),
+                "{body}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_billed_answer_without_a_known_text_costs_what_was_asked() {
+    let odd = r#"{"choices":[{"delta":{"muse":"twelve bytes"}}]}"#;
+    let error = r#"{"error":{"message":"x"}}"#;
+    for (billed, event, tokens) in [
+        (true, odd, Some(40)),
+        (false, odd, None),
+        (true, error, None),
+    ] {
+        let mut seen = Observed {
+            billed,
+            ..Observed::default()
+        };
+        seen.event(Dialect::OpenAi, b"", event.as_bytes(), false);
+        seen.estimate(|| 40, false);
+        let found = (seen.usage.input, seen.usage.estimated);
+        assert_eq!(found, (tokens, tokens.is_some()), "{event}");
     }
 }
 

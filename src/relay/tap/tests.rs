@@ -350,11 +350,11 @@ fn what_cannot_be_read_of_a_models_text_weighs_what_it_has_bytes() {
         ("", true, 10),
         ("text/plain", true, 10),
         ("", false, 0),
-        ("application/json", true, 0),
+        ("application/json", true, 10),
     ] {
         let mut tap = Tap::new(Dialect::OpenAi, content_type.as_bytes(), false);
         if expects {
-            tap.expect_text();
+            tap.bills();
         }
         assert!(!expects || !tap.whole(b"1234567890") || content_type == "application/json");
         if content_type != "application/json" {
@@ -386,5 +386,28 @@ fn counts_of_an_event_whose_end_is_missing() {
         assert_eq!(tap.counted().usage.output, None);
         tap.content_ends();
         assert_eq!(tap.counted().usage.output, Some(2));
+    }
+}
+
+#[test]
+fn a_plain_answer_without_counts_is_measured_in_any_pieces() {
+    let body = |text: usize| format!("{{\"content\":\"{}\"}}", "x".repeat(text));
+    for (body, said) in [
+        (body(9), 9),
+        (body(9000), 9000),
+        // Not all of it is kept.
+        (body(100_000), 100_014),
+    ] {
+        for step in [1000, body.len()] {
+            let mut tap = Tap::new(Dialect::Anthropic, b"application/json", false);
+            tap.bills();
+            if step < body.len() || !tap.whole(body.as_bytes()) {
+                let pieces = body.as_bytes().chunks(step);
+                pieces.for_each(|piece| tap.content(piece));
+            }
+            assert!(!tap.counted().is_counted());
+            assert!(tap.input_uncounted());
+            assert_eq!(tap.finish().said_bytes, said, "{step}");
+        }
     }
 }
