@@ -268,7 +268,8 @@ async fn try_candidate(
             Tried::NotReached(why) => fault = Some(why),
             Tried::Unanswered(why) => return Ok(Tried::Unanswered(why)),
             Tried::Answered(mut attempt) => {
-                attempt.cut = order.asks_for_usage(candidate.route, worker)
+                attempt.cut = attempt.answer.head.line.status < 400
+                    && order.asks_for_usage(candidate.route, worker)
                     && is_event_stream(&attempt.answer)
                     && is_uncoded(&attempt.answer);
                 return Ok(Tried::Answered(attempt));

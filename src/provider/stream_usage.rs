@@ -4,6 +4,7 @@
 //! `exchange` splices the question into the request, `relay` takes the answer to it out of the stream again. Anything
 //! in an odd form is left as it is: then nothing was asked, or nothing is taken out. Offsets in, offsets out. Pure.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::body::RequestBody;
@@ -27,7 +28,9 @@ pub fn question(found: &RequestBody, body: &[u8]) -> Option<(Range<usize>, Vec<u
         return Some((value, b"{\"include_usage\":true}".to_vec()));
     }
     let members = members(said).ok()?;
-    let mut asked = members.iter().filter(|member| member.name(said) == OPTION);
+    let mut asked = members
+        .iter()
+        .filter(|member| *member.name(said) == *OPTION);
     let at = |range: &Range<usize>| value.start + range.start..value.start + range.end;
     match (asked.next(), asked.next()) {
         (Some(member), None) => match &said[member.value.clone()] {
@@ -55,12 +58,16 @@ pub enum Extra {
 /// Looks at the data of one event.
 pub fn extra(data: &[u8]) -> Option<Extra> {
     let members = members(data).ok()?;
-    let find = |name: &[u8]| members.iter().position(|member| member.name(data) == name);
+    let find = |name: &[u8]| {
+        members
+            .iter()
+            .position(|member| *member.name(data) == *name)
+    };
     let at = find(b"usage")?;
     let usage = &members[at];
     if members[at + 1..]
         .iter()
-        .any(|member| member.name(data) == b"usage")
+        .any(|member| *member.name(data) == *b"usage")
     {
         return None;
     }
@@ -87,16 +94,18 @@ struct Member {
     /// Its name's opening quote.
     start: usize,
     name: Range<usize>,
+    name_escaped: bool,
     value: Range<usize>,
 }
 
 impl Member {
-    fn name<'d>(&self, data: &'d [u8]) -> &'d [u8] {
-        &data[self.name.clone()]
+    /// However it is spelled.
+    fn name<'d>(&self, data: &'d [u8]) -> Cow<'d, [u8]> {
+        json::text_bytes(&data[self.name.clone()], self.name_escaped)
     }
 }
 
-/// The members of the one object that `data` is. Escaped names are no names that matter here.
+/// The members of the one object that `data` is.
 fn members(data: &[u8]) -> Result<Vec<Member>, Broken> {
     let mut found = Vec::new();
     let mut at = json::skip_space(data, json::take(data, 0, b'{')?);
@@ -106,12 +115,13 @@ fn members(data: &[u8]) -> Result<Vec<Member>, Broken> {
             if data.get(at) != Some(&b'"') {
                 return Err(Broken);
             }
-            let (name_end, _) = json::skip_string(data, at + 1)?;
+            let (name_end, name_escaped) = json::skip_string(data, at + 1)?;
             let value = json::skip_space(data, json::take(data, name_end, b':')?);
             let value_end = json::skip_value(data, value, 1)?;
             found.push(Member {
                 start: at,
                 name: at + 1..name_end - 1,
+                name_escaped,
                 value: value..value_end,
             });
             at = json::skip_space(data, value_end);
@@ -178,6 +188,14 @@ mod tests {
             (
                 r#"{"stream":true,"stream_options":{"include_usage":1}}"#,
                 None,
+            ),
+            (
+                r#"{"stream":true,"stream_options":{"include\u005fusage":true}}"#,
+                None,
+            ),
+            (
+                r#"{"stream":true,"stream_options":{"include\u005fusage":false}}"#,
+                Some(r#"{"stream":true,"stream_options":{"include\u005fusage":true}}"#),
             ),
             (r#"{"stream":true,"stream_options":"x"}"#, None),
             (r#"{"stream":true,"data_sources":[{}]}"#, None),

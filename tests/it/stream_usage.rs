@@ -99,6 +99,16 @@ fn who_asks_gets_the_counts_and_who_says_no_gets_none() {
     );
     assert_eq!(router.post(CHAT, &asks).text(), COUNTED);
     assert_eq!(provider.last().text(), asks);
+    let spelled = asks.replace("include_usage", "include\\u005fusage");
+    let answer = format!("{HEAD}{:x}\r\n{COUNTED}\r\n0\r\n\r\n", COUNTED.len());
+    let answers = Provider::answering(answer.clone());
+    let other = Router::start(&answers);
+    assert_eq!(other.post(CHAT, &spelled).text(), COUNTED);
+    assert_eq!(answers.last().text(), spelled);
+    // Nothing is taken out of a failure.
+    let fails = Provider::answering(answer.replace("200 OK", "400 Bad Request"));
+    let other = Router::start(&fails);
+    assert_eq!(other.post(CHAT, BODY).text(), COUNTED);
     let declines = asks.replace("usage\":true", "usage\":false");
     assert_eq!(router.post(CHAT, &declines).text(), PLAIN);
     assert_eq!(provider.last().text(), asks);
