@@ -7,6 +7,7 @@ use super::recall::Recall;
 use super::{Caller, Exchange, Next, Tenant, Unread, needs_key};
 use crate::config::ErrorFormat;
 use crate::error::Fault;
+use crate::http::token::carries_memory_key;
 use crate::http::{Method, Name, encode};
 use crate::limits::Permit;
 use crate::net;
@@ -17,6 +18,7 @@ use crate::record::{Ended, ForeignId};
 use crate::relay::{self, End, Tap};
 use crate::respond::{self, Context};
 use crate::route::{self, Endpoint, Miss};
+use crate::secret::Secret;
 use crate::upstream::Answer;
 
 use super::attempts::Attempt;
@@ -48,9 +50,7 @@ impl Exchange<'_> {
     pub(super) fn response_head(&mut self, attempt: &Attempt, recall: &Recall) -> Vec<u8> {
         let Answer { head, bytes, .. } = &*attempt.answer;
         self.record.status = Some(head.line.status);
-        let id = head
-            .first(Name::XRequestId, bytes)
-            .or_else(|| head.first(Name::RequestId, bytes));
+        let id = id_of(&attempt.answer).filter(|_| !attempt.id_is_secret);
         self.record.provider_request_id = id.map(ForeignId::new).unwrap_or_default();
         // The start of the body comes behind it.
         let mut out = net::buffer(bytes.len() + 512);
@@ -176,6 +176,19 @@ pub(super) fn settled(mut permit: Permit, tap: &mut Tap) -> Option<Permit> {
     }
     permit.leave();
     Some(permit)
+}
+
+/// What a provider calls its answer.
+pub(super) fn id_of(answer: &Answer) -> Option<&[u8]> {
+    let Answer { head, bytes, .. } = answer;
+    let id = head.first(Name::XRequestId, bytes);
+    id.or_else(|| head.first(Name::RequestId, bytes))
+}
+
+/// Whether a provider's text, which is to be logged, holds the key that it was sent, or a memory key.
+pub(super) fn carries_credential(text: &[u8], key: Option<&Secret>) -> bool {
+    let holds = |key: &Secret| memchr::memmem::find(text, key.expose()).is_some();
+    key.is_some_and(holds) || carries_memory_key(text)
 }
 
 /// Whether an answer is a stream of events.

@@ -7,7 +7,7 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use super::answers::{is_event_stream, is_uncoded};
+use super::answers::{carries_credential, id_of, is_event_stream, is_uncoded};
 use super::body::Request;
 use super::order::{Order, Route};
 use super::{Exchange, Stop, Tenant};
@@ -32,6 +32,8 @@ pub(super) struct Attempt {
     first_byte: Duration,
     /// It is a stream with counts that the caller did not ask for.
     pub(super) cut: bool,
+    /// What it gives as its id holds a credential.
+    pub(super) id_is_secret: bool,
 }
 
 /// One way to be answered: a provider and what pays it.
@@ -272,6 +274,8 @@ async fn try_candidate(
                     && order.asks_for_usage(candidate.route, worker)
                     && is_event_stream(&attempt.answer)
                     && is_uncoded(&attempt.answer);
+                attempt.id_is_secret =
+                    id_of(&attempt.answer).is_some_and(|id| carries_credential(id, candidate.key));
                 return Ok(Tried::Answered(attempt));
             }
         }
@@ -359,6 +363,7 @@ fn send(
                                 at: arrived,
                                 first_byte: arrived - departed,
                                 cut: false,
+                                id_is_secret: false,
                             }));
                         }
                         Err(error) => {

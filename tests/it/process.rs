@@ -151,7 +151,14 @@ fn no_secret_is_in_the_log_the_answers_or_the_process() {
                     wire.send("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncanary-answer");
                     return Then::Close;
                 }
-                _ => _ = wire.send(json(500, r#"{"error":{"message":"canary-answer"}}"#)),
+                _ => {
+                    // It calls its answer by the key.
+                    let key = request.fields.get("authorization").unwrap_or_default();
+                    let named = format!("\r\nX-Request-Id: {key}\r\nContent-Type");
+                    let answer = json(500, r#"{"error":{"message":"canary-answer"}}"#);
+                    let answer = String::from_utf8(answer).unwrap();
+                    wire.send(answer.replace("\r\nContent-Type", &named));
+                }
             }
             Then::Keep
         });
