@@ -45,14 +45,15 @@ struct State {
     month: (UnixSeconds, u64),
 }
 
-/// A request that was let in. Dropped before it is settled, it used no tokens.
+/// A request that was let in. Dropped before it is settled, it went to no provider: it is none of its minute's.
 pub struct Permit {
     state: Arc<Mutex<State>>,
     /// The window that it was counted in.
     window: Instant,
     /// Its part of what is expected.
     expected: u64,
-    used: u64,
+    /// Tokens, once it is settled.
+    used: Option<u64>,
     /// Whether it has a place among those at once.
     seated: bool,
 }
@@ -83,7 +84,7 @@ impl KeyLimits {
             state,
             window,
             expected: 0,
-            used: 0,
+            used: None,
             seated: true,
         }))
     }
@@ -261,21 +262,21 @@ impl State {
         &mut self,
         limits: &Limits,
         tokens: u64,
-        window: Instant,
         now: Instant,
         today: UnixSeconds,
     ) -> Result<(), Fault> {
-        if let Err(fault) = self.has_room(limits, tokens, now, today) {
-            // What is refused is no request of its minute's.
-            if let Some((started, requests, _)) = &mut self.minute
-                && *started == window
-            {
-                *requests = requests.saturating_sub(1);
-            }
-            return Err(fault);
-        }
+        self.has_room(limits, tokens, now, today)?;
         self.expected = self.expected.saturating_add(tokens);
         Ok(())
+    }
+
+    /// A request that was counted in this window is none.
+    fn give_back(&mut self, window: Instant) {
+        if let Some((started, requests, _)) = &mut self.minute
+            && *started == window
+        {
+            *requests = requests.saturating_sub(1);
+        }
     }
 }
 
@@ -300,7 +301,7 @@ impl Permit {
         }
         let tokens = tokens();
         let (now, today) = (Instant::now(), clock::unix_seconds());
-        lock(&self.state).reserve(limits, tokens, self.window, now, today)?;
+        lock(&self.state).reserve(limits, tokens, now, today)?;
         self.expected = tokens;
         Ok(())
     }
@@ -314,7 +315,7 @@ impl Permit {
 
     /// The request is over and has used so many tokens.
     pub fn settle(mut self, tokens: u64) {
-        self.used = tokens;
+        self.used = Some(tokens);
     }
 }
 
@@ -323,9 +324,13 @@ impl Drop for Permit {
         let mut state = lock(&self.state);
         state.concurrent -= u32::from(self.seated);
         state.expected = state.expected.saturating_sub(self.expected);
-        // Counted when they are known, as the usage store does it.
-        if self.used > 0 {
-            state.count(self.used, Instant::now(), clock::unix_seconds());
+        match self.used {
+            // Counted when they are known, as the usage store does it.
+            Some(tokens) if tokens > 0 => {
+                state.count(tokens, Instant::now(), clock::unix_seconds());
+            }
+            Some(_) => {}
+            None => state.give_back(self.window),
         }
     }
 }

@@ -241,7 +241,9 @@ impl<'w> Exchange<'w> {
         let attempt = match answered {
             Ok(attempt) => attempt,
             Err(stop) => {
-                self.uses(permit, tenant, Instant::now());
+                if self.record.provider.is_some() {
+                    self.uses(permit, tenant, Instant::now());
+                }
                 return Err(stop);
             }
         };
@@ -276,6 +278,7 @@ impl<'w> Exchange<'w> {
         )
         .await;
         if !outcome.begun {
+            self.uses(permit, tenant, Instant::now());
             let provider = self.record.provider.as_deref().unwrap_or_default();
             return Err(Fault::Unreachable(provider.to_owned()).into());
         }

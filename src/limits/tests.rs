@@ -32,7 +32,7 @@ impl Key {
             window: lock(&self.0).admit(&self.1, now, today)?,
             state: self.0.clone(),
             expected: 0,
-            used: 0,
+            used: None,
             seated: true,
         };
         permit.reserve(&self.1, || tokens)?;
@@ -126,9 +126,14 @@ fn what_is_refused_for_its_tokens_is_no_request() {
     for _ in 0..5 {
         assert_eq!(key.refused(60), Some((Quota::Budget, BUSY_RETRY)));
     }
+    // Nor is one that goes to no provider.
+    for _ in 0..5 {
+        drop(key.goes(50));
+    }
     let second = key.goes(50);
-    drop((first, second));
-    drop(key.goes(0));
+    first.settle(0);
+    second.settle(0);
+    key.goes(0).settle(0);
     assert_eq!(
         key.refused(0).map(|refused| refused.0),
         Some(Quota::Requests)

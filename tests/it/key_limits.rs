@@ -638,6 +638,21 @@ fn an_answer_that_cannot_be_read_costs_what_it_weighs() {
     }
 }
 
+#[test]
+fn what_the_router_refuses_is_no_request_of_a_minute() {
+    let provider = Provider::answering(json(200, USED));
+    let router = Router::start(&provider);
+    let one = Limits {
+        requests_per_minute: Some(1),
+        ..Limits::default()
+    };
+    let key = limited(&router, one);
+    for (body, status) in [("{bad", 400), ("{}", 400), (BODY, 200), (BODY, 429)] {
+        let asked = post(&key, CHAT, &[], body);
+        assert_eq!(router.connect().exchange(asked).status, status, "{body}");
+    }
+}
+
 /// The last chunk, which is framing alone, may come later.
 #[test]
 fn who_has_a_streams_last_word_may_ask_again_at_once() {
