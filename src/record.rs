@@ -73,6 +73,8 @@ pub struct Record {
     pub memory_recalled: u64,
     /// Tokens of those that came out of the exchange.
     pub memory_stored: u64,
+    /// Tokens are paid for it, or what it made is.
+    pub billed: bool,
     /// Requests sent upstream.
     pub attempts: u32,
     /// Whether the last of them went over a connection that was open already.
@@ -149,6 +151,7 @@ impl Record {
             usage: Usage::default(),
             memory_recalled: 0,
             memory_stored: 0,
+            billed: false,
             attempts: 0,
             reused: false,
             received: Duration::ZERO,
@@ -215,6 +218,7 @@ impl Record {
         let tokens = [
             number("gen_ai.usage.input_tokens", self.usage.input),
             number("gen_ai.usage.output_tokens", self.usage.output),
+            (self.usage.estimated).then_some(("memoryrouter.estimated", Value::Flag(true))),
         ];
         let own = [
             Some(("http.request.method", Value::Text(self.method.into()))),
@@ -319,6 +323,7 @@ impl Record {
             FaultSide::Provider => Side::Provider,
         });
         let usage = &self.usage;
+        let tokens = usage.input.unwrap_or(0).max(usage.output.unwrap_or(0));
         Some(Event {
             key: self.key_id.as_deref()?,
             provider: self.provider.as_deref().unwrap_or_default(),
@@ -328,6 +333,7 @@ impl Record {
             aborted,
             truncated,
             estimated: usage.estimated,
+            costs: self.billed && self.attempts > 0 && (error.is_none() || tokens > 0),
             input: usage.input.unwrap_or(0),
             output: usage.output.unwrap_or(0),
             cached: usage.cached.unwrap_or(0),
@@ -364,7 +370,9 @@ impl Record {
             input_tokens = self.usage.input,
             output_tokens = self.usage.output,
             cached_tokens = self.usage.cached,
+            cache_written_tokens = self.usage.cache_written,
             reasoning_tokens = self.usage.reasoning,
+            estimated = self.usage.estimated.then_some(true),
             attempts = self.attempts,
             reused = self.reused,
             receive_ms = millis(self.received),

@@ -215,6 +215,7 @@ impl<'w> Exchange<'w> {
             }
         };
         self.task = Some(operation.task);
+        self.record.billed = operation.task.is_billed();
         let worker = self.worker;
         let _in_flight = worker.begin().ok_or(Fault::TooManyInFlight)?;
         let mut permit = worker.shared.key_limits.admit(&tenant.key)?;

@@ -93,6 +93,16 @@ impl Task {
         )
     }
 
+    /// Providers take money for it.
+    pub fn is_billed(self) -> bool {
+        let free = [
+            Self::Moderations,
+            Self::CountTokens,
+            Self::GeminiCountTokens,
+        ];
+        !free.contains(&self)
+    }
+
     /// The body may be a form instead of JSON, and need not state a model.
     pub fn takes_form(self) -> bool {
         matches!(self, Self::Audio | Self::Images)

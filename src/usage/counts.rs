@@ -72,6 +72,11 @@ impl Counts {
         *number = number.saturating_add(amount);
     }
 
+    /// Counts nothing there.
+    pub(super) fn clear(&mut self, meter: Meter) {
+        self.numbers[meter as usize] = 0;
+    }
+
     /// All failures, whoever's fault.
     pub fn errors(&self) -> u64 {
         self.get(Meter::ErrorsCaller)

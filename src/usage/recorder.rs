@@ -42,6 +42,8 @@ pub struct Event<'a> {
     pub truncated: bool,
     /// The tokens are an estimate.
     pub estimated: bool,
+    /// It costs something, whether or not its tokens are counted.
+    pub costs: bool,
     /// Tokens in, cached ones included.
     pub input: u64,
     /// Tokens out, reasoning included.
@@ -129,6 +131,8 @@ impl Counts {
             (Meter::Aborted, u64::from(event.aborted)),
             (Meter::Truncated, u64::from(event.truncated)),
             (Meter::Estimated, u64::from(event.estimated)),
+            // Until a price is found.
+            (Meter::Unpriced, u64::from(event.costs)),
             (Meter::Input, event.input),
             (Meter::Output, event.output),
             (Meter::Cached, event.cached),

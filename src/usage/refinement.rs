@@ -135,24 +135,23 @@ impl Refinement {
     }
 }
 
-/// At the prices of today: a price that changes tomorrow does not change what was spent.
+/// At the prices of today: a price that changes tomorrow does not change what was spent. What costs something is marked
+/// as without a price until here.
 fn price(tally: &mut Tally, prices: &Prices) {
     for (bytes, counts) in &mut tally.rows {
-        let Some(place) = Place::read(bytes).filter(|_| counts.tokens() > 0) else {
+        let Some(place) = Place::read(bytes).filter(|_| counts.get(Meter::Unpriced) > 0) else {
             continue;
         };
-        match prices.find(place.provider, place.model) {
-            Some(price) => {
-                let cost = price.nano_usd(&Tokens {
-                    input: counts.get(Meter::Input),
-                    cached: counts.get(Meter::Cached),
-                    cache_written: counts.get(Meter::CacheWritten),
-                    cache_written_1h: counts.get(Meter::CacheWritten1h),
-                    output: counts.get(Meter::Output),
-                });
-                counts.add(Meter::CostNanoUsd, cost);
-            }
-            None => counts.add(Meter::Unpriced, counts.get(Meter::Requests)),
+        if let Some(price) = prices.find(place.provider, place.model) {
+            let cost = price.nano_usd(&Tokens {
+                input: counts.get(Meter::Input),
+                cached: counts.get(Meter::Cached),
+                cache_written: counts.get(Meter::CacheWritten),
+                cache_written_1h: counts.get(Meter::CacheWritten1h),
+                output: counts.get(Meter::Output),
+            });
+            counts.add(Meter::CostNanoUsd, cost);
+            counts.clear(Meter::Unpriced);
         }
     }
 }

@@ -29,6 +29,7 @@ fn event<'a>(key: &'a str, model: &'a str, tokens: u64) -> Event<'a> {
         input: tokens,
         output: 1,
         provider_time: Some(Duration::from_millis(20)),
+        costs: true,
         ..Event::default()
     }
 }
@@ -129,6 +130,35 @@ fn what_is_written_to_a_cache_for_an_hour_costs_more() {
         "{report:?}"
     );
     assert_eq!(report.total.cache_written_tokens, 100);
+}
+
+#[test]
+fn a_request_without_a_price_is_marked_whatever_comes_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let recorder = store.recorder();
+    let free = Event {
+        costs: false,
+        error: Some(Side::Provider),
+        ..event("key_a", "unheard-of", 0)
+    };
+    // Alone or in one batch, and an answer that counts no tokens.
+    for commits in 1..3 {
+        for _ in 0..5 {
+            recorder.record(&free, clock::unix_seconds());
+        }
+        let uncounted = Event {
+            output: 0,
+            ..event("key_a", "unheard-of", 0)
+        };
+        recorder.record(&uncounted, clock::unix_seconds());
+        recorder.record(&event("key_a", "gpt-4o", 1), clock::unix_seconds());
+        eventually(|| store.status().commits >= commits);
+    }
+    recorder.record(&free, clock::unix_seconds());
+    store.close();
+    let total = ask_file(dir.path(), &all(&[])).unwrap().total;
+    assert_eq!((total.requests, total.unpriced_requests), (15, 2));
 }
 
 #[test]

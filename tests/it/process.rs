@@ -25,7 +25,7 @@ fn access_lines(log: &str) -> Vec<serde_json::Value> {
 #[test]
 fn one_line_a_request_with_both_ids_and_how_it_ended() {
     let provider = Provider::start(|request, wire| {
-        let usage = r#"{"id":"c","usage":{"prompt_tokens":11,"completion_tokens":7}}"#;
+        let usage = r#"{"id":"c","usage":{"prompt_tokens":11,"completion_tokens":7,"cache_creation_input_tokens":5}}"#;
         let head = "HTTP/1.1 200 OK\r\nX-Request-Id: req_provider\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
         match request.fields.get("x-case").unwrap() {
             "plain" => {
@@ -108,9 +108,14 @@ fn one_line_a_request_with_both_ids_and_how_it_ended() {
         (&11.into(), &7.into())
     );
     assert_eq!(
+        (&plain["estimated"], &of(1)["estimated"]),
+        (&serde_json::Value::Null, &true.into())
+    );
+    assert_eq!(
         (&plain["route"], &plain["method"]),
         (&CHAT.into(), &"POST".into())
     );
+    assert_eq!(plain["cache_written_tokens"], 5);
     assert!(
         plain["total_ms"].is_number()
             && plain["first_byte_ms"].is_number()

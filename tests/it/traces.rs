@@ -112,6 +112,7 @@ fn a_trace_goes_through() {
     eventually("the new trace", || spans(&collector).len() == 4);
     let last = spans(&collector).pop().unwrap();
     assert!(begun.contains(last["traceId"].as_str().unwrap()));
+    assert_eq!(attributes(&last).get("memoryrouter.estimated"), None);
     let metrics = ask(&router, "GET", "/metrics", "");
     assert!(
         metrics

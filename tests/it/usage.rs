@@ -380,4 +380,5 @@ fn every_route_and_every_end_is_counted() {
     assert_eq!(of("/v1beta/models:generateContent"), (7, 3, 0, 0));
     assert_eq!(of("/v1/chat/completions"), (0, 0, 1, 0));
     assert_eq!(of("/v1/models"), (0, 0, 0, 0));
+    assert_eq!(report.total.unpriced_requests, 0);
 }
