@@ -142,7 +142,8 @@ impl KeyLimits {
             .ok()
             .and_then(|age| Instant::now().checked_sub(Duration::from_secs(age)));
         let requests = u32::try_from(requests).unwrap_or(u32::MAX);
-        state.minute = match (state.minute, started) {
+        let runs = |minute: &(Instant, u32, u64)| minute.0.elapsed() < MINUTE;
+        state.minute = match (state.minute.filter(runs), started) {
             (Some((now, more, more_tokens)), _) => Some((
                 now,
                 more.saturating_add(requests),

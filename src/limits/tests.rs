@@ -234,6 +234,12 @@ fn what_was_used_before_counts() {
     one.settle(40);
     lock(&key.0).minute = None;
     assert_eq!(key.refused(0).map(|refused| refused.0), Some(Quota::Budget));
+    // Nor are a minute's that is over.
+    let over = Instant::now().checked_sub(MINUTE).unwrap();
+    lock(&key.0).minute = Some((over, 7, 7));
+    keys.carry("k", Some((now, 1, 50)), (day, 0), (month, 0));
+    let minute = lock(&key.0).minute.unwrap();
+    assert_eq!((minute.1, minute.2), (1, 50));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What keys have used that this process has not counted: for their limits, and the models of today.
 
-use super::ledger::{LedgerError, Reading};
+use super::counts::Meter;
+use super::ledger::{LedgerError, Minute, Reading};
 use super::place::Place;
 use super::recorder::Tally;
 use super::refinement::MINUTE_SECONDS;
@@ -44,8 +45,13 @@ pub(super) fn read(reading: &Reading, now: UnixSeconds) -> Result<Vec<Before>, L
     reading.keys()?.into_iter().map(of_key).collect()
 }
 
-/// Tells of rows that another process has counted.
-pub(super) fn of_rows(tally: &Tally, now: UnixSeconds, carry: impl Fn(Carried)) {
+/// Tells of rows that another process has counted, up to `written_at`.
+pub(super) fn of_rows(
+    tally: &Tally,
+    written_at: Option<UnixSeconds>,
+    now: UnixSeconds,
+    mut carry: impl FnMut(Carried),
+) {
     let (day, month) = (clock::day_start(now), clock::month_start(now));
     for (bytes, counts) in &tally.rows {
         let Some(place) = Place::read(bytes) else {
@@ -58,9 +64,15 @@ pub(super) fn of_rows(tally: &Tally, now: UnixSeconds, carry: impl Fn(Carried)) 
                 0
             }
         };
+        let is_fresh = |at: &UnixSeconds| (0..MINUTE_SECONDS).contains(&(now - at));
+        let asked = written_at.filter(|at| is_fresh(at) && !place.provider.is_empty());
         carry(Carried {
             key: place.key.to_owned(),
-            minute: None,
+            minute: asked.map(|started| Minute {
+                started,
+                requests: counts.get(Meter::Requests),
+                tokens: counts.tokens(),
+            }),
             day: (day, since(day)),
             month: (month, since(month)),
         });

@@ -270,7 +270,7 @@ impl Keeper {
         else {
             return Ok(());
         };
-        if pending.rows.is_empty() {
+        if pending.rows.is_empty() && !self.refined.has_changed() {
             return Ok(());
         }
         let mut tally = Tally::default();
@@ -319,7 +319,7 @@ impl Keeper {
         Ok(())
     }
 
-    fn take_in_spools(&self, ledger: &Ledger) -> Result<(), LedgerError> {
+    fn take_in_spools(&mut self, ledger: &Ledger) -> Result<(), LedgerError> {
         for name in spool::list(&self.shared.dir) {
             let path = spool::path(&self.shared.dir, &name);
             let tally = match spool::read(&path) {
@@ -332,7 +332,13 @@ impl Keeper {
             };
             if ledger.take_in(&name, &tally)? {
                 // What another process has let its callers use counts against their limits here.
-                before::of_rows(&tally, clock::unix_seconds(), &self.carry);
+                let now = clock::unix_seconds();
+                before::of_rows(&tally, spool::written_at(&path), now, |carried| {
+                    if let Some(minute) = carried.minute {
+                        self.refined.add(&carried.key, minute);
+                    }
+                    (self.carry)(carried);
+                });
             }
             let _ = fs::remove_file(&path);
         }

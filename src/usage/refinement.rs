@@ -44,7 +44,7 @@ impl Refinement {
         minute: Option<Minute>,
     ) {
         if let Some(minute) = minute {
-            self.minutes.entry(key.to_owned()).or_insert(minute);
+            self.merge(key, minute);
         }
         if !models.is_empty() {
             let hashes = models
@@ -76,6 +76,29 @@ impl Refinement {
             self.models = HashMap::new();
             self.day = day;
         }
+    }
+
+    /// What another process counts of a key beside this one.
+    pub(super) fn add(&mut self, key: &str, minute: Minute) {
+        self.merge(key, minute);
+        self.minutes_changed.insert(key.to_owned());
+    }
+
+    /// Callers may have come here already: it is the same minute then.
+    fn merge(&mut self, key: &str, more: Minute) {
+        let minute = self.minutes.entry(key.to_owned()).or_insert(Minute {
+            started: more.started,
+            requests: 0,
+            tokens: 0,
+        });
+        minute.started = minute.started.min(more.started);
+        minute.requests = minute.requests.saturating_add(more.requests);
+        minute.tokens = minute.tokens.saturating_add(more.tokens);
+    }
+
+    /// Whether a minute has changed since some were written.
+    pub(super) fn has_changed(&self) -> bool {
+        !self.minutes_changed.is_empty()
     }
 
     /// Makes models beyond the bound one.

@@ -5,8 +5,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
+use super::UnixSeconds;
 use super::counts::{Counts, put, take};
 use super::recorder::Tally;
 use crate::files::{open_shared, open_to_read};
@@ -74,6 +75,13 @@ pub(super) fn list(dir: &Path) -> Vec<String> {
 /// Where a file of that name is.
 pub(super) fn path(dir: &Path, name: &str) -> PathBuf {
     dir.join(name)
+}
+
+/// When a file was written; that tells how fresh what it holds is.
+pub(super) fn written_at(path: &Path) -> Option<UnixSeconds> {
+    let modified = fs::metadata(path).and_then(|data| data.modified()).ok()?;
+    let since = modified.duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_secs()).ok()
 }
 
 /// What a file holds; an error for one that is not whole.

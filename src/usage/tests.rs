@@ -201,7 +201,12 @@ fn a_hand_over_loses_nothing_and_counts_nothing_twice() {
     recorder.record(&event("key_a", "m", 1), clock::unix_seconds());
     eventually(|| old.status().commits == 1);
     // The next one is up before the file is free.
-    let new = open(dir.path());
+    let told = Arc::new(Mutex::new(0));
+    let hears = told.clone();
+    let new = UsageStore::open(SETTINGS, dir.path(), Arc::default(), move |carried| {
+        *lock(&hears) += carried.minute.map_or(0, |minute| minute.requests);
+    })
+    .unwrap();
     eventually(|| new.status().failed.is_some());
     assert!(matches!(
         ask(&new, &all(&[])),
@@ -221,6 +226,11 @@ fn a_hand_over_loses_nothing_and_counts_nothing_twice() {
     eventually(|| total() == 9);
     eventually(|| spool::list(dir.path()).is_empty());
     assert_eq!(new.status().failed, None);
+    // All but its own counts against limits here, and all of it for the one after it.
+    assert_eq!(*lock(&told), 8);
+    new.close();
+    let reading = ledger::read_foreign(&file(dir.path())).unwrap().unwrap();
+    assert_eq!(reading.minute("key_a").unwrap().unwrap().requests, 9);
     // A spool file that comes again, as after a kill between commit and removal, is not counted again.
     let mut tally = Tally::default();
     tally
