@@ -139,7 +139,8 @@ async fn stats(tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault
 async fn answered(query: Query, exchange: &Exchange<'_>) -> Result<Report, Fault> {
     let asked = exchange.worker.usage.store().ask(query).await;
     asked.map_err(|error| {
-        tracing::warn!(%error, "a question about usage has no answer");
+        // The store tells once what is wrong with it.
+        tracing::debug!(%error, "a question about usage has no answer");
         Fault::UsageUnavailable
     })
 }

@@ -27,6 +27,8 @@ pub(super) const FILE_NAME: &str = "usage.redb";
 /// Within a second everything must be written: two rounds fit into it, and a slow disk's commit. Each is a flush and takes
 /// half a millisecond of a core.
 const ROUND: Duration = Duration::from_millis(400);
+/// While another process has the file; it is on its way out.
+const HELD_ROUND: Duration = Duration::from_millis(20);
 /// Places that wait while nothing can be written; some 30 MiB at most.
 const PENDING_ROWS_MAX: usize = 65_536;
 /// Rows that compaction looks at in one round: a few milliseconds of work.
@@ -63,6 +65,8 @@ pub(super) struct State {
     pub(super) ledger: Option<Ledger>,
     pub(super) pending: Tally,
     pub(super) status: Status,
+    /// Another process has the file, before this one or behind it; it can be read all the same.
+    pub(super) elsewhere: bool,
     /// A batch whose commit failed, by its id.
     doubtful: Option<(u128, Tally)>,
 }
@@ -104,13 +108,17 @@ impl Keeper {
         loop {
             self.round();
             drop(looked.take());
-            let done = match orders.recv_timeout(ROUND) {
+            let waits = !self.handed_over && lock(&self.shared.state).elsewhere;
+            let done = match orders.recv_timeout(if waits { HELD_ROUND } else { ROUND }) {
                 Err(RecvTimeoutError::Timeout) => continue,
                 Err(RecvTimeoutError::Disconnected) => None,
                 Ok(Order::HandOver(done)) => {
                     self.round();
                     self.handed_over = true;
-                    let_go(&mut lock(&self.shared.state));
+                    let mut state = lock(&self.shared.state);
+                    let_go(&mut state);
+                    state.elsewhere = true;
+                    drop(state);
                     let _ = done.send(());
                     continue;
                 }
@@ -177,7 +185,9 @@ impl Keeper {
             }
             self.damaged = None;
         }
-        match guarded(|| self.open(state)) {
+        let opened = guarded(|| self.open(state));
+        state.elsewhere = opened.as_ref().is_err_and(LedgerError::is_held);
+        match opened {
             Ok(ledger) => {
                 state.ledger = Some(ledger);
                 (self.pass, self.pass_ended) = (Some(Pass::new()), None);
@@ -266,6 +276,7 @@ impl Keeper {
             pending,
             doubtful,
             status,
+            ..
         } = state
         else {
             return Ok(());

@@ -21,7 +21,7 @@ use super::place::Place;
 use super::recorder::Tally;
 use crate::files::{self, open_shared};
 
-pub(super) use reading::{Reading, read_foreign};
+pub(super) use reading::{Reading, read_foreign, read_foreign_within};
 
 type Rows = TableDefinition<'static, &'static [u8], &'static [u8]>;
 const HOURS: Rows = TableDefinition::new("hours");

@@ -42,6 +42,8 @@ pub type UnixSeconds = i64;
 const QUESTIONS_MAX: usize = 64;
 /// How long the start of the process waits to hear what was used before: no caller is to have its limits anew.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a question waits for a process that opens the file: that takes a moment, or as long as it runs.
+const HELD_PATIENCE: Duration = Duration::from_secs(1);
 /// How long its end waits for the last commit.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -227,26 +229,39 @@ impl UsageStore {
 }
 
 fn answer(shared: &Shared, query: &Query) -> Result<Report, Unanswered> {
-    let unavailable = |error: LedgerError| Unanswered::Unavailable(error.to_string());
-    let (reading, pending) = {
-        let state = lock(&shared.state);
-        let Some(ledger) = &state.ledger else {
-            let why = state.status.failed.as_deref();
-            let why = why.unwrap_or("it is not open yet");
-            return Err(Unanswered::Unavailable(why.to_owned()));
-        };
-        let reading = guarded(|| ledger.read()).map_err(unavailable)?;
+    let unavailable = |error: &dyn fmt::Display| Unanswered::Unavailable(error.to_string());
+    let waiting = |state: &State| {
         let mut pending = Tally::default();
         pending.rows.clone_from(&state.pending.rows);
-        (reading, pending)
+        pending
     };
-    guarded(|| query::answer(query, Some(&reading), Some(&pending))).map_err(unavailable)
+    let (reading, pending) = loop {
+        let state = lock(&shared.state);
+        if let Some(ledger) = &state.ledger {
+            let reading = guarded(|| ledger.read()).map_err(|error| unavailable(&error))?;
+            break (Some(reading), waiting(&state));
+        }
+        if !state.elsewhere {
+            let failed = state.status.failed.as_deref();
+            return Err(unavailable(&failed.unwrap_or("it is not open yet")));
+        }
+        drop(state);
+        let read = guarded(|| ledger::read_foreign_within(HELD_PATIENCE, &file(&shared.dir)));
+        let state = lock(&shared.state);
+        // If it is here by now, what waited may be in what was read.
+        if state.ledger.is_none() {
+            let reading = read.map_err(|error| unavailable(&error))?;
+            break (reading, waiting(&state));
+        }
+    };
+    let answer = guarded(|| query::answer(query, reading.as_ref(), Some(&pending)));
+    answer.map_err(|error| unavailable(&error))
 }
 
 /// Asks a store that another process may be writing.
 pub fn ask_file(dir: &Path, query: &Query) -> Result<Report, Unanswered> {
     let answer = guarded(|| {
-        let reading = ledger::read_foreign(&file(dir))?;
+        let reading = ledger::read_foreign_within(HELD_PATIENCE, &file(dir))?;
         query::answer(query, reading.as_ref(), None)
     });
     answer.map_err(|error| Unanswered::Unavailable(error.to_string()))

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use redb::{
     DatabaseError, ReadOnlyDatabase, ReadOnlyTable, ReadTransaction, ReadableDatabase, TableError,
@@ -27,6 +29,22 @@ pub(in crate::usage) fn read_foreign(path: &Path) -> Result<Option<Reading>> {
     let mut reading = Reading::new(&database.begin_read()?)?;
     reading.foreign = Some(database);
     Ok(Some(reading))
+}
+
+/// The same, but waits for so long while another one opens it, in which nobody else can.
+pub(in crate::usage) fn read_foreign_within(
+    patience: Duration,
+    path: &Path,
+) -> Result<Option<Reading>> {
+    let started = Instant::now();
+    loop {
+        match read_foreign(path) {
+            Err(error) if error.is_held() && started.elapsed() < patience => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            read => return read,
+        }
+    }
 }
 
 /// A view of the file at one moment.
@@ -109,5 +127,26 @@ fn table<T>(opened: std::result::Result<T, TableError>) -> Result<Option<T>> {
         Ok(table) => Ok(Some(table)),
         Err(TableError::TableDoesNotExist(_)) => Ok(None),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usage::ledger::Ledger;
+
+    #[test]
+    fn who_reads_waits_for_who_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("usage.redb");
+        drop(Ledger::open(&path).unwrap());
+        let alone = redb::Database::open(&path).unwrap();
+        assert!(read_foreign(&path).is_err_and(|error| error.is_held()));
+        let reader = thread::spawn(move || {
+            read_foreign_within(Duration::from_secs(60), &path).map(|reading| reading.is_some())
+        });
+        thread::sleep(Duration::from_millis(50));
+        drop(alone);
+        assert!(reader.join().unwrap().unwrap());
     }
 }
