@@ -1,7 +1,7 @@
 //! The thread that sends: gathers spans for a moment, posts them, and counts what became of them.
 //!
-//! It runs the product's own way upstream on a loop of its own. A collector that is away costs its spans and nothing
-//! else; it is tried again with the next batch.
+//! It runs the product's own way upstream on a loop of its own, which stands still while it gathers: nothing is under
+//! way then. A collector that is away costs its spans and nothing else; it is tried again with the next batch.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -21,18 +21,33 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const TELL_INTERVAL: Duration = Duration::from_secs(60);
 
 pub(super) fn run(collector: Collector, spans: &Receiver<Message>, counts: &Counts) {
+    if let Err(error) = net::run(export(collector, spans, counts)) {
+        tracing::error!(%error, "no traces are sent: their thread has no event loop");
+    }
+}
+
+async fn export(collector: Collector, spans: &Receiver<Message>, counts: &Counts) {
     let mut told: Option<Instant> = None;
     let Collector {
         origin,
         authority,
         path,
     } = collector;
-    let origins: Rc<[_]> = Rc::new([origin]);
+    let deadlines = Deadlines::new(Instant::now());
+    net::spawn(deadlines.clone().keep());
+    let keeping = Keeping {
+        connect_timeout: CONNECT_TIMEOUT,
+        idle_timeout: Duration::ZERO,
+        idle_per_origin_max: 0,
+        unacknowledged_timeout: ANSWER_TIMEOUT,
+    };
+    // For good: they tell once that the collector cannot be reached.
+    let upstreams = Upstreams::new(Rc::new([origin]), Resolver::default(), deadlines, keeping);
     loop {
         let (batch, why) = gather(spans);
         if !batch.is_empty() {
             let request = request(&authority, &path, &encode::body(&batch));
-            let status = post(origins.clone(), request);
+            let status = post(&upstreams, request).await;
             let count = batch.len() as u64;
             if status.is_some_and(|status| (200..300).contains(&status)) {
                 counts.sent.fetch_add(count, Ordering::Relaxed);
@@ -95,21 +110,8 @@ fn request(authority: &str, path: &str, body: &[u8]) -> Vec<u8> {
 }
 
 /// The status of the collector's answer; none if none came.
-fn post(origins: Rc<[upstream::Origin]>, request: Vec<u8>) -> Option<u16> {
-    let posted = net::run(async move {
-        let deadlines = Deadlines::new(Instant::now());
-        net::spawn(deadlines.clone().keep());
-        let keeping = Keeping {
-            connect_timeout: CONNECT_TIMEOUT,
-            idle_timeout: Duration::ZERO,
-            idle_per_origin_max: 0,
-            unacknowledged_timeout: ANSWER_TIMEOUT,
-        };
-        let upstreams = Upstreams::new(origins, Resolver::default(), deadlines, keeping);
-        let connection = upstreams.fresh(OriginId(0)).await.ok()?;
-        upstream::status_of(connection, request, ANSWER_TIMEOUT)
-            .await
-            .ok()
-    });
-    posted.ok().flatten()
+async fn post(upstreams: &Upstreams, request: Vec<u8>) -> Option<u16> {
+    let connection = upstreams.fresh(OriginId(0)).await.ok()?;
+    let status = upstream::status_of(connection, request, ANSWER_TIMEOUT).await;
+    status.ok()
 }

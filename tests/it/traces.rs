@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::support::operator::ask;
-use crate::support::{CHAT, Gate, Provider, Setup, Then, eventually, json};
+use crate::support::program::{Home, free_port};
+use crate::support::{CHAT, Caller, Gate, Provider, Setup, Then, eventually, json, request};
 
 const CALLERS: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 const CHAT_PATH: &str = "/v1/chat/completions";
@@ -152,6 +153,35 @@ fn a_collector_that_is_away_costs_its_spans_only() {
             .text()
             .contains("\nmemoryrouter_spans_failed_total 40\n")
     });
+}
+
+#[test]
+fn a_collector_that_is_away_is_told_of_once() {
+    let provider = Provider::plain();
+    let home = Home::new();
+    let admin = format!("127.0.0.1:{}", free_port());
+    let toml = format!(
+        "server.listen = [\"127.0.0.1:0\"]\nadmin.listen = \"{admin}\"\nlog.access = false\n\
+         otlp.endpoint = \"http://127.0.0.1:1\"\nproviders.openai.base_url = \"{}\"\n",
+        provider.url("/v1")
+    );
+    std::fs::write(home.file("memoryrouter.toml"), toml).unwrap();
+    home.run_with(&["providers", "set", "openai"], "sk-stored");
+    let token = home.mint();
+    let router = home.serve();
+    for failed in [2, 4] {
+        let fields = [("x-api-key", token.as_str())];
+        let asked = request("POST", CHAT_PATH, &fields, CHAT);
+        assert_eq!(router.connect().exchange(asked).status, 200);
+        let sample = format!("\nmemoryrouter_spans_failed_total {failed}\n");
+        eventually("a batch is lost", || {
+            let mut operator = Caller::connect(admin.parse().unwrap());
+            let metrics = operator.exchange("GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            metrics.text().contains(&sample)
+        });
+    }
+    assert_eq!(router.log().matches("not reachable").count(), 1);
+    router.stop();
 }
 
 #[test]
