@@ -17,6 +17,8 @@ pub const FILE_NAME: &str = "memoryrouter.toml";
 
 /// The operator's own lists of models, in the data directory.
 const MODELS_FILE_NAME: &str = "models.toml";
+/// Where the operator's prices are looked for, and may be absent, if the configuration does not say where they are.
+pub(super) const PRICES_FILE_NAME: &str = "prices.toml";
 
 const TEMPLATE: &str = include_str!("memoryrouter.toml");
 const TEMPLATE_DEMO: &str = include_str!("demo.toml");
@@ -146,16 +148,14 @@ impl Config {
     /// Reads the file of `location` and the operator's lists of models and prices. A file that nobody named may be
     /// absent: then everything is at its default.
     pub fn load(location: &Location) -> Result<Self, ConfigError> {
+        let missing = |file| ConfigError {
+            file,
+            reason: Reason::Unreadable(io::Error::from(io::ErrorKind::NotFound).into()),
+        };
         let mut config = match read(&location.file)? {
             Some(text) => Self::parse(&text, &location.file, &location.dir)?,
             None if !location.file_named => Self::defaults(&location.dir),
-            None => {
-                let missing = io::Error::from(io::ErrorKind::NotFound);
-                return Err(ConfigError {
-                    file: location.file.clone(),
-                    reason: Reason::Unreadable(missing.into()),
-                });
-            }
+            None => return Err(missing(location.file.clone())),
         };
         let models = location.dir.join(MODELS_FILE_NAME);
         if let Some(text) = read(&models)? {
@@ -165,12 +165,17 @@ impl Config {
             })?;
         }
         let prices = config.usage.prices.clone();
-        if let Some(text) = read(&prices)? {
-            let parsed = Prices::parse(&text).map_err(|error| ConfigError {
-                file: prices,
-                reason: Reason::Lists(error),
-            })?;
-            config.prices = Arc::new(parsed);
+        match read(&prices)? {
+            Some(text) => {
+                let parsed = Prices::parse(&text).map_err(|error| ConfigError {
+                    file: prices,
+                    reason: Reason::Lists(error),
+                })?;
+                config.prices = Arc::new(parsed);
+            }
+            // The one that nobody named may be absent.
+            None if prices == location.dir.join(PRICES_FILE_NAME) => {}
+            None => return Err(missing(prices)),
         }
         Ok(config)
     }

@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::base_url::BaseUrl;
 use super::embeddings;
+use super::file::PRICES_FILE_NAME;
 use super::own_files;
 use super::providers::Providers;
 use super::reader::{
@@ -283,7 +284,7 @@ fn read_usage(section: &mut Section<'_>, dir: &Path) -> Usage {
         // Beside the configuration, since both are the operator's to write.
         prices: section.value(
             "prices",
-            dir.join("prices.toml"),
+            dir.join(PRICES_FILE_NAME),
             parsed(|text| path(text, dir)),
         ),
     }

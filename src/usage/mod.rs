@@ -26,7 +26,7 @@ use futures_channel::oneshot;
 use crate::clock;
 use crate::prices::Prices;
 use keeper::{Keeper, Order, Shared, State};
-use ledger::{LedgerError, guarded};
+use ledger::guarded;
 use recorder::{Tally, lock};
 
 pub use counts::{Counts, Latencies, Meter};

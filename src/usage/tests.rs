@@ -213,10 +213,7 @@ fn a_hand_over_loses_nothing_and_counts_nothing_twice() {
         .record(&event("key_a", "m", 1), clock::unix_seconds());
     recorder.record(&event("key_a", "m", 1), clock::unix_seconds());
     old.hand_over();
-    let total = || {
-        old.ask_blocking(&all(&[]))
-            .map(|report| report.total.requests)
-    };
+    let total = || ask(&old, &all(&[])).map(|report| report.total.requests);
     eventually(|| total().is_ok_and(|requests| (2..=3).contains(&requests)));
     for _ in 0..5 {
         recorder.record(&event("key_a", "m", 1), clock::unix_seconds());

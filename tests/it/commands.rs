@@ -77,6 +77,14 @@ fn exit_codes_say_what_kind_of_failure_it_was() {
         "",
     );
     assert_eq!(missing.code, 78, "{missing:?}");
+    home.configure("usage.prices = \"gone.toml\"");
+    for word in ["check", "serve"] {
+        let gone = home.run(&[word]);
+        assert!(
+            gone.code == 78 && gone.stderr.contains("gone.toml"),
+            "{gone:?}"
+        );
+    }
     home.configure("[limits]\nbody_bites = \"1MiB\"\n[timeouts]\nhead = \"soon\"");
     let wrong = home.run(&["serve"]);
     assert_eq!(wrong.code, 78);
