@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::before::{self, Before};
+use super::counts::{Counts, Meter};
 use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Pass, guarded, read_foreign};
 use super::recorder::{Tally, lock};
 use super::refinement::{MINUTE_SECONDS, Refinement};
@@ -141,7 +143,11 @@ impl Keeper {
             state.pending.merge(doubtful, PENDING_ROWS_MAX);
         }
         let_go(&mut state);
-        self.spool(&mut state);
+        if let Err(error) = self.spool(&mut state) {
+            let of = |counts: &Counts| counts.get(Meter::Requests);
+            let requests: u64 = state.pending.rows.values().map(of).sum();
+            tracing::error!(%error, requests, "usage cannot be written; these requests are counted nowhere");
+        }
     }
 
     fn round(&mut self) {
@@ -156,7 +162,9 @@ impl Keeper {
         let mut state = lock(&shared.state);
         state.pending.merge(tally, PENDING_ROWS_MAX);
         if self.handed_over {
-            self.spool(&mut state);
+            if let Err(error) = self.spool(&mut state) {
+                failed(&mut state, &error);
+            }
         } else if self.ready(&mut state) {
             let worked = self.write(&mut state);
             let worked = worked.and_then(|()| guarded(|| self.keep(&mut state)));
@@ -166,10 +174,8 @@ impl Keeper {
                 Err(error) => self.refused(&mut state, &error),
             }
         }
-        let doubtful = state
-            .doubtful
-            .as_ref()
-            .map_or(0, |(_, rows)| rows.rows.len());
+        let doubtful = state.doubtful.as_ref();
+        let doubtful = doubtful.map_or(0, |(_, tally)| tally.rows.len());
         state.status.pending = state.pending.rows.len() + doubtful;
         state.status.dropped += std::mem::take(&mut state.pending.dropped);
     }
@@ -356,14 +362,12 @@ impl Keeper {
         Ok(())
     }
 
-    fn spool(&self, state: &mut State) {
-        if state.pending.rows.is_empty() {
-            return;
+    fn spool(&self, state: &mut State) -> io::Result<()> {
+        if !state.pending.rows.is_empty() {
+            spool::write(&self.shared.dir, &state.pending)?;
+            state.pending.rows.clear();
         }
-        match spool::write(&self.shared.dir, &state.pending) {
-            Ok(()) => state.pending.rows.clear(),
-            Err(error) => failed(state, &error),
-        }
+        Ok(())
     }
 }
 
@@ -416,3 +420,6 @@ fn let_go(state: &mut State) {
         Ok(())
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,15 +160,13 @@ fn requests_flow_while_the_store_cannot_be_written() {
     });
     std::fs::remove_dir(home.file("usage.redb")).unwrap();
     eventually("the counts", || requests(&home) == 20);
-    eventually("the news", || router.log().contains("written again"));
+    eventually("the end of it", || router.log().contains("written again"));
     router.stop();
 }
 
-#[test]
-fn a_full_disk_stops_no_request_and_heals() {
-    let provider = Provider::answering(json(200, USED));
-    let (home, key) = home(&provider);
-    // Files beyond their limit fail like those on a full disk, for a process that the signal does not end.
+/// A router whose files can be limited: those beyond fail like those on a full disk, for a process that the signal does
+/// not end.
+fn serve_limited(home: &Home) -> Served {
     let mut shell = std::process::Command::new("/bin/sh");
     shell
         .args(["-c", "trap '' XFSZ; exec \"$0\" serve --dir \"$1\""])
@@ -178,20 +176,29 @@ fn a_full_disk_stops_no_request_and_heals() {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let router = Served::start(&mut shell);
+    Served::start(&mut shell)
+}
+
+fn limit_files(router: &Served, bytes: &str) {
+    let limited = std::process::Command::new("prlimit")
+        .args([
+            "--pid",
+            &router.pid().to_string(),
+            &format!("--fsize={bytes}:unlimited"),
+        ])
+        .status();
+    assert!(limited.unwrap().success());
+}
+
+#[test]
+fn a_full_disk_stops_no_request_and_heals() {
+    let provider = Provider::answering(json(200, USED));
+    let (home, key) = home(&provider);
+    let router = serve_limited(&home);
     let mut caller = router.connect();
     assert_eq!(ask(&mut caller, &key), 200);
     eventually("the first count", || requests(&home) == 1);
-    let file_size = |limit: &str| {
-        let status = std::process::Command::new("prlimit")
-            .args([
-                "--pid",
-                &router.pid().to_string(),
-                &format!("--fsize={limit}:unlimited"),
-            ])
-            .status();
-        assert!(status.unwrap().success());
-    };
+    let file_size = |limit| limit_files(&router, limit);
     file_size("4096");
     for _ in 0..30 {
         assert_eq!(ask(&mut caller, &key), 200);
@@ -201,11 +208,35 @@ fn a_full_disk_stops_no_request_and_heals() {
         router.log().contains("usage store cannot be used")
     });
     assert_eq!(requests(&home), 1);
+    assert!(!router.log().contains("usage store is written again"));
     file_size("unlimited");
     eventually("the counts", || requests(&home) == 31);
-    assert!(router.log().contains("usage store is written again"));
+    eventually("the end of it", || {
+        router.log().contains("usage store is written again")
+    });
     assert_eq!(router.stop().0, 0);
     assert_eq!(requests(&home), 31);
+}
+
+#[test]
+fn what_is_lost_on_a_disk_that_stays_full_is_told() {
+    let provider = Provider::answering(json(200, USED));
+    let (home, key) = home(&provider);
+    let router = serve_limited(&home);
+    limit_files(&router, "0");
+    for _ in 0..7 {
+        assert_eq!(ask(&mut router.connect(), &key), 200);
+    }
+    let (code, log) = router.stop();
+    assert_eq!(code, 0, "{log}");
+    let told: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("counted nowhere"))
+        .collect();
+    assert!(
+        matches!(told[..], [line] if line.contains("ERROR") && line.contains("requests=7")),
+        "{log}"
+    );
 }
 
 #[test]
