@@ -12,9 +12,10 @@ export const GOOD_PROVIDER_KEY = "sk-scripted-good-1234";
 /** A model whose answers begin. */
 export const NEVER_ENDS = "gpt-never-ends";
 
-/** Answers as OpenAI does, and keeps what it was asked. */
+/** Answers as OpenAI does, and keeps what it was asked. `scripts` are by model what answers otherwise. */
 async function scriptedProvider() {
   const received = [];
+  const scripts = new Map();
   const server = createServer(async (request, response) => {
     let body = "";
     for await (const part of request) body += part;
@@ -28,12 +29,13 @@ async function scriptedProvider() {
     } else if (request.method === "GET") {
       send(200, { object: "list", data: [{ id: "gpt-4o", object: "model" }] });
     } else {
-      answer(JSON.parse(body), response, send);
+      const asked = JSON.parse(body);
+      (scripts.get(asked.model) ?? answer)(asked, response, send);
     }
   });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
-  return { received, url: `http://127.0.0.1:${server.address().port}`, stop: () => server.close() };
+  return { received, scripts, url: `http://127.0.0.1:${server.address().port}`, stop: () => server.close() };
 }
 
 function answer(asked, response, send) {

@@ -112,18 +112,38 @@ export async function logOut() {
   csrf = null;
 }
 
-/** Reads a JSONL answer line by line as it comes. */
+/** Reads an answer line by line as it comes, whatever its lines end with. */
 export async function* lines(answer) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
+  // The two characters of one line end may come in two pieces.
+  let split = false;
   for (;;) {
     const { done, value } = await reader.read();
-    rest += done ? "" : value;
-    const all = rest.split("\n");
-    rest = done ? "" : all.pop();
-    for (const line of all) if (line.trim()) yield line.replace(/\r$/, "");
-    if (done) return;
+    if (done) break;
+    const [first, ...more] = (split ? value.replace(/^\n/, "") : value).split(/\r\n|\r|\n/);
+    split = value.endsWith("\r");
+    rest += first;
+    for (const line of more) {
+      yield rest;
+      rest = line;
+    }
   }
+  if (rest) yield rest;
+}
+
+/** The data of each event of an answer (text/event-stream), the last one too where no empty line ends it. */
+export async function* events(answer) {
+  let data = [];
+  for await (const line of lines(answer)) {
+    if (line.startsWith("data:")) {
+      data.push(line.slice(line[5] === " " ? 6 : 5));
+    } else if (!line && data.length) {
+      yield data.join("\n");
+      data = [];
+    }
+  }
+  if (data.length) yield data.join("\n");
 }
 
 /** Saves an answer's body as a file. */

@@ -60,7 +60,7 @@ async function send(key, file, bar, said) {
       const answer = await ask("POST", path(["keys", key, "memories", "import"]), { body: part.blob });
       if (!answer.ok) throw await refusal(answer);
       let whole = false;
-      for await (const line of lines(answer)) whole = follow(JSON.parse(line), sum, bar, said);
+      for await (const line of lines(answer)) if (line.trim()) whole = follow(JSON.parse(line), sum, bar, said);
       if (!whole) throw new Error("The answer broke off");
     } catch (error) {
       if (!sum.before) throw error;

@@ -1,6 +1,6 @@
 // A conversation through the router as a key of one's choice, with what memory added and how long each part took.
 
-import { ask, get, lines, path, refusal } from "../api.js";
+import { ApiError, ask, events, get, path, refusal } from "../api.js";
 import { DIALECTS, errorText } from "../dialects.js";
 import { share } from "../chart.js";
 import { add, el, icon, replace } from "../dom.js";
@@ -9,6 +9,7 @@ import { keyPicker } from "../key_picker.js";
 import { badge, button, choice, empty, facts, field, input, pageHead, saidText, select, setOptions, tick, toast } from "../parts.js";
 
 const MODES = [["on", "On"], ["read", "Read"], ["write", "Write"], ["off", "Off"]];
+const BROKEN = "The answer broke off";
 const SESSION = /^[A-Za-z0-9._:@-]{1,128}$/;
 
 /** Kept while other pages are looked at; gone with the log-in. */
@@ -64,7 +65,7 @@ function build() {
     if (!text || state.running) return;
     const wanted = request(state, controls, text);
     if (!wanted) return;
-    if (!state.turns.length) replace(log);
+    log.querySelector(".empty")?.remove();
     controls.message.value = "";
     const running = new AbortController();
     run(running);
@@ -181,20 +182,18 @@ async function exchange(turns, wanted, text, log, signal) {
   const turn = el("article", { class: "turn", "aria-label": "Answer", "aria-busy": "true" }, answer, about);
   add(log, el("article", { class: "turn mine", "aria-label": "You" }, el("p", { class: "text", dir: "auto" }, text)), turn);
   log.scrollTop = log.scrollHeight;
+  const written = typewriter(answer, log);
 
   const started = performance.now();
   const seen = { text: "", error: "", first: null, response: null };
   try {
     seen.response = await ask("POST", "/playground", { body: wanted.call, signal });
     if (seen.response.headers.get("x-mr-playground") === "refused") throw await refusal(seen.response);
-    await read(seen, wanted, started, (part) => {
-      const below = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
-      answer.append(part);
-      if (below) log.scrollTop = log.scrollHeight;
-    });
+    await read(seen, wanted, started, written.add);
   } catch (error) {
-    seen.error = error.name === "AbortError" ? "Stopped" : [error.message, error.hint].filter(Boolean).join(" – ");
+    seen.error = failed(error);
   }
+  written.flush();
   const total = performance.now() - started;
   turn.removeAttribute("aria-busy");
   if (seen.error) add(turn, el("p", { class: "said-wrong", role: "alert" }, icon("alert"), seen.error));
@@ -203,6 +202,37 @@ async function exchange(turns, wanted, text, log, signal) {
   turn.append(about);
   if (seen.text) turns.push({ role: "user", text }, { role: "assistant", text: seen.text });
   log.scrollTop = log.scrollHeight;
+}
+
+/** What went wrong, in words: of what breaks while an answer is read, a browser says nothing that helps. */
+function failed(error) {
+  if (error.name === "AbortError") return "Stopped";
+  return error instanceof ApiError ? [error.message, error.hint].filter(Boolean).join(" – ") : BROKEN;
+}
+
+/**
+ * Writes an answer's parts into `place`, once in each frame: to look where the log ends lays all of it out anew, and
+ * thousands of parts may come at once.
+ */
+function typewriter(place, log) {
+  const text = document.createTextNode("");
+  place.append(text);
+  let waiting = "";
+  let frame = 0;
+  const flush = () => {
+    cancelAnimationFrame(frame);
+    frame = 0;
+    if (!waiting) return;
+    const below = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+    text.appendData(waiting);
+    waiting = "";
+    if (below) log.scrollTop = log.scrollHeight;
+  };
+  const add = (part) => {
+    waiting += part;
+    frame ||= requestAnimationFrame(flush);
+  };
+  return { add, flush };
 }
 
 /** What was recalled: the debug header tells ids and scores, the memory browser has the texts. */
@@ -234,24 +264,35 @@ async function read(seen, { dialect, stream }, started, show) {
   const streamed = stream && (response.headers.get("content-type") ?? "").startsWith("text/event-stream");
   if (!streamed) {
     const raw = await response.text();
-    let answer = null;
+    let answer;
     try {
       answer = JSON.parse(raw);
     } catch {
-      seen.error = raw.slice(0, 500) || `Status ${response.status}`;
+      seen.error = raw.trim().slice(0, 500) || `Status ${response.status}`;
       return;
     }
-    seen.error = errorText(answer);
     got(dialect.text(answer));
+    seen.error = errorText(answer, response.ok) || (response.ok ? "" : raw.slice(0, 500));
     return;
   }
-  for await (const line of lines(response)) {
-    const data = line.startsWith("data:") ? line.slice(5).trim() : "";
-    if (!data || data === "[DONE]") continue;
-    const event = JSON.parse(data);
-    seen.error ||= errorText(event);
+  let whole = false;
+  for await (const data of events(response)) {
+    if (data.trim() === "[DONE]") {
+      whole = true;
+      continue;
+    }
+    let event;
+    try {
+      event = JSON.parse(data);
+    } catch {
+      seen.error ||= "A part of the answer cannot be read";
+      continue;
+    }
+    seen.error ||= errorText(event, response.ok);
+    whole ||= dialect.ends(event);
     got(dialect.delta(event));
   }
+  if (!whole) seen.error ||= BROKEN;
 }
 
 function summary({ response, first }, total) {
