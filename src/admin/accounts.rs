@@ -117,6 +117,12 @@ pub(super) fn canonical(desk: &Desk, name: &str) -> Option<String> {
     Some(config.providers.get(id).name.clone())
 }
 
+fn is_keyless(desk: &Desk, name: &str) -> bool {
+    let config = desk.config();
+    let id = config.providers.find(name);
+    id.is_some_and(|id| config.providers.get(id).kind == Kind::Keyless)
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NewProviderKey {
@@ -144,6 +150,17 @@ pub(super) async fn store(
     let key = Secret::new(key.into_bytes());
     let provider = canonical(desk, provider)
         .ok_or_else(|| Denial::new(404, format!("no such provider: {provider}")))?;
+    if is_keyless(desk, &provider) {
+        return Err(Denial::odd(format!("{provider} needs no key")));
+    }
+    let snapshot = desk.keys.current();
+    let stored = snapshot.provider_keys(&account, &provider);
+    let same = stored.and_then(|keys| keys.iter().find(|stored| stored.secret == key));
+    if let Some(same) = same {
+        return Err(
+            Denial::new(409, "this key is stored already").hint(format!("Its id is {}", same.id))
+        );
+    }
     let (of, name) = (account.clone(), provider.clone());
     let about = about(&account, &provider);
     let stored = desk

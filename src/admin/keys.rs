@@ -106,16 +106,17 @@ pub(super) fn show(desk: &Desk, id: &str) -> Result<Answer, Denial> {
     Ok(Answer::json(&shown(&record, None)))
 }
 
+/// Null is as left out.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Wish {
-    name: String,
+    name: Option<String>,
     account: Option<String>,
     expires_at: Option<String>,
     expires_in_s: Option<u64>,
-    models: Vec<String>,
-    limits: Object<LimitsForm>,
-    manage_keys: bool,
+    models: Option<Vec<String>>,
+    limits: Option<Object<LimitsForm>>,
+    manage_keys: Option<bool>,
     token: Option<String>,
 }
 
@@ -126,13 +127,14 @@ pub(super) async fn create(desk: &Desk, request: &Request, who: Who) -> Result<A
     if expires_at.is_some_and(|end| end <= unix_seconds()) {
         return Err(Denial::odd("expires_at: it is over already"));
     }
+    let Object(limits) = wish.limits.unwrap_or_default();
     let new = NewKey {
-        name: wish.name,
+        name: wish.name.unwrap_or_default(),
         account: wish.account.unwrap_or_else(|| "default".to_owned()),
         expires_at,
-        models: wish.models,
-        limits: wish.limits.0.into_limits().map_err(Denial::odd)?,
-        manage_keys: wish.manage_keys,
+        models: wish.models.unwrap_or_default(),
+        limits: limits.into_limits().map_err(Denial::odd)?,
+        manage_keys: wish.manage_keys.unwrap_or_default(),
         token: wish.token.map(|token| Secret::new(token.into_bytes())),
     };
     let (record, token) = desk
@@ -168,7 +170,12 @@ fn end(at: Option<String>, in_seconds: Option<u64>) -> Result<Option<UnixSeconds
 
 fn moment(text: &str) -> Result<UnixSeconds, Denial> {
     let wrong = || Denial::odd("expires_at: a time such as 2027-01-31T12:00:00Z");
-    let time = humantime::parse_rfc3339_weak(text.trim_end_matches('Z')).map_err(|_| wrong())?;
+    let bare = text.strip_suffix('Z').unwrap_or(text);
+    // The parser lets a few characters more stand behind one.
+    if bare.contains('Z') {
+        return Err(wrong());
+    }
+    let time = humantime::parse_rfc3339_weak(bare).map_err(|_| wrong())?;
     let since = time
         .duration_since(std::time::UNIX_EPOCH)
         .map_err(|_| wrong())?;
@@ -235,6 +242,9 @@ pub(super) async fn change(
 ) -> Result<Answer, Denial> {
     let patch: Patch = request.json()?;
     let named = patch.names();
+    if named.is_empty() && patch.state.is_none() {
+        return show(desk, &id);
+    }
     let expires_at = match (patch.expires_at, patch.expires_in_s) {
         (Some(_), Some(_)) => return Err(Denial::odd(TWO_ENDS)),
         (Some(None), None) => Some(None),

@@ -157,6 +157,8 @@ struct Session {
 #[derive(Serialize)]
 struct Sessions {
     sessions: Vec<Session>,
+    /// Older ones that are not among them.
+    left_out: usize,
 }
 
 /// `GET /keys/{id}/sessions`: the last used first.
@@ -181,6 +183,7 @@ pub(super) async fn sessions(desk: &Desk, id: &str) -> Result<Answer, Denial> {
     }
     let mut sessions: Vec<(String, (u64, i64))> = sessions.into_iter().collect();
     sessions.sort_by_key(|(_, (_, newest))| std::cmp::Reverse(*newest));
+    let left_out = sessions.len().saturating_sub(SESSIONS_MAX);
     sessions.truncate(SESSIONS_MAX);
     let sessions = sessions
         .into_iter()
@@ -191,6 +194,7 @@ pub(super) async fn sessions(desk: &Desk, id: &str) -> Result<Answer, Denial> {
         });
     Ok(Answer::json(&Sessions {
         sessions: sessions.collect(),
+        left_out,
     }))
 }
 
@@ -217,7 +221,6 @@ pub(super) async fn delete(
         (None, Some(session)) => Delete::Session(session.to_owned()),
         (None, None) => Delete::All,
     };
-    request.only(&["session"])?;
     let deleted = desk.control.memory().delete(&vault, which).await;
     let deleted = deleted.map_err(unavailable)?;
     if memory.is_some() && deleted == 0 {
@@ -247,27 +250,38 @@ pub(super) async fn write_down(
     desk.blocking.run(write).await
 }
 
-/// `GET /keys/{id}/memories/export`: lines that an import takes back, the oldest first.
-pub(super) async fn export(desk: &Desk, id: &str) -> Result<Reply, Denial> {
+/// `GET /keys/{id}/memories/export`: lines that an import takes back, the oldest first; of one session, or all.
+pub(super) async fn export(desk: &Desk, request: &Request, id: &str) -> Result<Reply, Denial> {
     let vault = vault(desk, id)?;
+    request.only(&["session"])?;
+    let session = request.session()?.map(str::to_owned);
     let store = desk.control.memory();
     let mut export = store.export(&vault).await.map_err(unavailable)?;
     let first = export.page().await.map_err(unavailable)?;
     let (pieces, reader) = Pieces::new();
-    net::spawn(write_pages(export, first, pieces));
+    net::spawn(write_pages(export, first, session, pieces));
     let name = format!("attachment; filename=\"memories-{id}.jsonl\"");
     let answer = Answer::of(200, JSON_LINES, Vec::new()).with("content-disposition", name);
     Ok(Reply::Pieces(answer, reader))
 }
 
-async fn write_pages(mut export: Export, mut page: Vec<Exported>, mut pieces: Pieces) {
+async fn write_pages(
+    mut export: Export,
+    mut page: Vec<Exported>,
+    session: Option<String>,
+    mut pieces: Pieces,
+) {
+    let wanted = |memory: &&Exported| session.is_none() || memory.session == session;
     while !page.is_empty() {
         let mut lines = Vec::new();
-        for memory in &page {
+        for memory in page.iter().filter(wanted) {
             lines.extend(sonic_rs::to_vec(&Memory::exported(memory)).unwrap_or_default());
             lines.push(b'\n');
         }
-        if pieces.send(Ok(lines)).await.is_err() {
+        if lines.is_empty() {
+            // An empty piece would end the answer.
+            net::sleep(Duration::ZERO).await;
+        } else if pieces.send(Ok(lines)).await.is_err() {
             return;
         }
         page = match export.page().await {
@@ -318,7 +332,6 @@ pub(super) async fn import(
 ) -> Result<Reply, Denial> {
     let vault = vault(desk, id)?;
     let session = request.session()?;
-    request.only(&["session"])?;
     let memories = exchange::read_lines(&request.body, session, unix_millis()).await?;
     let (mut pieces, reader) = Pieces::new();
     let (desk, id) = (desk.clone(), id.to_owned());

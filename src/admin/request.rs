@@ -99,12 +99,13 @@ impl Request {
             .query
             .iter()
             .any(|(name, _)| !known.contains(&name.as_str()));
-        match odd {
-            true => Err(Denial::odd(format!(
+        match (odd, known) {
+            (false, _) => Ok(()),
+            (true, []) => Err(Denial::odd("There are no parameters here")),
+            (true, known) => Err(Denial::odd(format!(
                 "Parameters here: {}",
                 known.join(", ")
             ))),
-            false => Ok(()),
         }
     }
 

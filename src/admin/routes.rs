@@ -88,6 +88,13 @@ async fn api(
         Method::Head => Method::Get,
         method => method,
     };
+    if method != Method::Get {
+        let known = request.only(parameters(segments));
+        known.map_err(|denial| match segments {
+            ["playground"] => playground::refused(denial),
+            _ => denial,
+        })?;
+    }
     let answer = match (segments, method) {
         (["overview"], Method::Get) => overview::answer(desk),
         (["requests"], Method::Get) => requests::answer(desk, request)?,
@@ -109,7 +116,9 @@ async fn api(
         (["keys", id, "memories"], Method::Delete) => {
             memory::delete(desk, request, id, None, who).await?
         }
-        (["keys", id, "memories", "export"], Method::Get) => return memory::export(desk, id).await,
+        (["keys", id, "memories", "export"], Method::Get) => {
+            return memory::export(desk, request, id).await;
+        }
         (["keys", id, "memories", "import"], Method::Post) => {
             return memory::import(desk, request, id, who).await;
         }
@@ -142,6 +151,15 @@ async fn api(
         }
     };
     Ok(answer.into())
+}
+
+/// The parameters that what changes something may have: one that is misspelt must not widen what is asked for.
+fn parameters(segments: &[&str]) -> &'static [&'static str] {
+    match segments {
+        ["keys", _] => &["forever"],
+        ["keys", _, "memories", ..] => &["session"],
+        _ => &[],
+    }
 }
 
 /// The methods of a path that exists.

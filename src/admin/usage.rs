@@ -232,18 +232,24 @@ fn leaves_out(report: &Report) -> bool {
 }
 
 fn table(words: &[&str], rows: &[Row]) -> Answer {
+    // The last column: where the others stand, spreadsheets know by now.
+    let named = words.contains(&"key");
     let mut text = words
         .iter()
         .map(|word| format!("{word},"))
         .collect::<String>();
     text += COLUMNS;
-    text += "\r\n";
+    text += if named { ",key_name\r\n" } else { "\r\n" };
     for row in rows {
         for word in words {
             text += &cell(row.label(word));
             text.push(',');
         }
         text += &row.numbers.cells().join(",");
+        if named {
+            text.push(',');
+            text += &cell(row.key_name.as_deref().unwrap_or_default());
+        }
         text += "\r\n";
     }
     Answer::of(200, "text/csv; charset=utf-8", text.into_bytes())

@@ -47,6 +47,12 @@ fn a_selector_that_is_empty_deletes_nothing() {
         (format!("{root}/"), 404),
         (format!("{root}//"), 404),
         (format!("{providers}/"), 404),
+        (format!("{providers}?id=2"), 400),
+        (format!("{providers}/2?acount=a"), 400),
+        (
+            format!("/admin/v1/keys/{}?for_ever=true", key_of(&router)),
+            400,
+        ),
         (format!("/admin/v1/keys/{}/", key_of(&router)), 404),
     ] {
         let reply = ask(&router, "DELETE", &target, "");
@@ -70,6 +76,46 @@ fn a_selector_that_is_empty_deletes_nothing() {
         200,
     );
     assert_eq!(one["deleted"], 1);
+}
+
+#[test]
+fn what_changes_something_takes_no_unknown_parameter() {
+    let (_provider, router) = router();
+    let key = format!("/admin/v1/keys/{}", key_of(&router));
+    for (method, target) in [
+        ("POST", "/admin/v1/keys"),
+        ("PATCH", key.as_str()),
+        ("POST", &format!("{key}/rotate")),
+        ("POST", &format!("{key}/memories/import")),
+        ("POST", "/admin/v1/accounts/default/providers/openai"),
+        ("POST", "/admin/v1/accounts/default/providers/openai/test"),
+        ("POST", "/admin/v1/reload"),
+        ("PUT", "/admin/v1/log"),
+        ("POST", "/admin/v1/playground"),
+    ] {
+        let reply = ask(&router, method, &format!("{target}?dry_run=1"), "{}");
+        assert_eq!(reply.status, 400, "{method} {target}: {}", reply.text());
+        assert!(reply.text().contains("arameters"), "{}", reply.text());
+    }
+    assert_eq!(ask(&router, "GET", &format!("{key}?x=1"), "").status, 200);
+}
+
+#[test]
+fn a_provider_key_is_stored_once_and_where_one_is_needed() {
+    let (_provider, router) = router();
+    let openai = "/admin/v1/accounts/default/providers/openai";
+    let key = r#"{"key":"sk-more-0123456789"}"#;
+    let stored = good(ask(&router, "POST", openai, key), 201);
+    let again = good(ask(&router, "POST", openai, key), 409);
+    assert_eq!(
+        again["hint"],
+        format!("Its id is {}", stored["id"].as_str().unwrap())
+    );
+    let other = "/admin/v1/accounts/other/providers/openai";
+    assert_eq!(ask(&router, "POST", other, key).status, 201);
+    let keyless = "/admin/v1/accounts/default/providers/ollama";
+    let refused = good(ask(&router, "POST", keyless, key), 400);
+    assert_eq!(refused["error"], "ollama needs no key");
 }
 
 #[test]
@@ -192,6 +238,30 @@ fn a_change_of_a_key_changes_what_it_names() {
         change(r#"{"limits":null}"#, 200)["limits"]["tpm"],
         json!(null)
     );
+}
+
+#[test]
+fn what_changes_nothing_writes_nothing_and_null_is_left_out() {
+    let (_provider, router) = router();
+    let key = format!("/admin/v1/keys/{}", key_of(&router));
+    let generation = || {
+        good(ask(&router, "GET", "/admin/v1/overview", ""), 200)["snapshot"]["generation"].clone()
+    };
+    let before = generation();
+    assert_eq!(ask(&router, "PATCH", &key, "{}").status, 200);
+    assert_eq!(ask(&router, "PATCH", &key, r#"{"name":null}"#).status, 200);
+    assert_eq!(generation(), before);
+    let nulls = r#"{"name":null,"account":null,"models":null,"limits":null,"manage_keys":null,"expires_at":null}"#;
+    let made = good(ask(&router, "POST", "/admin/v1/keys", nulls), 201);
+    assert_eq!(
+        (&made["name"], &made["account"]),
+        (&json!(""), &json!("default"))
+    );
+    for (end, status) in [("Z", 201), ("ZZ", 400), ("Zulu", 400)] {
+        let wish = format!(r#"{{"expires_at":"2100-01-01T00:00:00{end}"}}"#);
+        let reply = ask(&router, "POST", "/admin/v1/keys", &wish);
+        assert_eq!(reply.status, status, "{end}");
+    }
 }
 
 #[test]

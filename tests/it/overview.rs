@@ -238,6 +238,7 @@ fn usage_is_told_by_day_key_and_model() {
     let lines: Vec<&str> = csv.text().lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with("day,key,model,provider,requests,"));
+    assert!(lines[0].ends_with(",key_name"));
     let total = ask(&router, "GET", "/admin/v1/usage?by=none&format=csv", "");
     let lines: Vec<&str> = total.text().lines().collect();
     assert_eq!(lines.len(), 2);
@@ -314,6 +315,7 @@ fn a_vault_is_looked_through_exported_and_emptied() {
         200,
     );
     assert_eq!(sessions["sessions"][0]["memories"], 400);
+    assert_eq!(sessions["left_out"], 0);
 
     let export = ask(&router, "GET", &format!("{root}/export"), "");
     assert!(export.complete);
@@ -321,6 +323,12 @@ fn a_vault_is_looked_through_exported_and_emptied() {
     let first: Value = serde_json::from_str(export.text().lines().next().unwrap()).unwrap();
     assert_eq!(first["content"], "fact number 0 about zebras");
     assert_eq!(first["session_id"], "s1");
+
+    let export = ask(&router, "GET", &format!("{root}/export?session=s1"), "");
+    assert!(export.complete);
+    assert_eq!(export.text().lines().count(), 400);
+    let export = ask(&router, "GET", &format!("{root}/export?session=s2"), "");
+    assert_eq!((export.complete, export.text()), (true, ""));
 
     let import = format!("{root}/import");
     let lines = format!("{}{{\"content\":\"new\"}}\n", export.text());
