@@ -10,7 +10,7 @@ import { startRouter } from "./router.mjs";
 // Run by the test as the debugger would, past the page's own policy.
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const SHOTS = join(import.meta.dirname, "shots");
-const SIZES = [[1440, 900], [390, 844]];
+const SIZES = [[1440, 900], [1024, 768], [844, 390], [390, 844]];
 const HOSTILE = ["<script>alert(1)</script>", "x".repeat(300), "line\n".repeat(3000), "W".repeat(60_000), "My cat Miso eats salmon only.", "日本語のメモ", "\u202Eright to left\u202C"];
 let router;
 let browser;
