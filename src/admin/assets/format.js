@@ -106,6 +106,16 @@ export function ago(value, now = Date.now()) {
   return seconds < 0 ? `in ${length}` : `${length} ago`;
 }
 
+/** Why the key snapshot was refused, where it stands beside it that it was. */
+export function refused(reason) {
+  return reason.replace(/^key snapshot refused: /, "");
+}
+
+/** Without what takes no room: characters that join, part or turn others. */
+export function visible(text) {
+  return text.replace(/[\p{Cf}\p{Default_Ignorable_Code_Point}]/gu, "");
+}
+
 /** "1 key", "2 keys" */
 export function count(number, one, many = `${one}s`) {
   return `${whole(number)} ${number === 1 ? one : many}`;

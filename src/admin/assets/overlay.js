@@ -1,26 +1,30 @@
 // What lies above a page: dialogs, questions, menus. <dialog> keeps the focus inside and gives it back.
 
-import { add, el, newId } from "./dom.js";
-import { busy, button } from "./parts.js";
+import { add, el, newId, replace } from "./dom.js";
+import { visible } from "./format.js";
+import { busy, button, complain, gatherNotices, notice, toast } from "./parts.js";
 
 /** For so long the second click of a double one may come. */
 const DOUBLE_MS = 600;
 
 /**
- * Opens a dialog. `form(close)` returns `{ body, actions, onsubmit }`. Resolves with what `close` was given; undefined
- * when it was dismissed. What was under way then still comes to its end first: a token that it makes must be shown. With
- * `firm` it closes only by its own buttons.
+ * Opens a dialog. `form(close)` returns `{ body, actions, onsubmit, fieldOf }`. Resolves with what `close` was given;
+ * undefined when it was dismissed. What was under way then still comes to its end first: a token that it makes must be
+ * shown. What `onsubmit` throws is said inside, at the control that `fieldOf(error)` names where it names one; where
+ * what the dialog is about is gone, it closes and fails. With `firm` it closes only by its own buttons.
  */
 export function dialog(title, form, { kind = "", firm = false } = {}) {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     const id = newId("dialog");
     let given;
     let running;
+    let gone = null;
     const close = (value) => {
       given = value;
       box.close();
     };
-    const { body, actions = [], onsubmit } = form(close);
+    const { body, actions = [], onsubmit, fieldOf } = form(close);
+    const wrong = el("div", { class: "dialog-wrong", hidden: true });
     const box = el(
       "dialog",
       { class: kind, "aria-labelledby": id, "data-firm": firm },
@@ -29,13 +33,34 @@ export function dialog(title, form, { kind = "", firm = false } = {}) {
         { method: "dialog", novalidate: true },
         el("div", { class: "dialog-head" }, el("h2", { id }, title), firm ? null : button("Close", { icon: "close", kind: "quiet", hideLabel: true, onclick: () => close() })),
         el("div", { class: "dialog-body" }, body),
-        actions.length ? el("div", { class: "dialog-end" }, actions) : null,
+        actions.length ? el("div", { class: "dialog-end" }, wrong, actions) : null,
       ),
     );
+    const submit = async () => {
+      wrong.hidden = true;
+      try {
+        await onsubmit();
+      } catch (error) {
+        // Nobody sees a dialog that was left.
+        if (error.name === "AbortError" || !box.open) throw error;
+        if (error.status === 404) {
+          gone = error;
+          close();
+          return;
+        }
+        const control = fieldOf?.(error);
+        if (control) {
+          complain(control, [error.message, error.hint].filter(Boolean).join(". "));
+          return;
+        }
+        wrong.hidden = false;
+        replace(wrong, notice("bad", "alert", error.message, error.hint && el("div", { class: "small" }, error.hint)));
+      }
+    };
     box.querySelector("form").addEventListener("submit", (event) => {
       event.preventDefault();
       const control = box.querySelector("button[type=submit]");
-      if (onsubmit && control) running = Promise.all([running, busy(control, onsubmit)]);
+      if (onsubmit && control) running = Promise.all([running, busy(control, submit)]);
     });
     // The second click of a double one was meant for what lay here before.
     const opened = performance.now();
@@ -48,24 +73,43 @@ export function dialog(title, form, { kind = "", firm = false } = {}) {
     box.addEventListener("cancel", (event) => firm && event.preventDefault());
     // A browser asks with `cancel` only once; a second press would close it.
     box.addEventListener("keydown", (event) => firm && event.key === "Escape" && event.preventDefault());
-    // A press on the backdrop is a press on the dialog itself.
-    box.addEventListener("mousedown", (event) => event.target === box && !firm && close());
+    // A press on the backdrop is a press on the dialog itself, and so is one on its scrollbar.
+    box.addEventListener("mousedown", (event) => event.target === box && !firm && beside(box, event) && close());
     box.addEventListener("close", async () => {
+      gatherNotices();
       box.remove();
       await running;
-      resolve(given);
+      if (gone) reject(gone);
+      else resolve(given);
     });
     document.body.append(box);
     box.showModal();
+    gatherNotices();
     box.querySelector(".dialog-body :is(input, select, textarea):not([type=hidden])")?.focus();
   });
+}
+
+function beside(box, { clientX: x, clientY: y }) {
+  const { left, right, top, bottom } = box.getBoundingClientRect();
+  return x < left || x > right || y < top || y > bottom;
+}
+
+/** Runs `work`; true as well where what it was about is gone already, which is said. */
+export async function orGone(work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    toast(error.message, { bad: true, more: error.hint });
+    return true;
+  }
 }
 
 /** Asks before something that cannot be undone. With `word`, it has to be typed. `work` runs while the button is busy. */
 export function confirm(title, text, { yes, word, danger = true, work, extra }) {
   return dialog(title, (close) => {
     // White space is not seen: what looks the same is the same.
-    const plain = (text) => text.replace(/\s+/g, " ").trim();
+    const plain = (text) => visible(text).replace(/\s+/g, " ").trim();
     const typed = word && el("input", { type: "text", autocomplete: "off", spellcheck: "false", id: newId("word") });
     const go = button(yes, { kind: `primary${danger ? " danger" : ""}`, type: "submit", disabled: Boolean(word) });
     typed?.addEventListener("input", () => { go.disabled = plain(typed.value) !== plain(word); });
@@ -73,7 +117,7 @@ export function confirm(title, text, { yes, word, danger = true, work, extra }) 
       body: [
         el("p", {}, text),
         extra,
-        word && el("div", { class: "field" }, el("label", { for: typed.id }, "Type ", el("code", {}, word), " to confirm"), typed),
+        word && el("div", { class: "field" }, el("label", { for: typed.id }, "Type ", el("code", {}, plain(word)), " to confirm"), typed),
       ],
       actions: [button("Cancel", { onclick: () => close(false) }), go],
       onsubmit: async () => {
@@ -106,13 +150,24 @@ export function menu(label, items, stay) {
       add(list, made);
     }
   });
+  // It stands where its opener was when it opened.
+  let leave;
+  const moved = (from) => {
+    const { left, top } = opener.getBoundingClientRect();
+    if (left !== from.left || top !== from.top) list.hidePopover();
+  };
   list.addEventListener("toggle", (event) => {
     const open = event.newState === "open";
     opener.setAttribute("aria-expanded", String(open));
-    if (open) {
-      place(list, opener);
-      list.querySelector("[role=menuitem]").focus();
-    }
+    leave?.abort();
+    if (!open) return;
+    place(list, opener);
+    list.querySelector("[role=menuitem]").focus({ preventScroll: true });
+    const from = opener.getBoundingClientRect();
+    leave = new AbortController();
+    const { signal } = leave;
+    window.addEventListener("scroll", () => moved(from), { capture: true, signal });
+    window.addEventListener("resize", () => moved(from), { signal });
   });
   list.addEventListener("keydown", (event) => {
     const all = [...list.querySelectorAll("[role=menuitem]")];

@@ -15,6 +15,11 @@ export function button(label, { icon: picture, kind = "", onclick, hideLabel, ..
   return made;
 }
 
+/** Gives a button another word. */
+export function rename(control, label) {
+  control.lastChild.textContent = label;
+}
+
 /** Runs work that shows itself, as a dialog does; a failure is said in a toast. */
 export function start(work) {
   return () => {
@@ -85,6 +90,7 @@ export function complain(control, message) {
   control.removeAttribute("aria-invalid");
   control.removeAttribute("aria-errormessage");
   if (!message) return;
+  control.closest("details")?.setAttribute("open", "");
   const id = newId("wrong");
   control.setAttribute("aria-invalid", "true");
   control.setAttribute("aria-errormessage", id);
@@ -185,7 +191,7 @@ export function facts(pairs, kind = "") {
 }
 
 export function empty(picture, title, text, action) {
-  return el("div", { class: "empty" }, icon(picture), el("h3", {}, title), text && el("p", {}, text), action);
+  return el("div", { class: "empty" }, icon(picture), el("p", { class: "title" }, title), text && el("p", {}, text), action);
 }
 
 export function loading(label = "Loading") {
@@ -201,7 +207,7 @@ export function failure(error, again) {
     "div",
     { class: "empty", role: "alert" },
     icon("alert"),
-    el("h3", {}, error.message),
+    el("p", { class: "title" }, error.message),
     error.hint && el("p", {}, error.hint),
     again && button("Try again", { icon: "reload", onclick: again }),
   );
@@ -260,6 +266,18 @@ export function saidText(text) {
   return el("div", { class: "long" }, place, toggle);
 }
 
+/** Puts what is said into the dialog on top: all that lies outside it cannot be reached, and is not read out. */
+export function gatherNotices() {
+  const top = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
+  for (const id of ["toasts", "said"]) {
+    const place = document.getElementById(id);
+    if (place.parentNode === top) continue;
+    const shown = place.matches(":popover-open");
+    top.append(place);
+    if (shown) place.showPopover();
+  }
+}
+
 /** Says something to a screen reader only. */
 export function say(text) {
   const place = document.getElementById("said");
@@ -281,7 +299,8 @@ export function toast(text, { bad, more } = {}) {
     made.remove();
     if (!place.childElementCount) place.hidePopover?.();
   };
-  // Shown anew, so that it lies above a dialog that opened meanwhile.
+  gatherNotices();
+  // Shown anew, so that it lies above whatever opened meanwhile.
   if (place.matches(":popover-open")) place.hidePopover();
   place.showPopover?.();
   add(place, made);

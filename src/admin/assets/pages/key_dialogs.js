@@ -18,6 +18,7 @@ export async function createKey() {
     const form = keyForm();
     return {
       body: form.body,
+      fieldOf: form.fieldOf,
       actions: [button("Cancel", { onclick: () => close() }), button("Create key", { kind: "primary", type: "submit" })],
       onsubmit: async () => {
         const wanted = form.read();
@@ -34,6 +35,7 @@ export function editKey(key) {
     const form = keyForm(key);
     return {
       body: form.body,
+      fieldOf: form.fieldOf,
       actions: [button("Cancel", { onclick: () => close() }), button("Save", { kind: "primary", type: "submit" })],
       onsubmit: async () => {
         const wanted = form.read();
@@ -119,7 +121,7 @@ async function routerAddress() {
   }
 }
 
-/** The fields of a key, empty or as a key has them; `read` gives what to send, or null after it said what is wrong. */
+/** The fields of a key, empty or as a key has them; `read` gives what to send, or null after it said what is wrong; `fieldOf` is the control that a refusal is about. */
 function keyForm(key) {
   const limits = key?.limits ?? {};
   const name = input({ value: key?.name ?? "", maxlength: "100", placeholder: "my-app" });
@@ -164,6 +166,8 @@ function keyForm(key) {
 
   const read = () => {
     const set = {};
+    // What was wrong before may be right now.
+    for (const control of [name, account, models, token, date, ...Object.values(numbers)]) if (control.closest(".field")) complain(control, "");
     for (const [limit, control] of Object.entries(numbers)) {
       if (control.value === String(limits[limit] ?? "")) continue;
       const text = control.value.replace(/[\s,_]/g, "");
@@ -172,7 +176,6 @@ function keyForm(key) {
         complain(control, Number(text) > most ? `At most ${format.whole(most)}.` : "A whole number above 0, or nothing.");
         return null;
       }
-      complain(control, "");
       set[limit] = text ? Number(text) : null;
     }
     const budget = set.budget_tokens === undefined ? limits.budget_tokens : set.budget_tokens;
@@ -201,5 +204,6 @@ function keyForm(key) {
     }
     return wanted;
   };
-  return { body, read };
+  const fieldOf = ({ message }) => [[/^a name /, name], [/^models:/, models], [/^account:/, key ? null : account], [/\btoken\b|^a memory key /, key ? null : token]].find(([about]) => about.test(message))?.[1];
+  return { body, read, fieldOf };
 }

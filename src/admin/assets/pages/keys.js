@@ -3,7 +3,7 @@
 import { get, path, patch, remove } from "../api.js";
 import { el } from "../dom.js";
 import * as format from "../format.js";
-import { confirm, menu } from "../overlay.js";
+import { confirm, menu, orGone } from "../overlay.js";
 import { badge, button, choice, empty, pageHead, searchField, show, start, table, toast } from "../parts.js";
 import { createKey, editKey, rotateKey, showSnippets } from "./key_dialogs.js";
 
@@ -87,7 +87,7 @@ function keyTable(keys, menuOf, withAccounts) {
     { name: "State", cell: (key) => el("div", { class: "row" }, badge(key.state, KINDS[key.state], true), key.manage_keys && badge("manages keys", "accent")) },
     withAccounts && { name: "Account", cell: (key) => key.account },
     { name: "Token", cell: (key) => [el("code", { class: "nowrap" }, `…${key.last4}`), graces(key)] },
-    { name: "Limits", cell: limits },
+    { name: "Limits", kind: "broad", cell: limits },
     { name: "Created", cell: (key) => el("span", { title: format.moment(key.created_at), class: "nowrap" }, format.ago(key.created_at)) },
     { name: "Expires", cell: (key) => el("span", { title: key.expires_at ? format.moment(key.expires_at) : undefined, class: "nowrap" }, key.expires_at ? format.ago(key.expires_at) : "Never") },
     { name: "Actions", hideName: true, kind: "actions number", cell: menuOf },
@@ -121,7 +121,7 @@ function actions(key, load, go) {
     return true;
   };
   const after = (work) => start(async () => {
-    if (await work()) load();
+    if (await orGone(work)) load();
   });
   return menu(`Actions for ${named}`, [
     { label: "Code snippets", icon: "copy", onclick: start(() => showSnippets(key)) },
@@ -140,7 +140,7 @@ function actions(key, load, go) {
       danger: true,
       onclick: after(() => confirm(`Delete ${named}?`, "The key and the means to read its memories are gone for good. This cannot be undone. Usage that was counted stays.", {
         yes: "Delete for good",
-        word: key.name.trim() || key.last4,
+        word: format.visible(key.name).trim() || key.last4,
         work: async () => {
           await remove(path(["keys", key.id], { forever: "true" }));
           toast(`${named} is deleted`);
