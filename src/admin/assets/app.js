@@ -5,7 +5,7 @@ import { el, icon, replace } from "./dom.js";
 import { logInPage } from "./pages/login.js";
 import { button, failure, say } from "./parts.js";
 
-/** Every page, in the order of the navigation. Each module exports `page({ query, signal, go })`, which returns its content. */
+/** Every page, in the order of the navigation. Each module exports `page({ query, signal, go, note })`, which returns its content. */
 const PAGES = [
   ["overview", "Overview", () => import("./pages/overview.js")],
   ["keys", "API Keys", () => import("./pages/keys.js")],
@@ -17,6 +17,8 @@ const PAGES = [
 
 const app = document.getElementById("app");
 let frame = null;
+/** The other tabs of this dashboard. */
+const others = window.BroadcastChannel && new BroadcastChannel("session");
 /** The router's version when these files came from it. */
 let version = null;
 /** Ends what the page on show has running. */
@@ -28,9 +30,18 @@ function address() {
   return { name: name || "overview", query: new URLSearchParams(search) };
 }
 
+function hashOf(name, query) {
+  const search = new URLSearchParams(Object.entries(query).filter(([, value]) => value)).toString();
+  return `#/${name}${search && `?${search}`}`;
+}
+
 function go(name, query = {}) {
-  const search = new URLSearchParams(query).toString();
-  location.hash = `#/${name}${search && `?${search}`}`;
+  location.hash = hashOf(name, query);
+}
+
+/** Writes down in the address what was chosen on a page: loaded anew, it shows the same. */
+function note(name, query) {
+  if (frame && address().name === name) history.replaceState(null, "", hashOf(name, query));
 }
 
 /** Without those that show something only once: their own buttons close them, whatever happens behind them. */
@@ -56,7 +67,7 @@ async function showPage() {
       throw new ApiError(0, "This page's files did not come", "The router may be restarting, or another version of it runs now.");
     });
     if (signal.aborted) return;
-    replace(frame.main, el("div", { class: "page" }, page({ query, signal, go })));
+    replace(frame.main, el("div", { class: "page" }, page({ query, signal, go, note })));
   } catch (error) {
     if (signal.aborted) return;
     replace(frame.main, failure(error, () => location.reload()));
@@ -75,6 +86,7 @@ function buildFrame() {
     hideLabel: true,
     onclick: async () => {
       await logOut();
+      others?.postMessage("ended");
       showGate();
     },
   });
@@ -136,7 +148,13 @@ function showGate(reason) {
   window.dispatchEvent(new Event("loggedout"));
   closeDialogs();
   document.title = "Log in · MemoryRouter";
-  replace(app, logInPage({ reason, done: enter }));
+  replace(app, logInPage({
+    reason,
+    done: (state) => {
+      others?.postMessage("began");
+      enter(state);
+    },
+  }));
   app.querySelector("input")?.focus();
 }
 
@@ -150,6 +168,13 @@ function enter(state) {
   showPage();
 }
 
+/** What another tab logs out of or in to, this one does too: they have one session. */
+others?.addEventListener("message", async ({ data }) => {
+  if (data === "ended" && frame) showGate("You logged out in another tab.");
+  if (data !== "began" || frame) return;
+  const state = await currentSession().catch(() => null);
+  if (state?.authenticated && !frame) enter(state);
+});
 session.onEnd = () => frame && showGate("Your session has ended. Log in again.");
 window.addEventListener("hashchange", showPage);
 

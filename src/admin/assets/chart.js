@@ -155,7 +155,7 @@ export function legend(entries) {
     "li",
     {},
     svg("svg", { viewBox: "0 0 10 10", "aria-hidden": "true" }, series && svg("rect", { class: series, width: 10, height: 10, rx: 2 })),
-    name,
+    el("bdi", {}, name),
     value !== undefined && el("strong", {}, value),
   )));
 }

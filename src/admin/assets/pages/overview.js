@@ -88,15 +88,11 @@ function renew(place, ...content) {
 /** Whatever an operator should look at first. */
 function troubles({ snapshot: keys, memory, usage, counts }) {
   return [
-    keys.last_refusal && notice("warn", "alert", `The key snapshot was refused: ${reason(keys.last_refusal)}. The keys loaded before keep serving.`),
+    keys.last_refusal && notice("warn", "alert", `The key snapshot was refused: ${format.refused(keys.last_refusal)}. The keys loaded before keep serving.`),
     memory && memory.state !== "open" && notice("bad", "alert", `Memory is not open (${memory.state})${memory.reason ? `: ${memory.reason}` : ""}. Requests pass without it.`),
     usage && usage.state !== "open" && notice("bad", "alert", `The usage store is not open (${usage.state})${usage.reason ? `: ${usage.reason}` : ""}. Requests pass; their usage waits in memory.`),
     counts.panics > 0 && notice("bad", "alert", `${format.count(counts.panics, "panic")} caught since start. The log says where.`),
   ];
-}
-
-function reason(refusal) {
-  return typeof refusal === "string" ? refusal : (refusal.reason ?? refusal.error ?? "see the log");
 }
 
 function tile(label, figure, unit, note, chart) {
@@ -178,7 +174,7 @@ function snapshot({ snapshot: keys, counts }) {
     ["Memory keys", `${format.whole(counts.keys_active)} of ${format.whole(counts.keys)} active`],
     ["Accounts", format.whole(counts.accounts)],
     ["Provider keys", format.whole(counts.provider_keys)],
-    ["Refusals", format.whole(keys.refusals)],
+    ["Refused files", format.whole(keys.refusals)],
   ]), { tools: [el("a", { href: "#/settings", class: "small" }, "Settings")] });
 }
 
@@ -220,7 +216,7 @@ function requestTable(requests, names) {
     { name: "Route", head: true, cell: (row) => [el("span", { class: "mono" }, row.route), el("span", { class: "sub mono" }, row.id)] },
     { name: "Time", cell: (row) => el("span", { class: "nowrap" }, format.clock(row.at_ms)) },
     { name: "Status", cell: statusBadge },
-    { name: "Model", cell: (row) => [row.model ?? "–", row.provider && el("span", { class: "sub" }, row.provider)] },
+    { name: "Model", cell: (row) => [el("bdi", {}, row.model ?? "–"), row.provider && el("span", { class: "sub" }, row.provider)] },
     { name: "Key", cell: (row) => (row.key ? el("a", { class: names.has(row.key) ? undefined : "mono small", href: `#/usage?key=${encodeURIComponent(row.key)}` }, names.get(row.key) ?? row.key) : "–") },
     { name: "Tokens", number: true, cell: (row) => `${format.short(row.input_tokens)} / ${format.short(row.output_tokens)}` },
     { name: "Router", number: true, kind: "extra", cell: (row) => format.milliseconds(row.overhead_ms) },

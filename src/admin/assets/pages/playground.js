@@ -19,13 +19,13 @@ window.addEventListener("loggedout", () => {
   kept = null;
 });
 
-export function page({ query, signal }) {
-  kept ??= build();
+export function page({ query, signal, note }) {
+  kept ??= build(note);
   kept.refresh(query.get("key"), signal);
   return [pageHead("Playground", { tools: [button("New conversation", { icon: "plus", onclick: kept.clear })] }), kept.element];
 }
 
-function build() {
+function build(note) {
   const state = { mode: "on", turns: [], running: null, dialectChosen: false };
   const controls = {
     key: select([], "", { name: "key" }),
@@ -99,7 +99,10 @@ function build() {
     if (!controls.model.value && known.length) controls.model.value = known.find((id) => id.startsWith("demo/")) ?? known[0];
     tell();
   };
-  controls.key.addEventListener("change", loadModels);
+  controls.key.addEventListener("change", () => {
+    note("playground", { key: controls.key.value });
+    loadModels();
+  });
   controls.dialect.addEventListener("change", () => { state.dialectChosen = true; });
   controls.model.addEventListener("change", () => {
     tell();

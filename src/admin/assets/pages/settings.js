@@ -3,17 +3,19 @@
 import { call, get, path, post, put, remove } from "../api.js";
 import { el, icon, replace } from "../dom.js";
 import * as format from "../format.js";
-import { confirm, dialog } from "../overlay.js";
+import { confirm, dialog, orGone } from "../overlay.js";
 import { badge, button, complain, empty, facts, field, input, pageHead, panel, select, setOptions, show, start, tick, toast } from "../parts.js";
 
 /** Sections in the order of the configuration file; what is not named here follows. */
 const SECTIONS = ["server", "admin", "keys", "limits", "timeouts", "providers", "routing", "memory", "usage", "metrics", "log", "errors", "cors", "demo"];
 const LEVELS = ["off", "error", "warn", "info", "debug", "trace"];
+/** As the router takes one. */
+const ACCOUNT = /^(?!\.{1,2}$)[A-Za-z0-9_.@:-]{1,128}$/;
 
-export function page({ query, signal }) {
+export function page({ query, signal, note }) {
   return [
     pageHead("Settings"),
-    providers(query.get("account") ?? "default", signal),
+    providers(query.get("account") ?? "default", signal, note),
     el("div", { class: "fields" }, snapshot(signal), log(signal)),
     configuration(signal),
   ];
@@ -21,7 +23,7 @@ export function page({ query, signal }) {
 
 /* Provider keys */
 
-function providers(first, signal) {
+function providers(first, signal, note) {
   const place = el("div");
   const account = select([first], first, { "aria-label": "Account" });
   const load = () => show(place, async () => {
@@ -37,18 +39,24 @@ function providers(first, signal) {
         : badge(`${one.provider}: needs no key`)))))),
     ];
   });
-  account.addEventListener("change", load);
+  // The one to go back to when no new one is made.
+  let chosen = first;
+  account.addEventListener("change", () => {
+    chosen = account.value;
+    note("settings", { account: chosen });
+    load();
+  });
   get("/accounts", signal).then(({ accounts }) => {
-    const names = [...new Set([first, ...accounts.map((one) => one.account)])];
-    setOptions(account, [...names.map((name) => [name, name]), ["", "New account…"]], first);
+    const names = [...new Set([chosen, ...accounts.map((one) => one.account)])];
+    setOptions(account, [...names.map((name) => [name, name]), ["", "New account…"]], chosen);
   }, () => {});
   account.addEventListener("change", async (event) => {
     if (account.value) return;
     event.stopImmediatePropagation();
     const name = await newAccount();
-    if (name) account.prepend(el("option", { value: name }, name));
-    account.value = name || first;
-    load();
+    if (name && ![...account.options].some((one) => one.value === name)) account.prepend(el("option", { value: name }, name));
+    account.value = name || chosen;
+    if (name) account.dispatchEvent(new Event("change"));
   }, { capture: true });
   load();
   return panel("Provider keys", place, { padded: false, tools: [el("span", { class: "inline-field" }, el("span", { class: "label", "aria-hidden": "true" }, "Account"), account)] });
@@ -56,11 +64,15 @@ function providers(first, signal) {
 
 function newAccount() {
   return dialog("New account", (close) => {
-    const name = input({ maxlength: "64" });
+    const name = input({ maxlength: "128" });
     return {
       body: [field("Name", name, { note: "It comes into being with its first key." })],
       actions: [button("Cancel", { onclick: () => close() }), button("Go on", { kind: "primary", type: "submit" })],
-      onsubmit: async () => (name.value.trim() ? close(name.value.trim()) : complain(name, "A name, please.")),
+      onsubmit: async () => {
+        const wanted = name.value.trim();
+        if (ACCOUNT.test(wanted)) close(wanted);
+        else complain(name, wanted ? "1 to 128 of A-Z a-z 0-9 - _ . @ :, and not . or .." : "A name, please.");
+      },
     };
   });
 }
@@ -80,6 +92,7 @@ function providerEntry(account, one, load) {
 }
 
 function storedKey(account, { provider, configured }, key, load) {
+  const named = key.last4 ? `${provider} key …${key.last4}` : `short ${provider} key ${key.id}`;
   const verdict = el("span", { class: "row", role: "status" });
   const place = ["accounts", account, "providers", provider, key.id];
   const test = async () => {
@@ -94,13 +107,13 @@ function storedKey(account, { provider, configured }, key, load) {
       throw error;
     }
   };
-  const drop = () => confirm(`Remove the ${provider} key …${key.last4}?`, "Requests stop using it within two seconds. The key itself stays valid at the provider.", {
+  const drop = () => orGone(() => confirm(`Remove the ${named}?`, "Requests stop using it within two seconds. The key itself stays valid at the provider.", {
     yes: "Remove",
     work: async () => {
       await remove(path(place));
       toast(`The ${provider} key is removed`);
     },
-  }).then((done) => done && load());
+  })).then((done) => done && load());
   return el(
     "li",
     { class: "row wide stored" },
@@ -110,8 +123,8 @@ function storedKey(account, { provider, configured }, key, load) {
     el(
       "span",
       { class: "row tail" },
-      configured && button("Test", { kind: "small", onclick: test, "aria-label": `Test the ${provider} key …${key.last4}` }),
-      button("Remove", { kind: "small danger", onclick: start(drop), "aria-label": `Remove the ${provider} key …${key.last4}` }),
+      configured && button("Test", { kind: "small", onclick: test, "aria-label": `Test the ${named}` }),
+      button("Remove", { kind: "small danger", onclick: start(drop), "aria-label": `Remove the ${named}` }),
     ),
   );
 }
@@ -121,15 +134,16 @@ async function addKey(account, provider, load) {
     const key = input({ type: "password", autocomplete: "off", name: "provider-key" });
     return {
       body: [field("Provider key", key, { note: `Sealed into the snapshot for the account ${account}. Only its last four characters are ever shown again.` })],
+      fieldOf: ({ status }) => ([400, 409].includes(status) ? key : null),
       actions: [button("Cancel", { onclick: () => close() }), button("Add key", { kind: "primary", type: "submit" })],
       onsubmit: async () => {
-        if (!key.value.trim()) complain(key, "Paste the key first.");
-        else close(await post(path(["accounts", account, "providers", provider]), { key: key.value.trim() }));
+        complain(key, key.value.trim() ? "" : "Paste the key first.");
+        if (key.value.trim()) close(await post(path(["accounts", account, "providers", provider]), { key: key.value.trim() }));
       },
     };
   });
   if (!added) return;
-  toast(`The ${provider} key …${added.last4} is stored. Requests use it within two seconds.`);
+  toast(`The ${provider} key ${added.last4 && `…${added.last4} `}is stored. Requests use it within two seconds.`);
   load();
 }
 
@@ -146,12 +160,12 @@ function snapshot(signal) {
       ["Memory keys", format.whole(counts.keys)],
       ["Provider keys", format.whole(counts.provider_keys)],
       ["Refused files", format.whole(now.refusals)],
-      now.last_refusal && ["Last refusal", badge(typeof now.last_refusal === "string" ? now.last_refusal : (now.last_refusal.reason ?? "see the log"), "warn")],
+      now.last_refusal && ["Last refusal", badge(format.refused(now.last_refusal), "warn")],
     ]);
   });
   const reload = async () => {
     const said = await post("/reload");
-    if (said.result === "refused") toast("The snapshot was refused", { bad: true, more: said.reason });
+    if (said.result === "refused") toast("The snapshot was refused", { bad: true, more: format.refused(said.reason) });
     else toast(said.result === "taken" ? `Generation ${said.generation} is in use, ${format.count(said.keys, "key")}` : `Nothing new: generation ${said.generation} stays in use`);
     draw();
   };

@@ -26,7 +26,7 @@ const DAYS_DRAWN = 400;
 
 const isoDay = (time) => new Date(time).toISOString().slice(0, 10);
 
-export function page({ query, signal }) {
+export function page({ query, signal, note }) {
   const state = { span: "30", since: isoDay(Date.now() - 29 * DAY_MS), until: isoDay(Date.now()), group: "provider", measure: "tokens", key: query.get("key") ?? "", known: null, names: new Map() };
   const place = el("div", { class: "stack" });
   const dates = el("span", { class: "row", hidden: true });
@@ -71,6 +71,7 @@ export function page({ query, signal }) {
   until.addEventListener("change", own);
   keys.addEventListener("change", () => {
     state.key = keys.value;
+    note("usage", { key: state.key });
     load();
   });
   const named = picker.load(state.key, () => "", signal).catch((error) => {
@@ -189,7 +190,7 @@ function usageTable(state, { rows, total }) {
   const title = GROUPS.find(([id]) => id === state.group)[1];
   const number = (name, value, shown = format.whole) => ({ name, number: true, cell: (row) => shown(value(row)) });
   const columns = [
-    { name: title, head: true, cell: (row) => [nameOf(state, row), state.group === "key" && el("span", { class: "sub mono" }, row.key)] },
+    { name: title, head: true, cell: (row) => [el("bdi", {}, nameOf(state, row)), state.group === "key" && el("span", { class: "sub mono" }, row.key)] },
     number("Requests", (row) => row.requests),
     { name: "Errors", number: true, cell: (row) => (row.errors ? badge(format.whole(row.errors), "bad") : "0") },
     number("Tokens in", (row) => row.input_tokens),
