@@ -27,6 +27,16 @@ const menuOf = async (name, item) => {
   await page.getByRole("button", { name: `Actions for ${name}` }).click();
   await page.getByRole("menuitem", { name: item }).click();
 };
+/** Answers to what `matches` come as `change` leaves them; who is not waited for any more gets none. */
+const changed = (matches, change) => page.route(matches, async (route) => {
+  try {
+    const answer = await (await route.fetch()).json();
+    change(answer);
+    await route.fulfill({ json: answer });
+  } catch {
+    // The page or the route is gone.
+  }
+});
 /** Whether what is announced and what lies in the corner are where a modal dialog lets them be. */
 const noticesIn = (selector) => page.evaluate((wanted) => ["toasts", "said"].every((id) => document.getElementById(id).parentNode.matches(wanted)), selector);
 
@@ -167,10 +177,7 @@ test("what is chosen stands in the address: loaded anew, a page shows the same",
 test("what is deleted and exported follows the chosen session, and what is left out is said", async () => {
   const content = (at) => ({ content: `zebra number ${at}`, ...(at < 3 && { session_id: "zoo" }) });
   await api("POST", `/keys/${keys.first.id}/memories/import`, Array.from({ length: 70 }, (_, at) => JSON.stringify(content(at))).join("\n"));
-  await page.route(/\/sessions$/, async (route) => {
-    const answer = await (await route.fetch()).json();
-    await route.fulfill({ json: { ...answer, left_out: 7 } });
-  });
+  await changed(/\/sessions$/, (answer) => { answer.left_out = 7; });
   await page.goto(`${router.admin}/#/memory?key=${keys.first.id}`);
   await page.getByText("7 older ones left out").waitFor({ state: "attached" });
   await page.getByLabel("Search memories").fill("zebra");
@@ -219,7 +226,7 @@ test("times in seconds are brought in only by who wants them, and a file that ch
 test("a new account is judged before a secret is pasted, and listed once", async () => {
   await api("POST", "/accounts/acme/providers/openai", { key: GOOD_PROVIDER_KEY });
   await visit(page, "Settings");
-  const account = page.getByLabel("Account");
+  const account = page.getByLabel("Account", { exact: true });
   const options = () => account.locator("option").allTextContents();
   await eventually("the accounts", async () => (await options()).includes("acme"));
   await account.selectOption("acme");
@@ -247,6 +254,23 @@ test("a new account is judged before a secret is pasted, and listed once", async
   await dialog().getByRole("button", { name: "Add key" }).click();
   await dialog().getByText("this key is stored already. Its id is 1").waitFor();
   await page.keyboard.press("Escape");
+});
+
+test("a short key has a name, a refusal is told once, and a model's name turns nothing around", async () => {
+  await api("POST", "/accounts/short/providers/openai", { key: "short" });
+  await page.goto(`${router.admin}/#/settings?account=short`);
+  await page.getByRole("button", { name: "Test the short openai key 1", exact: true }).waitFor();
+  await changed(/\/admin\/v1\/(overview|requests|reload)/, (answer) => {
+    if (answer.snapshot) answer.snapshot.last_refusal = "key snapshot refused: damaged";
+    if (answer.requests) answer.requests = [{ route: "/v1/x", id: "1", at_ms: 1, status: 200, model: "gpt\u202e4", key: null }];
+  });
+  await visit(page, "Overview");
+  await page.getByText("The key snapshot was refused: damaged.").waitFor();
+  await page.locator("bdi").getByText("gpt\u202e4").waitFor();
+  await page.getByText("Refused files", { exact: true }).waitFor();
+  await visit(page, "Settings");
+  await page.getByText("Refused files", { exact: true }).waitFor();
+  await page.getByText("damaged", { exact: true }).waitFor();
 });
 
 test("headings step down one at a time", async () => {
