@@ -324,11 +324,12 @@ fn a_vault_is_looked_through_exported_and_emptied() {
     assert_eq!(first["content"], "fact number 0 about zebras");
     assert_eq!(first["session_id"], "s1");
 
-    let export = ask(&router, "GET", &format!("{root}/export?session=s1"), "");
-    assert!(export.complete);
-    assert_eq!(export.text().lines().count(), 400);
-    let export = ask(&router, "GET", &format!("{root}/export?session=s2"), "");
-    assert_eq!((export.complete, export.text()), (true, ""));
+    for (session, lines) in [("s1", 400), ("s2", 0)] {
+        let target = format!("{root}/export?session={session}");
+        let of_session = ask(&router, "GET", &target, "");
+        assert!(of_session.complete, "{session}");
+        assert_eq!(of_session.text().lines().count(), lines, "{session}");
+    }
 
     let import = format!("{root}/import");
     let lines = format!("{}{{\"content\":\"new\"}}\n", export.text());
