@@ -25,6 +25,10 @@ use said::{Said, is_small_talk};
 /// Hits looked at for each place, and at least.
 const HITS_PER_PLACE: usize = 2;
 const HITS_MIN: usize = 64;
+/// Where most of them stand in the request already, as in a long chat, more are looked at: so many times as many, so
+/// that few rankings are made, and at most as many as hardly a chat has messages.
+const HITS_GROWTH: usize = 4;
+const HITS_MAX: usize = 4096;
 /// Of the best one's score; what has less, and too little of the query's own words, is only next to what matches.
 const SCORE_SHARE_MIN: f32 = 0.2;
 /// Of the best one's match, where vectors tell as well.
@@ -78,9 +82,10 @@ pub fn select_with_vector<T: AsRef<str>>(
         return Vec::new();
     }
     let asked = analyse(&text);
-    let looked_at = (query.limit.saturating_mul(HITS_PER_PLACE)).max(HITS_MIN);
+    let mut looked_at = (query.limit.saturating_mul(HITS_PER_PLACE)).max(HITS_MIN);
     let scope = Scope::Of(query.session);
     let mut hits = ranked(index, &asked, vector, scope, looked_at);
+    let mut is_all = hits.len() < looked_at;
     let said = Said::of(index, &asked);
     let looks = Looks::default();
     let enough = |hit: &Hit| said.enough_in(index, hit, &looks);
@@ -94,7 +99,8 @@ pub fn select_with_vector<T: AsRef<str>>(
         .filter(|_| vector.is_some())
         .map_or(0.0, |hit| NEAR_SHARE_MIN * hit.matched);
     let helps = |hit: &Hit| hit.score >= least && hit.matched >= near || enough(hit);
-    hits.retain(|hit| hit.matched > 0.0 && helps(hit));
+    let counts = |hit: &Hit| hit.matched > 0.0 && helps(hit);
+    hits.retain(counts);
     let mut choice = Choice {
         index,
         query,
@@ -102,7 +108,18 @@ pub fn select_with_vector<T: AsRef<str>>(
         taken: Vec::with_capacity(query.limit.min(hits.len())),
         tokens: FRAME_TOKENS,
     };
-    choice.fill(&hits, &mut text_of);
+    let mut wants_more = choice.fill(&mut hits, &mut text_of);
+    while wants_more && !is_all && looked_at < HITS_MAX {
+        let from = looked_at;
+        looked_at = (looked_at * HITS_GROWTH).min(HITS_MAX);
+        let more = ranked(index, &asked, vector, scope, looked_at);
+        is_all = more.len() < looked_at;
+        // Those before are the same ones.
+        let more = more.into_iter().skip(from).filter(counts);
+        let mut more: Vec<Hit> = more.collect();
+        wants_more = choice.fill(&mut more, &mut text_of);
+        hits.extend(more);
+    }
     choice.make_place_for_recent(&hits, &mut text_of);
     choice.finish()
 }
@@ -132,7 +149,8 @@ struct Taken<T> {
 }
 
 impl<T: AsRef<str>> Choice<'_, '_, T> {
-    fn fill(&mut self, hits: &[Hit], text_of: &mut impl FnMut(u64) -> Option<T>) {
+    /// Drops the hits that stand in the request. Whether places are left because most of them did.
+    fn fill(&mut self, hits: &mut Vec<Hit>, text_of: &mut impl FnMut(u64) -> Option<T>) -> bool {
         let (places, tokens) = (self.query.limit, self.query.tokens_max);
         if self.query.session.is_some() {
             for hit in hits.iter().filter(|hit| hit.in_session) {
@@ -142,30 +160,27 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
                 self.take(hit, places, tokens, text_of);
             }
         }
-        for hit in hits {
-            if self.taken.len() >= places {
-                break;
-            }
-            self.take(hit, places, tokens, text_of);
-        }
+        let count = hits.len();
+        hits.retain(|hit| self.taken.len() >= places || !self.take(hit, places, tokens, text_of));
+        self.taken.len() < places && count - hits.len() > count / 2
     }
 
-    /// Takes what is new and fits.
+    /// Takes what is new and fits; true for what stands in the request.
     fn take(
         &mut self,
         hit: &Hit,
         places: usize,
         tokens_max: usize,
         text_of: &mut impl FnMut(u64) -> Option<T>,
-    ) {
+    ) -> bool {
         let tokens = self.tokens + hit.tokens as usize;
         let is_taken = || self.taken.iter().any(|taken| taken.hit.row == hit.row);
         if self.taken.len() >= places || tokens > tokens_max || is_taken() || self.looks.are_spent()
         {
-            return;
+            return false;
         }
         let Some(text) = text_of(hit.seq) else {
-            return;
+            return false;
         };
         let (index, looks) = (self.index, self.looks);
         let terms = Terms::of(index, hit.row, looks);
@@ -175,14 +190,15 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
         });
         match repeated {
             None => {
-                if !is_present(self.query, text.as_ref()) {
-                    self.tokens = tokens;
-                    self.taken.push(Taken {
-                        hit: *hit,
-                        text,
-                        terms,
-                    });
+                if is_present(self.query, text.as_ref()) {
+                    return true;
                 }
+                self.tokens = tokens;
+                self.taken.push(Taken {
+                    hit: *hit,
+                    text,
+                    terms,
+                });
             }
             // The later one is what holds now ("I eat meat", "I do not eat meat"): it takes the earlier one's place.
             Some(taken) if (taken.hit.at_ms, taken.hit.seq) < (hit.at_ms, hit.seq) => {
@@ -199,6 +215,7 @@ impl<T: AsRef<str>> Choice<'_, '_, T> {
             }
             Some(_) => {}
         }
+        false
     }
 
     /// Where nothing recent is among a full choice, the least of the others make place.

@@ -1,5 +1,7 @@
 //! What goes into a request, and what stays out of it.
 
+use std::cell::Cell;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -141,8 +143,49 @@ fn one_choice_reads_so_much_of_a_vault_and_no_more() {
             taken: Vec::new(),
             tokens: 0,
         };
-        choice.fill(&hits, &mut |seq| vault.texts.get(seq as usize));
+        choice.fill(&mut hits.clone(), &mut |seq| vault.texts.get(seq as usize));
         assert_eq!(choice.taken.len(), taken);
+    }
+}
+
+#[test]
+fn a_long_chat_takes_no_places_of_what_is_older() {
+    let old: Vec<String> = (0..10)
+        .map(|n| format!("Grandmother's garden has a pear tree number {n} by the old wall"))
+        .collect();
+    for (messages, found) in [(20, 10), (140, 10), (600, 10), (5000, 0)] {
+        let chat: Vec<String> = (0..messages)
+            .map(|n| format!("Garden question {n}: which plants for the garden bed near path {n}?"))
+            .collect();
+        let other: Vec<String> = (0..messages)
+            .map(|n| format!("The train {n} leaves from platform {n}."))
+            .collect();
+        let other = other.iter().map(|text| (500, None, text.as_str()));
+        let told = old.iter().map(|text| (900, None, text.as_str()));
+        let said = chat.iter().map(|text| (1, None, text.as_str()));
+        let rows: Vec<(i64, Option<&str>, &str)> = told.chain(other).chain(said).collect();
+        let asked = Cell::new(0);
+        let vault = vault(&rows);
+        let present = |text: &str| {
+            asked.set(asked.get() + 1);
+            text.starts_with("Garden")
+        };
+        let chosen = vault.ask(&Query {
+            present: &present,
+            ..query("What about the garden?")
+        });
+        let (chat, old) = (10 + messages as u64, chosen.iter().filter(|seq| **seq < 10));
+        assert!(
+            chosen.iter().all(|seq| *seq < chat),
+            "{messages}: {chosen:?}"
+        );
+        assert_eq!(old.count(), found, "{messages}: {chosen:?}");
+        // Each is asked for once, and not without end.
+        assert!(
+            asked.get() <= messages.min(HITS_MAX) + 20,
+            "{messages}: {}",
+            asked.get()
+        );
     }
 }
 
