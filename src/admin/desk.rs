@@ -10,7 +10,7 @@ use super::blocking::Blocking;
 use super::series::Series;
 use crate::audit::{self, Who};
 use crate::config::Config;
-use crate::keys::{EditError, Editor, KeyRecord, KeyStore, Refusal, Reload};
+use crate::keys::{EditError, Editor, KeyRecord, KeyStore, Refusal, Reload, told_id};
 use crate::net::Deadlines;
 use crate::server::{Control, Guest};
 use crate::worker::Worker;
@@ -47,7 +47,7 @@ impl Desk {
     pub(super) fn record(&self, id: &str) -> Result<Arc<KeyRecord>, Denial> {
         let snapshot = self.keys.current();
         let record = snapshot.record(id).cloned();
-        record.ok_or_else(|| Denial::new(404, format!("no such key: {id}")))
+        record.ok_or_else(|| Denial::new(404, format!("no such key: {}", told_id(id))))
     }
 
     /// Changes the sealed file, writes down who did what, and lets every core have it before it is answered.

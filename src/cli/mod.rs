@@ -26,7 +26,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Location};
-use crate::keys::{KeyFiles, MasterSource, Refusal};
+use crate::keys::{self as key_files, KeyFiles, MasterSource, Refusal};
 use crate::log;
 
 /// What sysexits.h calls `EX_CONFIG`; service managers can be told not to restart on it.
@@ -107,6 +107,17 @@ impl Failure {
             "; `memoryrouter init` makes one"
         };
         Self::failed(format!("{refusal} ({}){hint}", file.display()))
+    }
+
+    /// A token in a key's place goes no further: neither to a router nor onto the screen.
+    pub(crate) fn unless_id(id: &str) -> Result<(), Self> {
+        match key_files::is_memory_key(id.as_bytes()) {
+            true => Err(Self::failed(format!(
+                "no such key: {}",
+                key_files::told_id(id)
+            ))),
+            false => Ok(()),
+        }
     }
 
     fn exit_code(&self) -> u8 {

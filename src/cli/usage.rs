@@ -86,6 +86,7 @@ pub(crate) fn run(command: &UsageCommand, global: &Global) -> Result<(), Failure
         let dir = config.dir.display();
         return Err(Failure::failed(format!("there is no data directory {dir}")));
     }
+    command.key.as_deref().map_or(Ok(()), Failure::unless_id)?;
     let now = clock::unix_seconds();
     let back = i64::try_from(command.since.as_secs()).unwrap_or(i64::MAX);
     let query = Query {

@@ -132,7 +132,7 @@ impl Editor<'_> {
     /// The record of an id.
     pub fn key(&mut self, id: &str) -> Result<&mut KeyRecord, EditError> {
         let found = self.contents.keys.iter_mut().find(|key| *key.id == *id);
-        found.ok_or_else(|| EditError::NotFound(format!("key: {id}")))
+        found.ok_or_else(|| EditError::NotFound(format!("key: {}", token::told_id(id))))
     }
 
     /// Revokes a key, or takes that back.
@@ -145,7 +145,8 @@ impl Editor<'_> {
     /// Takes a key out for good, and with it the only means to read its vault.
     pub fn remove_key(&mut self, id: &str) -> Result<KeyRecord, EditError> {
         let found = self.contents.keys.iter().position(|key| *key.id == *id);
-        let at = found.ok_or_else(|| EditError::NotFound(format!("key: {id}")))?;
+        let at =
+            found.ok_or_else(|| EditError::NotFound(format!("key: {}", token::told_id(id))))?;
         Ok(self.contents.keys.remove(at))
     }
 

@@ -33,7 +33,7 @@ pub use seal::{Header, SealError, Sealed};
 pub use seen::has_shrunk;
 pub use snapshot::{InTurn, ProviderKey, ProviderKeys, Snapshot};
 pub use store::{Held, KeyFiles, KeyStore, Reader, Refusal, Reload, Status};
-pub use token::{TokenError, check_imported, mint};
+pub use token::{TokenError, check_imported, mint, told_id};
 pub use watch::WatchGuard;
 
 /// Seconds since 1970.

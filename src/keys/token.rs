@@ -3,6 +3,8 @@
 //! A minted key is `mk_`, 43 base62 characters (256 bits of randomness) and 6 more of CRC-32 over all that stands
 //! before, so that a mistyped key can be told from an unknown one without asking anybody.
 
+use std::borrow::Cow;
+
 use crate::secret::{Secret, is_memory_key};
 
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -64,6 +66,16 @@ fn base62<const N: usize>(mut number: [u8; 32]) -> [u8; N] {
         *digit = ALPHABET[remainder as usize];
     }
     digits
+}
+
+/// A key's id as it is told back to whoever gave it. Of a token, which is taken for one at times, no more than its end.
+pub fn told_id(id: &str) -> Cow<'_, str> {
+    if !is_memory_key(id.as_bytes()) {
+        return id.into();
+    }
+    let end = Secret::new(id.as_bytes()).last4();
+    format!("a token that ends in \"{end}\"; its id (key_…) is wanted, as `keys list` shows it")
+        .into()
 }
 
 /// Whether `token` may be looked up: right prefix and length.

@@ -55,6 +55,33 @@ fn init_of_what_is_missing_goes_by_the_configuration() {
 }
 
 #[test]
+fn a_token_in_the_place_of_an_id_is_not_printed() {
+    let home = Home::new();
+    let token = home.mint();
+    for args in [
+        &["keys", "revoke", &token][..],
+        &["keys", "enable", &token],
+        &["keys", "rotate", &token],
+        &["keys", "delete", &token],
+        &["keys", "delete", "mk-short"],
+        &["memory", "stats", "--key", &token],
+        &["usage", "--key", &token],
+    ] {
+        let done = home.run(args);
+        let said = format!("{}{}", done.stdout, done.stderr);
+        assert_eq!(done.code, 1, "{said}");
+        assert!(
+            said.contains("no such key") && said.contains("key_"),
+            "{said}"
+        );
+        assert!(
+            !said.contains(&token[..8]) && !said.contains("mk-short"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn exit_codes_say_what_kind_of_failure_it_was() {
     let none = finish(&mut command(&[]), "");
     assert_eq!(none.code, 0);

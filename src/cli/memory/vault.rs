@@ -103,6 +103,7 @@ pub(super) fn open_log(config: &Config) -> Result<MemoryStore, Failure> {
 
 impl Vault {
     pub(super) fn find(config: &Config, key: String) -> Result<Self, Failure> {
+        Failure::unless_id(&key)?;
         // Whoever listens on the admin port is asked only if a router has the log.
         if memory::is_held(&config.memory.path)
             && let Some(router) = AdminClient::find(config)?
@@ -114,7 +115,8 @@ impl Vault {
         let (_, contents) = keys::inspect(&Global::key_files(config))
             .map_err(|refusal| Failure::refused(&refusal, config))?;
         let record = contents.keys.iter().find(|record| *record.id == *key);
-        let record = record.ok_or_else(|| Failure::failed(format!("no key {key:?}")))?;
+        let record = record
+            .ok_or_else(|| Failure::failed(format!("no such key: {}", keys::told_id(&key))))?;
         let vault = VaultRef::new(&record.vault, record.vault_key);
         let store = open_log(config)?;
         Ok(Self::Here { store, vault, key })
