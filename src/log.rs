@@ -5,6 +5,8 @@
 //! more, lines are dropped and counted, and the count is the next line that gets through. Dropping the guard writes what
 //! is left.
 
+mod bugs;
+
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -49,6 +51,7 @@ pub fn init(log: &Log) -> LogGuard {
     let (subscriber, filter) = subscriber(log, lines);
     // Only a second call fails, and then the first one's settings stay.
     if tracing::subscriber::set_global_default(subscriber).is_ok() {
+        bugs::tell();
         record::set_sample(log.sample);
         let _ = OPEN.set(Open {
             filter,
@@ -354,6 +357,23 @@ mod tests {
         assert_eq!(line["port"], 1);
         assert_eq!(line["level"], "INFO");
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn a_bug_is_a_line_like_any_other_and_quotes_nothing() {
+        let hook = std::panic::take_hook();
+        let text = logged(&log(LogFormat::Json, LevelFilter::INFO, true), || {
+            bugs::tell();
+            let broken = || assert!(std::hint::black_box(false), "{}", "a canary");
+            for _ in 0..3 {
+                assert!(std::panic::catch_unwind(broken).is_err());
+            }
+        });
+        std::panic::set_hook(hook);
+        let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!(line["level"], "ERROR");
+        assert!(line["place"].as_str().unwrap().contains("src/log.rs:"));
+        assert!(!text.contains("canary"), "{text}");
     }
 
     #[test]

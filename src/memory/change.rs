@@ -169,10 +169,8 @@ impl Nonces {
         let sealed = |op: &&Op| matches!(op, Op::Put { .. } | Op::Vector { .. });
         let rows = ops.iter().filter(sealed).count();
         let mut nonces = vec![[0; NONCE_BYTES]; rows];
-        getrandom::fill(nonces.as_flattened_mut()).map_err(|error| LogError {
-            reason: format!("no randomness: {error}"),
-            locked: false,
-        })?;
+        getrandom::fill(nonces.as_flattened_mut())
+            .map_err(|error| LogError::new(format!("no randomness: {error}")))?;
         Ok(Self(nonces.into_iter()))
     }
 

@@ -2,7 +2,10 @@
 //!
 //! redb reuses the pages of removed rows but does not blank them, so their sealed bytes stay in the file until something
 //! else is written there. A compaction copies what is left into a new file, a piece at a time between commits, follows
-//! the commits that come meanwhile, and puts the new file in the old one's place. Afterwards no file holds them.
+//! the commits that come meanwhile, and puts the new file in the old one's place. Afterwards no file holds them. A page
+//! that cannot be read is left behind in the old one, and with it what it held (`past`).
+
+mod past;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,6 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redb::{Database, ReadableDatabase as _, ReadableTable as _};
+
+pub(super) use past::Lost;
+use past::Past;
 
 use super::change::{self, Op};
 use super::log::{self, Key, Log, LogError, ROWS, SPOOLED, VAULTS, VECTORS};
@@ -22,7 +28,7 @@ const PIECE_BYTES: usize = 4 << 20;
 /// The log is rewritten once this much of it was removed, and at least a tenth of its size,
 const REMOVED_BYTES: u64 = 1 << 20;
 /// or when anything at all was removed and it was not rewritten for so long, by its size.
-const AFTER: Duration = Duration::from_mins(1);
+pub(super) const AFTER: Duration = Duration::from_mins(1);
 const LARGE_AFTER: Duration = Duration::from_hours(1);
 const LARGE: u64 = 64 << 20;
 
@@ -40,6 +46,8 @@ pub(super) struct Compaction {
     path: PathBuf,
     /// What was copied last.
     cursor: Option<Key>,
+    /// From the first page on that cannot be read.
+    past: Option<Past>,
 }
 
 /// The new file's name while it is not in its place.
@@ -55,10 +63,7 @@ pub(super) fn clear(path: &Path) {
 }
 
 fn failed(error: &std::io::Error) -> LogError {
-    LogError {
-        reason: error.to_string(),
-        locked: false,
-    }
+    LogError::new(error.to_string())
 }
 
 impl Compaction {
@@ -69,11 +74,61 @@ impl Compaction {
             database: log::guarded(|| log::open(&path))?,
             path,
             cursor: None,
+            past: None,
         })
     }
 
     /// Copies one piece; false once there is no more.
     pub(super) fn step(&mut self, log: &Log) -> Result<bool, LogError> {
+        if self.past.is_some() {
+            return self.step_past(log);
+        }
+        match self.step_on(log) {
+            Err(error) if error.damaged => {
+                self.past = Some(log.with(|old| Past::new(old, self.cursor))?);
+                Ok(true)
+            }
+            done => done,
+        }
+    }
+
+    /// The same past what cannot be read.
+    fn step_past(&mut self, log: &Log) -> Result<bool, LogError> {
+        let Some(past) = &mut self.past else {
+            return Ok(false);
+        };
+        let cursor = log.with(|old| {
+            let reading = old.begin_read()?;
+            let step = past.step(&reading.open_table(ROWS)?)?;
+            if step.rows.is_empty() {
+                return Ok(step.cursor);
+            }
+            let vectors = reading.open_table(VECTORS).ok();
+            let writing = self.database.begin_write()?;
+            {
+                let mut new = writing.open_table(ROWS)?;
+                let mut new_vectors = writing.open_table(VECTORS)?;
+                for (key, value) in &step.rows {
+                    new.insert(key, value.as_slice())?;
+                    // One that cannot be read is made anew.
+                    let vector = vectors.as_ref().and_then(|vectors| {
+                        let read =
+                            log::guarded(|| Ok(vectors.get(key)?.map(|v| v.value().to_vec())));
+                        read.ok().flatten()
+                    });
+                    if let Some(vector) = vector {
+                        new_vectors.insert(key, vector.as_slice())?;
+                    }
+                }
+            }
+            writing.commit()?;
+            Ok(step.cursor)
+        })?;
+        self.cursor = cursor.or(self.cursor);
+        Ok(cursor.is_some())
+    }
+
+    fn step_on(&mut self, log: &Log) -> Result<bool, LogError> {
         let from = self.cursor;
         let copied = log.with(|old| {
             let reading = old.begin_read()?;
@@ -127,8 +182,8 @@ impl Compaction {
         })
     }
 
-    /// Copies what is small and puts the new file in the old one's place.
-    pub(super) fn finish(self, log: &Log) -> Result<(), LogError> {
+    /// Copies what is small and puts the new file in the old one's place. Returns what could not be read.
+    pub(super) fn finish(self, log: &Log) -> Result<Vec<Lost>, LogError> {
         log.with(|old| {
             let reading = old.begin_read()?;
             let writing = self.database.begin_write()?;
@@ -141,9 +196,24 @@ impl Compaction {
                     let (key, value) = vault?;
                     vaults.insert(key.value(), value.value())?;
                 }
-                for entry in reading.open_table(SPOOLED)?.iter()? {
-                    let (key, value) = entry?;
-                    spooled.insert(key.value(), value.value())?;
+                let left = log::guarded(|| {
+                    let mut left: Vec<(Key, Vec<u8>)> = Vec::new();
+                    for entry in reading.open_table(SPOOLED)?.iter()? {
+                        let (key, value) = entry?;
+                        left.push((*key.value(), value.value().to_vec()));
+                    }
+                    Ok(left)
+                });
+                match left {
+                    Ok(left) => {
+                        for (key, value) in &left {
+                            spooled.insert(key, value.as_slice())?;
+                        }
+                    }
+                    Err(error) if error.damaged => {
+                        tracing::error!("what the process before this one left cannot be read and is passed over");
+                    }
+                    Err(error) => return Err(error),
                 }
             }
             writing.commit()?;
@@ -157,7 +227,8 @@ impl Compaction {
             .parent()
             .filter(|dir| !dir.as_os_str().is_empty());
         let synced = File::open(directory.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all());
-        synced.map_err(|error| failed(&error))
+        synced.map_err(|error| failed(&error))?;
+        Ok(self.past.map_or_else(Vec::new, |past| past.lost))
     }
 }
 

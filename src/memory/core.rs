@@ -8,6 +8,7 @@
 mod adding;
 mod arriving;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,9 @@ use super::words::{MemoryId, NewMemory};
 
 /// Turns that end while their vault is on its way, at most: a log that cannot be read for long must not cost all RAM.
 const PENDING_MAX: usize = 1024;
+/// The same in bytes of one vault, but for a single turn: of the queue's room a vault that cannot be read leaves others
+/// the most.
+const PENDING_BYTES_MAX: usize = 4 << 20;
 
 /// How memory is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +82,18 @@ struct Coming {
     parked: Option<VaultRef>,
 }
 
+impl Coming {
+    fn has_room(&self, bytes: usize) -> bool {
+        let waiting = self
+            .pending
+            .iter()
+            .map(|(memories, _)| text_bytes(memories));
+        self.pending.is_empty()
+            || self.pending.len() < PENDING_MAX
+                && waiting.sum::<usize>() + bytes <= PENDING_BYTES_MAX
+    }
+}
+
 /// What came of an explicit write: how it went, and when it is durable.
 pub(super) struct Written<T> {
     pub(super) result: T,
@@ -112,6 +128,10 @@ pub(super) struct Core {
     pub(super) embedder: Option<Embedder>,
     /// Who waits for the file to be rewritten.
     pub(super) compactions: Mutex<Vec<Done>>,
+    /// A part of the file cannot be read, and it is to be rewritten without that.
+    pub(super) is_damaged: AtomicBool,
+    /// Vaults of which that has been told.
+    pub(super) told_damaged: Mutex<BTreeSet<Arc<str>>>,
     /// Nobody has a handle any more.
     pub(super) ended: AtomicBool,
     vaults: DashMap<Arc<str>, Slot>,
@@ -138,6 +158,8 @@ impl Core {
             turns: Turns::default(),
             deletions: Deletions::default(),
             compactions: Mutex::default(),
+            is_damaged: AtomicBool::new(false),
+            told_damaged: Mutex::default(),
             ended: AtomicBool::new(false),
             vaults: DashMap::new(),
             any_parked: AtomicBool::new(false),
@@ -227,7 +249,7 @@ impl Core {
         match self.vaults.entry(vault.id().clone()) {
             Entry::Occupied(mut slot) => match slot.get_mut() {
                 Slot::Hot(hot) => return Keeping::IsHere(hot.clone(), memories),
-                Slot::Coming(coming) if coming.pending.len() < PENDING_MAX => {
+                Slot::Coming(coming) if coming.has_room(bytes) => {
                     self.queue.announce(bytes);
                     coming.pending.push((memories, begun));
                 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use futures_channel::oneshot;
 
+use super::MemoryError;
 use super::core::{Added, Written};
 use super::deletions::Moment;
 use super::seal::VaultRef;
@@ -27,6 +28,8 @@ pub(super) enum Job {
         oneshot::Sender<Written<Added>>,
     ),
     Delete(Arc<Hot>, Delete, oneshot::Sender<Written<u64>>),
+    /// All of a vault that cannot be loaded.
+    Clear(VaultRef, oneshot::Sender<Result<(), MemoryError>>),
     /// Another process left something for a vault.
     TakeIn(Arc<str>),
     Evict,

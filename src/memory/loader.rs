@@ -1,8 +1,8 @@
 //! The threads that do for memory what must not hold up a worker: cold loads, long analyses, deletes, evictions. What
 //! each of them does first is told in `jobs`: no upload holds up the cold loads of others.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_channel::oneshot;
@@ -15,7 +15,7 @@ use super::jobs::{First, Job};
 use super::log::{LogError, guarded};
 use super::revector;
 use super::row::{self, Row};
-use super::seal::{Place, Sealer, Tag, VaultRef};
+use super::seal::{self, Place, Sealer, Tag, VaultRef};
 use super::status::{StoreState, raise, raise_by};
 use super::vault::{By, Hashed, Hot, Vault, Which};
 use super::words::{Delete, NewMemory};
@@ -56,9 +56,9 @@ fn run(core: &Core, first: First) {
 
 pub(super) fn work(core: &Core, job: Job) {
     match job {
-        Job::Load(vault) => {
-            let loaded = guarded(|| load(core, &vault)).map_err(unavailable);
-            core.arrived(&vault, loaded);
+        Job::Load(vault) => load_and_tell(core, &vault),
+        Job::Clear(vault, reply) => {
+            let _ = reply.send(clear_unread(core, &vault));
         }
         Job::Capture(hot, new, begun) => {
             let _arriving = core.queue.arriving(new.iter().map(Hashed::bytes).sum());
@@ -96,6 +96,53 @@ pub(super) fn work(core: &Core, job: Job) {
 
 fn unavailable(error: LogError) -> MemoryError {
     MemoryError::Unavailable(error.reason)
+}
+
+fn load_and_tell(core: &Core, vault: &VaultRef) {
+    let loaded = guarded(|| load(core, vault));
+    note_damage(core, vault, loaded.as_ref().err());
+    core.arrived(vault, loaded.map_err(unavailable));
+}
+
+/// Empties a vault that cannot be read. Nobody loads it before that is durable.
+fn clear_unread(core: &Core, vault: &VaultRef) -> Result<(), MemoryError> {
+    let tag = seal::tag(vault.id());
+    core.deletions.note(&tag, What::All, clock::unix_millis());
+    if !core.hold(vault) {
+        return Err(MemoryError::Unavailable("it is being read".into()));
+    }
+    let (done, mut durable) = oneshot::channel();
+    core.queue.push([Op::Clear { tag }], Some(done));
+    let result = loop {
+        match durable.try_recv() {
+            Ok(Some(result)) => break result,
+            Ok(None) if !core.ended.load(Ordering::Relaxed) => std::thread::sleep(OPENING_LOOK),
+            Ok(None) | Err(_) => break Err(MemoryError::Closed),
+        }
+    };
+    load_and_tell(core, vault);
+    result
+}
+
+/// Where a part of the file cannot be read the writer makes another without it, and the vault is loaded from that.
+fn note_damage(core: &Core, vault: &VaultRef, error: Option<&LogError>) {
+    let told = core.told_damaged.lock();
+    let mut told = told.unwrap_or_else(PoisonError::into_inner);
+    match error {
+        None => {
+            told.remove(vault.id());
+        }
+        Some(error) if error.damaged => {
+            if told.insert(vault.id().clone()) {
+                raise(&core.counters.damaged);
+                tracing::error!(vault = %vault.id(), "a vault cannot be read: the memory log is damaged; it is rewritten without that part");
+            }
+            drop(told);
+            core.is_damaged.store(true, Ordering::Relaxed);
+            core.queue.nudge();
+        }
+        Some(_) => {}
+    }
 }
 
 /// Reads a vault from the log.

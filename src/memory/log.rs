@@ -49,6 +49,8 @@ pub(super) struct LogError {
     pub(super) reason: String,
     /// Another process holds the file; it may just be on its way out.
     pub(super) locked: bool,
+    /// What it holds makes no sense in some place.
+    pub(super) damaged: bool,
 }
 
 impl fmt::Display for LogError {
@@ -61,21 +63,31 @@ impl<E: Into<redb::Error>> From<E> for LogError {
     fn from(error: E) -> Self {
         let error = error.into();
         let locked = matches!(error, redb::Error::DatabaseAlreadyOpen);
+        let damaged = matches!(error, redb::Error::Corrupted(_));
         let reason = if locked {
             "another process has it open".to_owned()
         } else {
             error.to_string()
         };
-        Self { reason, locked }
+        Self {
+            reason,
+            locked,
+            damaged,
+        }
     }
 }
 
 impl LogError {
-    fn closed() -> Self {
+    pub(super) fn new(reason: impl Into<String>) -> Self {
         Self {
-            reason: "it is not open".into(),
+            reason: reason.into(),
             locked: false,
+            damaged: false,
         }
+    }
+
+    fn closed() -> Self {
+        Self::new("it is not open")
     }
 }
 
@@ -214,6 +226,19 @@ impl Log {
         })
     }
 
+    /// Bytes of what other processes left for a vault.
+    pub(super) fn spooled_bytes(&self, tag: &Tag) -> Result<usize, LogError> {
+        self.with(|database| {
+            let transaction = database.begin_read()?;
+            let spooled = transaction.open_table(SPOOLED)?;
+            let mut bytes = 0;
+            for entry in spooled.range::<&Key>(&key(tag, 0)..=&key(tag, u64::MAX))? {
+                bytes += entry?.1.value().len();
+            }
+            Ok(bytes)
+        })
+    }
+
     /// The ids of all vaults.
     pub(super) fn vaults(&self) -> Result<Vec<String>, LogError> {
         self.with(|database| {
@@ -266,8 +291,8 @@ pub(super) fn day_of(row: &[u8]) -> Option<u32> {
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
     files::guarded(work).unwrap_or_else(|| {
         Err(LogError {
-            reason: "it is damaged".into(),
-            locked: false,
+            damaged: true,
+            ..LogError::new("it is damaged")
         })
     })
 }
@@ -292,10 +317,7 @@ pub(super) fn open(path: &Path) -> Result<Database, LogError> {
     match found {
         Some(FORMAT_NOW) => {}
         Some(_) => {
-            return Err(LogError {
-                reason: "it was written by a newer version".into(),
-                locked: false,
-            });
+            return Err(LogError::new("it was written by a newer version"));
         }
         None => {
             let transaction = database.begin_write()?;

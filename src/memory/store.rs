@@ -280,7 +280,17 @@ impl MemoryStore {
     /// file may hold their sealed bytes until it is rewritten, which only the vault's key can open.
     pub async fn delete(&self, vault: &VaultRef, which: Delete) -> Result<u64, MemoryError> {
         self.check_writable()?;
-        let hot = self.hot(vault).await?;
+        let hot = match self.hot(vault).await {
+            // Whatever it holds, and cannot show.
+            Err(MemoryError::Unavailable(_)) if which == Delete::All => {
+                let (reply, told) = oneshot::channel();
+                self.core().jobs.push(Job::Clear(vault.clone(), reply));
+                told.await.map_err(|_| MemoryError::Closed)??;
+                self.turns().forget(vault.id());
+                return Ok(0);
+            }
+            hot => hot?,
+        };
         let (reply, told) = oneshot::channel();
         self.core().jobs.push(Job::Delete(hot, which, reply));
         let written = told.await.map_err(|_| MemoryError::Closed)?;

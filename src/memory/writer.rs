@@ -3,11 +3,13 @@
 //! While the log cannot be written the queue keeps what it has room for, and every second another attempt is made; one
 //! line says when that begins and one when it is over. Once the log is closed, what still comes goes into the spool.
 
-use std::collections::BTreeSet;
+mod rewriting;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::MemoryError;
@@ -18,7 +20,7 @@ use super::jobs::Job;
 use super::log::LogError;
 use super::queue::{Batch, Done};
 use super::row::Row;
-use super::seal::{NONCE_BYTES, Place};
+use super::seal::{self, NONCE_BYTES, Place};
 use super::spool::{self, Taken};
 use super::status::{StoreState, raise, raise_by};
 
@@ -30,8 +32,10 @@ const LOCKED_PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks at the spool, the file's place, and whether it is time to rewrite it.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
 const RETAIN_EVERY: Duration = Duration::from_hours(1);
-/// How long a compaction may go on without a look at the queue.
-const COMPACT_AT_ONCE: Duration = Duration::from_millis(50);
+
+/// What waits in the log for one vault: one that cannot be read must not let the file grow with every restart. Room for
+/// the largest text there is, and for several times of what waits in RAM.
+const SPOOLED_BYTES_MAX: usize = 32 << 20;
 
 /// Device, inode, and when it was made.
 type FileId = (u64, u64, Option<SystemTime>);
@@ -191,7 +195,12 @@ impl<'c> Writer<'c> {
         let core = self.core;
         if !self.held.ops.is_empty() {
             let started = Instant::now();
-            if let Err(error) = core.log.commit(&self.held.ops) {
+            let mut committed = core.log.commit(&self.held.ops);
+            // Where a page cannot be read that is to be changed, only another file without it can be.
+            if committed.as_ref().is_err_and(|error| error.damaged) && self.rewrite() {
+                committed = core.log.commit(&self.held.ops);
+            }
+            if let Err(error) = committed {
                 return self.failed(&error);
             }
             core.counters.commit_times.note(started.elapsed());
@@ -249,10 +258,7 @@ impl<'c> Writer<'c> {
         }
         self.looked_at = Instant::now();
         if self.file_now() != self.file {
-            return self.failed(&LogError {
-                reason: "the file was removed or replaced".into(),
-                locked: false,
-            });
+            return self.failed(&LogError::new("the file was removed or replaced"));
         }
         self.take_spool();
         self.core.load_parked();
@@ -271,14 +277,27 @@ impl<'c> Writer<'c> {
             Ok(None) => return,
             Err(error) => return tracing::warn!(%error, "the memory spool cannot be read"),
         };
-        let ops: Vec<Op> = taken
+        let mut left: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut fits = |id, bytes| {
+            let left = left.entry(id).or_insert_with(|| {
+                let there = core.log.spooled_bytes(&seal::tag(id)).unwrap_or_default();
+                SPOOLED_BYTES_MAX.saturating_sub(there)
+            });
+            let is_kept = *left >= bytes;
+            *left = left.saturating_sub(bytes);
+            is_kept
+        };
+        let kept = taken
             .records
             .iter()
+            .filter(|(id, sealed)| fits(id, sealed.len()));
+        let ops: Vec<Op> = kept
             .map(|(id, sealed)| Op::Spool {
                 id: id.clone(),
                 sealed: sealed.clone(),
             })
             .collect();
+        raise_by(&core.counters.dropped, taken.records.len() - ops.len());
         if let Err(error) = core.log.commit(&ops) {
             return self.failed(&error);
         }
@@ -289,71 +308,6 @@ impl<'c> Writer<'c> {
         }
         for id in ids {
             core.jobs.push(Job::TakeIn(id));
-        }
-    }
-
-    /// Goes on with rewriting the file, or begins if it is time.
-    fn compact(&mut self) {
-        let core = self.core;
-        if !core.log.is_open() {
-            return;
-        }
-        if self.compaction.is_none() {
-            if !self.compaction_due() {
-                return;
-            }
-            self.awaited.append(&mut self.asked);
-            match Compaction::start(&core.log) {
-                Ok(compaction) => self.compaction = Some(compaction),
-                Err(error) => return self.give_up_compaction(&error),
-            }
-        }
-        let started = Instant::now();
-        while let Some(compaction) = &mut self.compaction {
-            match compaction.step(&core.log) {
-                Err(error) => return self.give_up_compaction(&error),
-                Ok(true) if started.elapsed() >= COMPACT_AT_ONCE => return,
-                Ok(true) => {}
-                Ok(false) => break,
-            }
-        }
-        if let Some(compaction) = self.compaction.take() {
-            match compaction.finish(&core.log) {
-                Ok(()) => self.compacted(),
-                Err(error) => self.give_up_compaction(&error),
-            }
-        }
-    }
-
-    fn compaction_due(&self) -> bool {
-        let size = fs::metadata(self.core.log.path()).map_or(0, |metadata| metadata.len());
-        let since = self.compacted_at.elapsed();
-        !self.asked.is_empty() || compact::is_due(self.removed_bytes, size, since, self.gave_up)
-    }
-
-    fn waiting_for_compaction(&self) -> MutexGuard<'c, Vec<Done>> {
-        let waiting = self.core.compactions.lock();
-        waiting.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn compacted(&mut self) {
-        self.file = self.file_now();
-        (self.compacted_at, self.gave_up) = (Instant::now(), false);
-        self.removed_bytes = self.core.log.removed_bytes().unwrap_or_default();
-        raise(&self.core.counters.compactions);
-        for done in self.awaited.drain(..) {
-            let _ = done.send(Ok(()));
-        }
-    }
-
-    fn give_up_compaction(&mut self, error: &LogError) {
-        tracing::warn!(reason = %error, "the memory log could not be rewritten");
-        self.compaction = None;
-        compact::clear(self.core.log.path());
-        // Not at once again: a full disk stays full for a while.
-        (self.compacted_at, self.gave_up) = (Instant::now(), true);
-        for done in self.awaited.drain(..) {
-            let _ = done.send(Err(MemoryError::Unavailable(error.reason.clone())));
         }
     }
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Core, Pending, Slot, text_bytes};
+use super::{Coming, Core, Pending, Slot, text_bytes};
 use crate::memory::MemoryError;
 use crate::memory::deletions::Said;
 use crate::memory::jobs::Job;
@@ -102,6 +102,28 @@ impl Core {
                 self.jobs.push(Job::Load(vault));
             }
         }
+    }
+
+    /// Keeps a vault that cannot be loaded from being loaded, until a load is pushed for it; what waits for it is
+    /// dropped. False for one that is here or on its way.
+    pub(in crate::memory) fn hold(&self, vault: &VaultRef) -> bool {
+        let mut slot = self.vaults.entry(vault.id().clone()).or_insert_with(|| {
+            let parked = Some(vault.clone());
+            Slot::Coming(Coming {
+                parked,
+                ..Coming::default()
+            })
+        });
+        let Slot::Coming(coming) = slot.value_mut() else {
+            return false;
+        };
+        let held = coming.parked.take().is_some();
+        if held {
+            for (memories, _) in std::mem::take(&mut coming.pending) {
+                drop(self.queue.arriving(text_bytes(&memories)));
+            }
+        }
+        held
     }
 
     fn add_pending(&self, hot: &Hot, pending: Vec<Pending>) {

@@ -1,5 +1,7 @@
 //! The store as its users see it, over real files.
 
+mod damaged;
+
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
@@ -821,7 +823,7 @@ fn what_waits_for_a_vault_or_for_a_thread_has_bounds_too() {
     let large = |n: u8| vec![said(&String::from(char::from(n)).repeat(20 << 20))];
     let capture = |numbers: std::ops::Range<u8>| {
         for n in numbers {
-            store.capture(&vault(1), large(n), store.moment());
+            store.capture(&vault(n), large(n), store.moment());
         }
         let MemoryStatus {
             queued_bytes,
@@ -833,13 +835,33 @@ fn what_waits_for_a_vault_or_for_a_thread_has_bounds_too() {
     assert_eq!(capture(b'a'..b'f'), (60, 2));
     // It is kept while the log cannot be read, and takes no more room then.
     let unread = || Err(MemoryError::Unavailable("unreadable".into()));
-    store.core().arrived(&vault(1), unread());
+    store.core().arrived(&vault(b'a'), unread());
     assert_eq!(capture(b'f'..b'g'), (60, 3));
-    let sealer = Arc::new(seal::Sealer::new(&vault(1)));
+    let sealer = Arc::new(seal::Sealer::new(&vault(b'a')));
     let hot = Hot::new(sealer, crate::memory::vault::Vault::default());
-    store.core().arrived(&vault(1), Ok(Arc::new(hot)));
+    store.core().arrived(&vault(b'a'), Ok(Arc::new(hot)));
     assert_eq!(capture(0..0), (60, 3));
     assert_eq!(capture(b'g'..b'k'), (60, 7));
+}
+
+#[test]
+fn what_waits_for_one_vault_leaves_room_for_what_waits_for_others() {
+    let dir = tempfile::tempdir().unwrap();
+    // Nobody works for it.
+    let store = MemoryStore(Arc::new(Handle(Arc::new(Core::new(settings(dir.path()))))));
+    for n in 0..10 {
+        let text = format!("{n}{}", "x".repeat(1 << 20));
+        store.capture(&vault(1), vec![said(&text)], store.moment());
+    }
+    let status = store.status();
+    assert_eq!((status.queued_bytes >> 20, status.dropped), (3, 7));
+    store.capture(&vault(2), vec![said("kept")], store.moment());
+    assert_eq!(store.status().dropped, 7);
+    // What cannot be read can be emptied all the same.
+    assert!(!store.core().hold(&vault(1)));
+    store.core().arrived(&vault(1), Err(MemoryError::Closed));
+    assert!(store.core().hold(&vault(1)) && !store.core().hold(&vault(1)));
+    assert_eq!(store.status().queued_bytes, 4);
 }
 
 #[test]

@@ -15,10 +15,7 @@ fn a_compaction_that_failed_is_made_later() {
     let mut writer = Writer::new(&core);
     writer.removed_bytes = 2 << 20;
     assert!(writer.compaction_due());
-    writer.give_up_compaction(&LogError {
-        reason: "no space left".into(),
-        locked: false,
-    });
+    writer.give_up_compaction(&LogError::new("no space left"));
     assert!(!writer.compaction_due());
     writer.compacted_at -= Duration::from_mins(1);
     assert!(writer.compaction_due());
