@@ -9,7 +9,7 @@ use crate::config;
 use crate::error::Fault;
 use crate::http::head::{Head, RequestLine};
 use crate::http::{Name, NameSet};
-use crate::provider::body::{self, RouterField, Setting};
+use crate::provider::body::{self, RequestBody, RouterField, Setting};
 use crate::provider::query;
 
 /// The fields that say something.
@@ -25,6 +25,13 @@ const FIELDS: NameSet = NameSet::of(&[
     Name::XClaudeCodeSessionId,
     Name::XDebug,
 ]);
+
+/// Those of which two that differ are refused.
+const ONCE: [(Name, &str); 3] = [
+    (Name::XMemoryMode, "x-memory-mode"),
+    (Name::XSessionId, "x-session-id"),
+    (Name::XClaudeCodeSessionId, "x-claude-code-session-id"),
+];
 
 /// However many are asked for.
 const LIMIT_MAX: usize = 1000;
@@ -143,6 +150,10 @@ impl Sources<'_> {
             .or_else(|| number(&in_head(Name::XContextLimit)?))
             .or_else(|| number(&in_query("limit")?))
             .unwrap_or(unspoken.limit);
+        // Which of two counts, the next hop may see otherwise; and what is stored may land where nobody looks.
+        for (name, shown) in ONCE {
+            self.once(name, shown)?;
+        }
         let debug = flag(&in_head(Name::XDebug).unwrap_or_default())
             .or_else(|| flag(&in_query("debug")?))
             .unwrap_or(unspoken.debug);
@@ -169,13 +180,33 @@ impl Sources<'_> {
         })
     }
 
-    /// Whether the query says something that means nothing to us.
-    pub(super) fn has_unknown_parameter(&self) -> bool {
+    /// The same where what is not named is deleted with the rest, so that a slip would empty the whole vault: query and
+    /// body may name one session and nothing else, and all who name one name the same.
+    pub(super) fn of_clearing(&self, found: &RequestBody, body: &[u8]) -> Result<Settings, Fault> {
         let query = self.head.query(self.bytes).unwrap_or_default();
-        query::clean_query(query).is_some_and(|left| {
-            let mut names = left.split('&').map(|pair| pair.split('=').next());
-            names.any(|name| name != Some(query::SESSION) && name != Some(""))
-        })
+        let said = query.split('&').filter(|pair| !pair.is_empty());
+        let session = self.parameter(query::SESSION);
+        if said.count() > usize::from(session.is_some()) {
+            return Err(Fault::InvalidParameter(
+                "query",
+                "session_id=ID, or nothing",
+            ));
+        }
+        match found.besides_session(body) {
+            Some(name) if name == query::SESSION => return Err(Fault::InvalidSessionId),
+            Some(name) => return Err(Fault::UnknownField(name)),
+            None => {}
+        }
+        let settings = self.of_vault_task(&found.settings)?;
+        let named = [self.header(Name::XSessionId), session];
+        if named
+            .into_iter()
+            .flatten()
+            .any(|named| settings.session != Some(named))
+        {
+            return Err(Fault::ConflictingSessions);
+        }
+        Ok(settings)
     }
 
     /// What holds where neither body nor field nor query says anything, as in most requests.
@@ -221,6 +252,16 @@ impl Sources<'_> {
         match id {
             Some(id) if !is_session_id(&id) => Err(Fault::InvalidSessionId),
             id => Ok(id),
+        }
+    }
+
+    /// Two equal ones are a proxy's harmless doubling.
+    fn once(&self, name: Name, shown: &'static str) -> Result<(), Fault> {
+        let mut values = self.head.all(name).map(|field| field.value(self.bytes));
+        let first = values.next();
+        match values.any(|other| Some(other) != first) {
+            true => Err(Fault::ConflictingFields(shown)),
+            false => Ok(()),
         }
     }
 

@@ -109,16 +109,14 @@ async fn receive<'h>(
         suffix: tenant.mode,
         config: &exchange.worker.config.memory,
     };
-    let settings = sources.of_vault_task(&body.settings)?;
-    // A slip in a name would empty the whole vault.
-    if task == VaultTask::Clear {
-        if sources.has_unknown_parameter() {
-            return Err(Fault::InvalidParameter("query", "session_id=ID, or nothing").into());
-        }
-        if let Some(name) = body.unknown_member(request.body()) {
-            return Err(Fault::UnknownField(name).into());
-        }
+    if matches!(task, VaultTask::Clear | VaultTask::Delete(_)) && tenant.mode.is_some() {
+        let without = "A key deletes without :read, :write or :off behind it";
+        return Err(Fault::InvalidParameter("key", without).into());
     }
+    let settings = match task {
+        VaultTask::Clear => sources.of_clearing(&body, request.body())?,
+        _ => sources.of_vault_task(&body.settings)?,
+    };
     Ok(Asked {
         request,
         body,

@@ -296,18 +296,21 @@ fn scan_in(
 const NAME_CHARS_MAX: usize = 64;
 
 impl RequestBody {
-    /// The first top-level member that is none of the router's own, of a body that was scanned.
-    pub fn unknown_member(&self, body: &[u8]) -> Option<String> {
-        let mut unknown = None;
+    /// The first top-level member that is not the one that names a session, of a body that was scanned; nor is a second
+    /// one, or a null.
+    pub fn besides_session(&self, body: &[u8]) -> Option<String> {
+        let (mut besides, mut named) = (None, false);
         // One that is empty, and was not scanned, has none.
-        let _ = json::each_member(body, self.members_start, 1, |name, escaped, _| {
-            let known = RouterField::named(&json::text_bytes(name, escaped)).is_some();
-            if !known && unknown.is_none() {
+        let _ = json::each_member(body, self.members_start, 1, |name, escaped, value| {
+            let field = RouterField::named(&json::text_bytes(name, escaped));
+            let says = body.get(value.start) != Some(&b'n');
+            let is_session = field == Some(RouterField::SessionId) && says;
+            if (!is_session || std::mem::replace(&mut named, true)) && besides.is_none() {
                 let name = json::decode(name, escaped);
-                unknown = Some(name.chars().take(NAME_CHARS_MAX).collect());
+                besides = Some(name.chars().take(NAME_CHARS_MAX).collect());
             }
         });
-        unknown
+        besides
     }
 
     /// The splices that make the body to send: router fields out and, where a model starts with `prefix` (as it stands

@@ -400,19 +400,70 @@ fn a_delete_that_says_what_nobody_knows_deletes_nothing() {
     let provider = Provider::plain();
     let router = Router::start(&provider);
     good(&router, "POST", "/upload", FACTS);
-    for (body, member) in [
-        (r#"{"sessionId":"walks"}"#, "sessionId"),
-        (r#"{"id":"mem_0000000000000001"}"#, "id"),
-        (r#"{"session_id":"walks","all\u0021":true}"#, "all!"),
-        (r#" { "Session_id" : "walks" } "#, "Session_id"),
-    ] {
-        let reply = ask(&router, &router.key, "DELETE", "", &[], body);
-        let error = format!("Unknown field: {member}");
-        assert_eq!((reply.status, &reply.json()["error"]), (400, &json!(error)));
-        assert_eq!(lines(&router, &router.key).len(), 3, "{body}");
+    let (id, walks) = ("mem_0000000000000001", ("X-Session-ID", "walks"));
+    let (query, session) = ("Invalid parameter: query", "Invalid session id");
+    let sessions = "Different sessions are named";
+    let member = |name: &str| format!("Unknown field: {name}");
+    #[rustfmt::skip] // Rows read by themselves.
+    let rows = [
+        ("", r#"{"sessionId":"walks"}"#.to_owned(), None, member("sessionId")),
+        ("", format!(r#"{{"id":"{id}"}}"#), None, member("id")),
+        ("", r#"{"session_id":"walks","all\u0021":true}"#.into(), None, member("all!")),
+        ("", r#" { "Session_id" : "walks" } "#.into(), None, member("Session_id")),
+        ("", format!(r#"{{"memory":"{id}"}}"#), None, member("memory")),
+        ("", r#"{"memory_limit":1}"#.into(), None, member("memory_limit")),
+        ("", r#"{"session_id":"walks","memory_mode":"on"}"#.into(), None, member("memory_mode")),
+        ("", r#"{"session_id":null}"#.into(), None, session.into()),
+        ("", r#"{"session_id":""}"#.into(), None, session.into()),
+        ("", r#"{"session_id":"other","session_id":"walks"}"#.into(), None, session.into()),
+        ("", r#"{"session_id":"other"}"#.into(), Some(walks), sessions.into()),
+        ("?session_id=other", String::new(), Some(walks), sessions.into()),
+        ("?session_id=other", r#"{"session_id":"walks"}"#.into(), None, sessions.into()),
+        ("?session_id=walks&session_id=other", String::new(), None, query.into()),
+        ("?session_id=walks&session_id=walks", String::new(), None, query.into()),
+        ("?session_id=", String::new(), None, session.into()),
+        ("?session_id", String::new(), None, session.into()),
+        ("?memory=mem_0000000000000001", String::new(), None, query.into()),
+        ("?limit=1", String::new(), None, query.into()),
+        ("?mode=off", String::new(), None, query.into()),
+        ("?key=x", String::new(), None, query.into()),
+        ("?session_id=walks&debug=true", String::new(), None, query.into()),
+    ];
+    for (path, body, field, error) in rows {
+        let fields = field.as_slice();
+        let reply = ask(&router, &router.key, "DELETE", path, fields, &body);
+        let told = (reply.status, &reply.json()["error"]);
+        assert_eq!(told, (400, &json!(error)), "{path} {body}");
+        assert!(reply.json()["hint"].is_string(), "{path} {body}");
+        assert_eq!(lines(&router, &router.key).len(), 3, "{path} {body}");
     }
-    let known = r#"{"session_id":"walks","memory_mode":"on"}"#;
-    assert_eq!(good(&router, "DELETE", "", known), json!({"deleted": 1}));
+    for (suffix, path) in [
+        (":off", ""),
+        (":read", ""),
+        (":write", ""),
+        (":read", "/mem_0000000000000000"),
+    ] {
+        let key = format!("{}{suffix}", router.key);
+        let reply = ask(&router, &key, "DELETE", path, &[], "");
+        let error = json!("Invalid parameter: key");
+        assert_eq!(
+            (reply.status, &reply.json()["error"]),
+            (400, &error),
+            "{suffix}"
+        );
+    }
+    assert_eq!(lines(&router, &router.key).len(), 3);
+    let none = "?session_id=other&";
+    assert_eq!(good(&router, "DELETE", none, ""), json!({"deleted": 0}));
+    let twice = ask(
+        &router,
+        &router.key,
+        "DELETE",
+        "?session%5Fid=walks",
+        &[walks],
+        "{}",
+    );
+    assert_eq!(twice.json(), json!({"deleted": 1}));
     assert_eq!(good(&router, "DELETE", "", "{}"), json!({"deleted": 2}));
 }
 

@@ -252,6 +252,25 @@ fn sessions() {
 }
 
 #[test]
+fn one_that_stands_twice_says_the_same_twice() {
+    for (fields, conflict) in [
+        ("X-Session-ID: a\r\nX-Session-ID: a\r\n", None),
+        (
+            "X-Session-ID: a\r\nX-Session-ID: b\r\n",
+            Some("x-session-id"),
+        ),
+        ("X-Memory-Mode: on\r\nX-Memory-Mode: on\r\n", None),
+        (
+            "X-Memory-Mode: on\r\nx-memory-mode: off\r\n",
+            Some("x-memory-mode"),
+        ),
+    ] {
+        let found = with("", fields, r#"{"session_id":"c","memory":"read"}"#, None).err();
+        assert_eq!(found, conflict.map(Fault::ConflictingFields), "{fields}");
+    }
+}
+
+#[test]
 fn debug_and_switched_off() {
     assert!(good("?debug=true", "", "{}", None).debug);
     assert!(good("", "X-Debug: True\r\n", "{}", None).debug);
