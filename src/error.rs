@@ -86,8 +86,6 @@ pub enum Fault {
     InvalidSessionId,
     /// A field of the router's own that stands twice, with different values.
     ConflictingFields(&'static str),
-    /// Two sessions, where one is to be deleted.
-    ConflictingSessions,
     /// A member whose value cannot be used.
     InvalidField(&'static str),
     /// A member that means nothing where all that is not asked for would be deleted.
@@ -178,7 +176,6 @@ impl Fault {
             | Self::ModelTooLong
             | Self::InvalidSessionId
             | Self::ConflictingFields(_)
-            | Self::ConflictingSessions
             | Self::InvalidField(_)
             | Self::UnknownField(_)
             | Self::InvalidLine(..)
@@ -258,7 +255,6 @@ impl Fault {
             Self::ConflictingFields(name) => {
                 format!("Header {name} stands twice with different values")
             }
-            Self::ConflictingSessions => "Different sessions are named".into(),
             Self::InvalidField(name) => format!("Invalid field: {name}"),
             Self::UnknownField(name) => format!("Unknown field: {name}"),
             Self::InvalidLine(line, what) => format!("Invalid line {line}: {what}"),
@@ -328,7 +324,6 @@ impl Fault {
             Self::UnknownField(_) => {
                 "session_id, or nothing for all; one memory by its path".into()
             }
-            Self::ConflictingSessions => "Name one session: in body, header or query".into(),
             Self::InvalidLine(..) => "Nothing of the upload was stored".into(),
             Self::TooManyModels(limit) => format!("At most {limit} in one request body"),
             Self::TooManyLines(limit) => format!("At most {limit} lines in one upload"),

@@ -181,7 +181,7 @@ impl Sources<'_> {
     }
 
     /// The same where what is not named is deleted with the rest, so that a slip would empty the whole vault: query and
-    /// body may name one session and nothing else, and all who name one name the same.
+    /// body may name one session and nothing else.
     pub(super) fn of_clearing(&self, found: &RequestBody, body: &[u8]) -> Result<Settings, Fault> {
         let query = self.head.query(self.bytes).unwrap_or_default();
         let said = query.split('&').filter(|pair| !pair.is_empty());
@@ -197,16 +197,7 @@ impl Sources<'_> {
             Some(name) => return Err(Fault::UnknownField(name)),
             None => {}
         }
-        let settings = self.of_vault_task(&found.settings)?;
-        let named = [self.header(Name::XSessionId), session];
-        if named
-            .into_iter()
-            .flatten()
-            .any(|named| settings.session != Some(named))
-        {
-            return Err(Fault::ConflictingSessions);
-        }
-        Ok(settings)
+        self.of_vault_task(&found.settings)
     }
 
     /// What holds where neither body nor field nor query says anything, as in most requests.
