@@ -3,6 +3,8 @@
 //!
 //! Whoever gives bytes of others to a parser asks here first. Pure.
 
+use std::borrow::Cow;
+
 use memchr::{memchr2, memchr2_iter};
 
 /// Nothing that anybody means is deeper. A level takes 200 bytes of stack, but 20,000 where nothing is optimised.
@@ -30,6 +32,38 @@ pub fn fits(json: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// The text without what nests deeper than a parser can bear: where that begins, a list or an object is empty.
+pub fn pruned(json: &[u8]) -> Cow<'_, [u8]> {
+    if fits(json) {
+        return Cow::Borrowed(json);
+    }
+    let mut kept = Vec::new();
+    let (mut depth, mut at, mut from) = (0_usize, 0, 0);
+    while let Some(byte) = json.get(at) {
+        at += 1;
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                if depth == DEPTH_MAX {
+                    kept.extend_from_slice(&json[from..at]);
+                }
+            }
+            b']' | b'}' => {
+                if depth == DEPTH_MAX {
+                    from = at - 1;
+                }
+                depth = depth.saturating_sub(1);
+            }
+            b'"' => at = behind_string(json, at),
+            _ => {}
+        }
+    }
+    if depth < DEPTH_MAX {
+        kept.extend_from_slice(&json[from..]);
+    }
+    Cow::Owned(kept)
 }
 
 /// Behind the quote that closes the string in which `at` stands.
@@ -67,6 +101,15 @@ mod tests {
             (format!("\"{}\\", "[".repeat(10_000)), true),
         ] {
             assert_eq!(fits(json.as_bytes()), expected, "{:.40}", json);
+            let pruned = pruned(json.as_bytes());
+            assert!(fits(&pruned) && (!expected || *pruned == *json.as_bytes()));
         }
+        let deep = format!("{{\"a\":{},\"b\":[{{\"c]\":2}}]}}", nested("[", 100, "]"));
+        let left = format!(
+            "{{\"a\":{}{},\"b\":[{{\"c]\":2}}]}}",
+            "[".repeat(63),
+            "]".repeat(63)
+        );
+        assert_eq!(*pruned(deep.as_bytes()), *left.as_bytes());
     }
 }

@@ -17,9 +17,9 @@ use crate::error::Fault;
 use crate::http::Framing;
 use crate::http::head::{Head, RequestLine};
 use crate::memory::{Browse, Delete, MemoryError, MemoryId, Query, VaultRef, block};
-use crate::provider::Dialect;
 use crate::provider::body::{RequestBody, scan_conversation};
 use crate::provider::operation::{Operation, Task};
+use crate::provider::{Dialect, lossy};
 use crate::respond;
 use crate::route::VaultTask;
 
@@ -193,7 +193,7 @@ async fn search(
     exchange: &Exchange<'_>,
 ) -> Result<String, Fault> {
     let text = member(asked, "query").ok_or(Fault::MissingField("query"))?;
-    let text: String = sonic_rs::from_str(&text).map_err(|_| Fault::InvalidField("query"))?;
+    let text = lossy::text(&text).ok_or(Fault::InvalidField("query"))?;
     let browse = Browse {
         text: text.trim(),
         session: asked.settings.session.as_deref(),

@@ -17,6 +17,7 @@ use sonic_rs::JsonValueTrait as _;
 use super::{Dialect, json};
 use counts::{CANDIDATES_MAX, Counts, depth_behind};
 use names::Names;
+use text::Seam;
 
 use crate::depth;
 
@@ -67,6 +68,7 @@ pub struct Observed {
     pub finished: bool,
     /// The counts are those of a stream's start: what Anthropic counts there is not what the model says behind it.
     of_start: bool,
+    seam: Seam,
 }
 
 impl Observed {
@@ -91,7 +93,7 @@ impl Observed {
                 self.call(calls::first_in(dialect, data));
             }
             self.finished = self.finished || text::finishes(dialect, name, data);
-            text::gather(&mut self.text, dialect, name, data);
+            text::gather(&mut self.text, &mut self.seam, dialect, name, data);
         }
     }
 
@@ -258,11 +260,9 @@ fn is_error(name: &[u8]) -> bool {
 /// `{"error": …}`, or such a name in `type`, whatever the event is called. An `error` of null is none. For data in which
 /// `"error"` stands.
 fn top_level_error(data: &[u8]) -> bool {
-    if !depth::fits(data) {
-        return false;
-    }
-    let error = sonic_rs::get(data, &["error"]).is_ok_and(|value| !value.is_null());
-    let stated = || sonic_rs::get(data, &["type"]);
+    let data = depth::pruned(data);
+    let error = sonic_rs::get(&*data, &["error"]).is_ok_and(|value| !value.is_null());
+    let stated = || sonic_rs::get(&*data, &["type"]);
     error || stated().is_ok_and(|it| it.as_str().is_some_and(|name| is_error(name.as_bytes())))
 }
 

@@ -12,6 +12,7 @@ pub mod coding;
 pub mod expected;
 mod gemini;
 mod json;
+pub mod lossy;
 pub mod multipart;
 mod openai;
 pub mod operation;

@@ -9,7 +9,7 @@ use crate::error::Fault;
 use crate::exchange::Exchange;
 use crate::exchange::remember::said;
 use crate::memory::{NewMemory, Role, VaultRef};
-use crate::provider::{Dialect, answer};
+use crate::provider::{Dialect, answer, lossy};
 
 pub(super) async fn serve(
     asked: &Asked<'_>,
@@ -44,8 +44,8 @@ pub(super) async fn serve(
 
 /// What `response` says; nothing of one that refuses, or is a step of an agent's.
 fn response_text(raw: &str) -> Result<String, Fault> {
-    if let Ok(text) = sonic_rs::from_str::<String>(raw) {
-        return Ok(text);
+    if let Some(text) = lossy::text(raw) {
+        return Ok(text.into_owned());
     }
     let dialects = [Dialect::OpenAi, Dialect::Anthropic, Dialect::Gemini];
     let mut its = dialects

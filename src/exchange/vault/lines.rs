@@ -8,8 +8,8 @@ use crate::error::Fault;
 use crate::exchange::settings::is_session_id;
 use crate::memory::{NewMemory, Role};
 use crate::net;
-use crate::provider::Dialect;
 use crate::provider::body::scan;
+use crate::provider::{Dialect, lossy};
 
 /// In one upload.
 pub const LINES_MAX: usize = 10_000;
@@ -64,7 +64,7 @@ pub async fn read(
 fn memory(bytes: &[u8], session: Option<&str>, now_ms: i64) -> Result<NewMemory, &'static str> {
     // Checked by our own lexer first, which no depth of nesting can overflow.
     scan(bytes, Dialect::OpenAi).map_err(|_| "not a JSON object")?;
-    let line: Line = sonic_rs::from_slice(bytes).map_err(|_| "a member has the wrong type")?;
+    let line: Line = lossy::parse(bytes).ok_or("a member has the wrong type")?;
     let content = line.content.ok_or("content is missing")?;
     let text = content.trim();
     if text.is_empty() {
@@ -118,6 +118,8 @@ mod tests {
                 memory("c", Role::User, NOW_MS, "s1"),
             ]
         );
+        let odd = reads(r#"{"content":"a\ud83d","x":[1e999,"\udc00"]}"#, None);
+        assert_eq!(odd.unwrap()[0].text, "a\u{fffd}");
         assert_eq!(reads("{\"content\":\"a\"}", None).unwrap()[0].session, None);
         assert_eq!(reads("\n \n", None).unwrap(), []);
         let marked = "\u{feff}{\"content\":\"a\"}\n{\"content\":\"c\"}";

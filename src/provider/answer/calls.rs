@@ -8,8 +8,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, Value};
 
-use super::super::Dialect;
-use crate::depth;
+use super::super::{Dialect, lossy};
 
 static TOOL_CALLS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"tool_calls\""));
 static CALL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"_call\""));
@@ -35,10 +34,10 @@ pub(super) fn first_in(dialect: Dialect, data: &[u8]) -> Option<String> {
         Dialect::Anthropic => holds(&TOOL_USE),
         Dialect::Gemini => holds(&FUNCTION_CALL),
     };
-    if !may || !depth::fits(data) {
+    if !may {
         return None;
     }
-    let value: Value = sonic_rs::from_slice(data).ok()?;
+    let value: Value = lossy::parse(data)?;
     let id = match dialect {
         Dialect::OpenAi => of_openai(&value),
         Dialect::Anthropic => of_anthropic(&value),

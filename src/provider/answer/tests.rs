@@ -191,6 +191,131 @@ fn streams_of_every_dialect() {
 }
 
 #[test]
+fn what_is_broken_in_one_place_of_an_answer_costs_none_of_its_text() {
+    use Dialect::{Anthropic, Gemini, OpenAi};
+    let run = |dialect, name: &str, events: &[&str]| {
+        let mut seen = Observed::default();
+        for data in events {
+            seen.event(dialect, name.as_bytes(), data.as_bytes(), true);
+        }
+        seen.text
+    };
+    let chat = |pieces: &[&str]| {
+        let event =
+            |piece: &&str| format!(r#"{{"choices":[{{"delta":{{"content":"{piece}"}}}}]}}"#);
+        let events: Vec<String> = pieces.iter().map(event).collect();
+        let events: Vec<&str> = events.iter().map(String::as_str).collect();
+        run(OpenAi, "", &events)
+    };
+    #[rustfmt::skip] // Rows read by themselves.
+    let rows = [
+        (vec![r"a\ud83d", r"\ude00b"], "a\u{1f600}b"),
+        (vec![r"a", r"\uD83D", "", r"\uDE00", r" b"], "a\u{1f600} b"),
+        (vec![r"a \ud83d here", " b"], "a \u{fffd} here b"),
+        (vec![r"a\ud83d", "b"], "a\u{fffd}b"),
+        (vec![r"a\\ud83d", r"\ude00"], "a\\ud83d\u{fffd}"),
+        (vec![r"a\\\ud83d", r"\ude00"], "a\\\u{1f600}"),
+        (vec![r"\ud83d\ude00", "b"], "\u{1f600}b"),
+    ];
+    for (pieces, text) in rows {
+        assert_eq!(chat(&pieces), text, "{pieces:?}");
+    }
+    let said = [r#"{"delta":"a\ud83d"}"#, r#"{"delta":"\ude00"}"#];
+    assert_eq!(
+        run(OpenAi, "response.output_text.delta", &said),
+        "a\u{1f600}"
+    );
+    let said = [
+        r#"{"delta":{"text":"a\ud83d"}}"#,
+        r#"{"delta":{"text":"\ude00"}}"#,
+    ];
+    assert_eq!(run(Anthropic, "content_block_delta", &said), "a\u{1f600}");
+    let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+    for odd in [r#""\ud83d""#, "1e999", "-1e400", &deep] {
+        for (dialect, body) in [
+            (
+                OpenAi,
+                r#"{"x":ODD,"choices":[{"logprobs":ODD,"message":{"content":"it"}}]}"#,
+            ),
+            (
+                OpenAi,
+                r#"{"x":ODD,"output":[{"type":"message","content":[{"type":"output_text","text":"it"}]}]}"#,
+            ),
+            (
+                Anthropic,
+                r#"{"x":ODD,"content":[{"type":"text","text":"it","citations":ODD}]}"#,
+            ),
+            (
+                Gemini,
+                r#"{"x":ODD,"candidates":[{"content":{"parts":[{"text":"it"}]}}]}"#,
+            ),
+        ] {
+            let mut seen = Observed::default();
+            seen.whole(dialect, body.replace("ODD", odd).as_bytes());
+            assert_eq!(
+                (seen.text.as_str(), seen.ended),
+                ("it", true),
+                "{body} {odd:.20}"
+            );
+        }
+        let event = r#"{"x":ODD,"choices":[{"delta":{"content":"it"},"logprobs":ODD}]}"#;
+        assert_eq!(
+            run(OpenAi, "", &[&event.replace("ODD", odd)]),
+            "it",
+            "{odd:.20}"
+        );
+        let event = r#"{"x":ODD,"candidates":[{"content":{"parts":[{"text":"it"}]}}]}"#;
+        assert_eq!(
+            run(Gemini, "", &[&event.replace("ODD", odd)]),
+            "it",
+            "{odd:.20}"
+        );
+    }
+}
+
+#[test]
+fn what_stands_between_two_texts_divides_them() {
+    use Dialect::{Anthropic, Gemini, OpenAi};
+    #[rustfmt::skip] // Rows read by themselves.
+    let rows = [
+        (Anthropic, r#"{"content":[{"type":"text","text":"I look"},{"type":"server_tool_use"},{"type":"text","text":"It is"},{"type":"text","text":" six"}]}"#, "I look\nIt is six"),
+        (Anthropic, r#"{"content":[{"type":"thinking","thinking":"x"},{"type":"text","text":"a\n"},{"type":"x"},{"type":"text","text":"b"}]}"#, "a\nb"),
+        (OpenAi, r#"{"output":[{"type":"message","content":[{"type":"output_text","text":"one"}]},{"type":"web_search_call"},{"type":"message","content":[{"type":"output_text","text":"two"}]}]}"#, "one\ntwo"),
+        (Gemini, r#"{"candidates":[{"content":{"parts":[{"text":"before"},{"executableCode":{}},{"text":"after"}]}}]}"#, "before\nafter"),
+    ];
+    for (dialect, body, text) in rows {
+        let mut seen = Observed::default();
+        seen.whole(dialect, body.as_bytes());
+        assert_eq!(seen.text, text, "{body}");
+    }
+    let mut seen = Observed::default();
+    for (name, data) in [
+        (
+            "content_block_start",
+            r#"{"content_block":{"type":"text"}}"#,
+        ),
+        ("content_block_delta", r#"{"delta":{"text":"I look"}}"#),
+        (
+            "content_block_start",
+            r#"{"content_block":{"type":"server_tool_use"}}"#,
+        ),
+        (
+            "content_block_start",
+            r#"{"content_block":{"type":"text"}}"#,
+        ),
+        ("content_block_delta", r#"{"delta":{"text":"It is"}}"#),
+        (
+            "content_block_start",
+            r#"{"content_block":{"type":"text"}}"#,
+        ),
+        ("content_block_delta", r#"{"delta":{"text":"six"}}"#),
+    ] {
+        seen.event(Anthropic, name.as_bytes(), data.as_bytes(), true);
+    }
+    assert_eq!(seen.text, "I look\nIt issix");
+}
+
+#[test]
 fn what_is_written_to_a_cache_for_an_hour_is_known_apart() {
     let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_creation_input_tokens":100,
         "cache_read_input_tokens":1000,"cache_creation":{"ephemeral_5m_input_tokens":40,"ephemeral_1h_input_tokens":60},

@@ -8,21 +8,42 @@ use std::borrow::Cow;
 use memchr::memmem;
 use sonic_rs::{JsonContainerTrait as _, JsonValueTrait as _, LazyValue, PointerNode, pointer};
 
-use super::super::Dialect;
+use super::super::{Dialect, json, lossy};
 use crate::depth;
 
 /// More of an answer is not gathered.
 pub const TEXT_BYTES_MAX: usize = 256 * 1024;
 
+/// How half a pair of UTF-16 is spelled.
+type Half = [u8; 6];
+
+/// Between two pieces of a stream's text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seam {
+    /// The last one ended in half a character, whose other half begins the next one.
+    half: Option<Half>,
+    /// Something else than text stands between.
+    gap: bool,
+}
+
 /// Appends the text that one event adds.
-pub(super) fn gather(text: &mut String, dialect: Dialect, name: &[u8], data: &[u8]) {
-    if text.len() >= TEXT_BYTES_MAX || !depth::fits(data) {
+pub(super) fn gather(
+    text: &mut String,
+    seam: &mut Seam,
+    dialect: Dialect,
+    name: &[u8],
+    data: &[u8],
+) {
+    if text.len() >= TEXT_BYTES_MAX {
         return;
     }
+    let data = &*depth::pruned(data);
     match dialect {
         Dialect::OpenAi if is_responses(name, data) => {
             if named(name, data, b"response.output_text.delta") {
-                push(text, string_at(data, &pointer!["delta"]));
+                push_raw(text, seam, raw_at(data, &pointer!["delta"]));
+            } else {
+                seam.gap |= name == b"response.output_item.added";
             }
         }
         Dialect::OpenAi => {
@@ -31,17 +52,24 @@ pub(super) fn gather(text: &mut String, dialect: Dialect, name: &[u8], data: &[u
                 return;
             };
             let choice = choice.as_raw_str().as_bytes();
-            let said = content_at(choice, &pointer!["delta", "content"]);
-            push(text, said.or_else(|| string_at(choice, &pointer!["text"])));
+            let content = &pointer!["delta", "content"];
+            let said = raw_at(choice, content).or_else(|| raw_at(choice, &pointer!["text"]));
+            match said {
+                Some(said) => push_raw(text, seam, Some(said)),
+                None => push(text, seam, &parts_at(choice, content).unwrap_or_default()),
+            }
         }
         Dialect::Anthropic => {
             if named(name, data, b"content_block_delta") {
-                push(text, string_at(data, &pointer!["delta", "text"]));
+                push_raw(text, seam, raw_at(data, &pointer!["delta", "text"]));
+            } else if named(name, data, b"content_block_start") {
+                let kind = string_at(data, &pointer!["content_block", "type"]);
+                seam.gap |= kind.is_some_and(|kind| kind != "text");
             }
         }
         Dialect::Gemini => {
-            if let Ok(value) = sonic_rs::from_slice::<sonic_rs::Value>(data) {
-                push(text, gemini_text(&value).map(Cow::Owned));
+            if let Some(said) = lossy::parse(data).as_ref().and_then(gemini_text) {
+                push(text, seam, &said);
             }
         }
     }
@@ -92,8 +120,7 @@ fn has_finish_reason(data: &[u8]) -> bool {
             .is_ok()
     };
     memmem::find_iter(data, word).any(is_string)
-        && depth::fits(data)
-        && sonic_rs::get(data, pointer!["choices", 0])
+        && sonic_rs::get(&*depth::pruned(data), pointer!["choices", 0])
             .ok()
             .filter(is_first)
             .is_some_and(|choice| {
@@ -111,10 +138,60 @@ fn is_last_response(name: &[u8], data: &[u8]) -> bool {
         || is(b"response.incomplete", b"\"response.incomplete\"")
 }
 
-fn push(text: &mut String, piece: Option<Cow<'_, str>>) {
-    let piece = piece.unwrap_or_default();
+fn push(text: &mut String, seam: &mut Seam, piece: &str) {
+    if piece.is_empty() {
+        return;
+    }
+    if std::mem::take(&mut seam.gap) {
+        part(text, piece);
+    }
     let room = TEXT_BYTES_MAX.saturating_sub(text.len());
     text.push_str(&piece[..piece.floor_char_boundary(room)]);
+}
+
+/// The same with a piece as it stands between quotes.
+fn push_raw(text: &mut String, seam: &mut Seam, raw: Option<&[u8]>) {
+    let Some(raw) = raw.filter(|raw| !raw.is_empty()) else {
+        return;
+    };
+    let escaped = raw.contains(&b'\\');
+    if !escaped && seam.half.is_none() {
+        return push(text, seam, &json::decode(raw, false));
+    }
+    let (raw, half) = without_half(raw);
+    let raw = [seam.half.as_ref().map_or(&[][..], |half| half), raw].concat();
+    seam.half = half;
+    push(text, seam, &json::decode(&raw, true));
+}
+
+/// A piece without the first half of a pair at its end, and that.
+fn without_half(raw: &[u8]) -> (&[u8], Option<Half>) {
+    let split = raw.split_last_chunk::<6>();
+    split
+        .filter(|(before, half)| {
+            let slashes = before.iter().rev().take_while(|byte| **byte == b'\\');
+            let first = matches!(
+                half,
+                [
+                    b'\\',
+                    b'u',
+                    b'd' | b'D',
+                    b'8' | b'9' | b'a' | b'b' | b'A' | b'B',
+                    ..
+                ]
+            );
+            // One that is itself escaped begins nothing.
+            first && slashes.count() % 2 == 0
+        })
+        .map_or((raw, None), |(before, half)| (before, Some(*half)))
+}
+
+/// A line break, unless one of the two has its own space.
+fn part(text: &mut String, next: &str) {
+    let spaced = text.ends_with(char::is_whitespace) || next.starts_with(char::is_whitespace);
+    if !text.is_empty() && !spaced {
+        text.push('\n');
+    }
 }
 
 /// The events of responses have names; a provider that leaves the `event:` lines out has them in `type`.
@@ -124,9 +201,12 @@ fn is_responses(name: &[u8], data: &[u8]) -> bool {
 }
 
 fn named(name: &[u8], data: &[u8], expected: &[u8]) -> bool {
-    let stated = || string_at(data, &pointer!["type"]);
-    name == expected
-        || name.is_empty() && stated().is_some_and(|stated| stated.as_bytes() == expected)
+    let stated = || {
+        let stated = depth::pruned(data);
+        let stated = string_at(&stated, &pointer!["type"]);
+        stated.is_some_and(|stated| stated.as_bytes() == expected)
+    };
+    name == expected || name.is_empty() && stated()
 }
 
 /// Where several answers are asked for, each chunk says whose piece it is.
@@ -135,22 +215,30 @@ fn is_first(choice: &LazyValue<'_>) -> bool {
     index.unwrap_or(0) == 0
 }
 
-fn string_at<'d>(data: &'d [u8], path: &[PointerNode]) -> Option<Cow<'d, str>> {
+/// A string as it stands between its quotes.
+fn raw_at<'d>(data: &'d [u8], path: &[PointerNode]) -> Option<&'d [u8]> {
     if !depth::fits(data) {
         return None;
     }
+    let start = data.as_ptr().addr();
     let value = sonic_rs::get(data, path).ok()?;
-    let text = value.as_str()?.to_owned();
-    Some(Cow::Owned(text))
+    let raw = value.as_raw_str();
+    // By its place, because it lives no longer than `value` does.
+    let at = raw.as_ptr().addr().checked_sub(start)?;
+    let raw = data.get(at..at + raw.len())?;
+    raw.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }
 
-/// A text, or the texts of parts: so Mistral tells reasoning apart.
-fn content_at<'d>(data: &'d [u8], path: &[PointerNode]) -> Option<Cow<'d, str>> {
-    string_at(data, path).or_else(|| {
-        let parts = sonic_rs::get(data, path).ok()?;
-        let parts: sonic_rs::Value = sonic_rs::from_str(parts.as_raw_str()).ok()?;
-        Some(Cow::Owned(joined(parts.as_array()?.iter(), "text")))
-    })
+fn string_at<'d>(data: &'d [u8], path: &[PointerNode]) -> Option<Cow<'d, str>> {
+    let raw = raw_at(data, path)?;
+    Some(json::decode(raw, raw.contains(&b'\\')))
+}
+
+/// The texts of parts: so Mistral tells reasoning apart.
+fn parts_at(data: &[u8], path: &[PointerNode]) -> Option<String> {
+    let parts = sonic_rs::get(data, path).ok()?;
+    let parts: sonic_rs::Value = lossy::parse(parts.as_raw_str().as_bytes())?;
+    Some(joined(parts.as_array()?.iter(), "text"))
 }
 
 /// What stands around the reasoning that some servers leave in front of an answer.
@@ -167,29 +255,26 @@ pub fn without_reasoning(text: &str) -> &str {
 
 /// Whether a plain answer is one of this dialect's, whatever it says or refuses to say.
 pub fn is_answer(dialect: Dialect, body: &[u8]) -> bool {
+    let body = depth::pruned(body);
     let holds = |path: &[PointerNode]| {
-        let value = sonic_rs::get(body, path);
+        let value = sonic_rs::get(&*body, path);
         value.is_ok_and(|value| value.is_array() || value.is_object())
     };
-    depth::fits(body)
-        && match dialect {
-            Dialect::OpenAi => holds(&pointer!["choices"]) || holds(&pointer!["output"]),
-            Dialect::Anthropic => holds(&pointer!["content"]),
-            // Of a question that is refused there is the feedback alone; a stream is one array of answers.
-            Dialect::Gemini => {
-                holds(&pointer!["candidates"])
-                    || holds(&pointer!["promptFeedback"])
-                    || holds(&pointer![0, "candidates"])
-            }
+    match dialect {
+        Dialect::OpenAi => holds(&pointer!["choices"]) || holds(&pointer!["output"]),
+        Dialect::Anthropic => holds(&pointer!["content"]),
+        // Of a question that is refused there is the feedback alone; a stream is one array of answers.
+        Dialect::Gemini => {
+            holds(&pointer!["candidates"])
+                || holds(&pointer!["promptFeedback"])
+                || holds(&pointer![0, "candidates"])
         }
+    }
 }
 
 /// The text of a plain answer.
 pub(super) fn of_whole(dialect: Dialect, body: &[u8]) -> Option<String> {
-    if !depth::fits(body) {
-        return None;
-    }
-    let value: sonic_rs::Value = sonic_rs::from_slice(body).ok()?;
+    let value: sonic_rs::Value = lossy::parse(body)?;
     let mut text = match dialect {
         Dialect::OpenAi => {
             let choice = first(&value["choices"]);
@@ -201,9 +286,16 @@ pub(super) fn of_whole(dialect: Dialect, body: &[u8]) -> Option<String> {
                 (Some(said), _) => said.to_owned(),
                 (None, Some(parts)) => joined(parts.iter(), "text"),
                 (None, None) => {
-                    let items = value["output"].as_array()?.iter();
-                    let messages = items.filter_map(|item| item["content"].as_array());
-                    joined(messages.flat_map(|parts| parts.iter()), "output_text")
+                    let mut said = String::new();
+                    for item in value["output"].as_array()?.iter() {
+                        let parts = item["content"].as_array().into_iter().flatten();
+                        let more = joined(parts, "output_text");
+                        if !more.is_empty() {
+                            part(&mut said, &more);
+                            said += &more;
+                        }
+                    }
+                    said
                 }
             }
         }
@@ -225,17 +317,34 @@ fn first(choices: &sonic_rs::Value) -> &sonic_rs::Value {
     list.find(is_first).unwrap_or(&choices[0])
 }
 
+/// The texts of parts of a kind. A text may come in several, that stand side by side; what else stands between two
+/// divides them.
 fn joined<'a>(parts: impl Iterator<Item = &'a sonic_rs::Value>, kind: &str) -> String {
-    parts
-        .filter(|part| part["type"].as_str() == Some(kind))
-        .filter_map(|part| part["text"].as_str())
-        .collect()
+    spoken(parts, |part| part["type"].as_str() == Some(kind))
 }
 
 fn gemini_text(value: &sonic_rs::Value) -> Option<String> {
     let parts = value["candidates"][0]["content"]["parts"].as_array()?;
-    let spoken = parts
-        .iter()
-        .filter(|part| part["thought"].as_bool() != Some(true));
-    Some(spoken.filter_map(|part| part["text"].as_str()).collect())
+    Some(spoken(parts.iter(), |part| {
+        part["thought"].as_bool() != Some(true)
+    }))
+}
+
+fn spoken<'a>(
+    parts: impl Iterator<Item = &'a sonic_rs::Value>,
+    speaks: impl Fn(&sonic_rs::Value) -> bool,
+) -> String {
+    let (mut said, mut gap) = (String::new(), false);
+    for it in parts {
+        match it["text"].as_str().filter(|_| speaks(it)) {
+            Some(text) => {
+                if !text.is_empty() && std::mem::take(&mut gap) {
+                    part(&mut said, text);
+                }
+                said += text;
+            }
+            None => gap = true,
+        }
+    }
+    said
 }
