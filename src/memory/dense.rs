@@ -6,9 +6,12 @@ pub(super) struct Vectors {
     dimensions: usize,
     /// Of row after row, each scaled so that its largest part is 127.
     parts: Vec<i8>,
-    /// One over the length of each, in units of its parts; 0: none.
+    /// One over the length of each, in units of its parts; 0: none; below: none is to be had.
     scales: Vec<f32>,
 }
+
+/// In the place of a scale, where none is to be had.
+const UNUSABLE: f32 = -1.0;
 
 impl Vectors {
     const DIMENSIONS_MAX: usize = 8192;
@@ -18,30 +21,44 @@ impl Vectors {
         let Some((parts, scale)) = small(vector) else {
             return false;
         };
-        if self.dimensions == 0 && vector.len() <= Vectors::DIMENSIONS_MAX {
+        if self.dimensions == 0 && is_usable(vector) {
             self.dimensions = vector.len();
+            self.parts.resize(self.scales.len() * self.dimensions, 0);
         }
         if vector.len() != self.dimensions {
             return false;
         }
-        let row = row as usize;
-        if self.scales.len() <= row {
-            self.scales.resize(row + 1, 0.0);
-            self.parts.resize((row + 1) * self.dimensions, 0);
-        }
+        let row = self.room_for(row);
         self.scales[row] = scale;
         self.parts[row * self.dimensions..][..self.dimensions].copy_from_slice(&parts);
         true
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.scales.is_empty()
+    fn room_for(&mut self, row: u32) -> usize {
+        let row = row as usize;
+        if self.scales.len() <= row {
+            self.scales.resize(row + 1, 0.0);
+            self.parts.resize((row + 1) * self.dimensions, 0);
+        }
+        row
     }
 
-    pub(super) fn has(&self, row: u32) -> bool {
+    /// None is to be had for this row, and nobody is to ask again.
+    pub(super) fn give_up(&mut self, row: u32) {
+        let row = self.room_for(row);
+        self.scales[row] = UNUSABLE;
+    }
+
+    /// The length of all of them; none if there are none.
+    pub(super) fn dimensions(&self) -> Option<usize> {
+        (self.dimensions > 0).then_some(self.dimensions)
+    }
+
+    /// Whether it has one, or none is to be had.
+    pub(super) fn is_settled(&self, row: u32) -> bool {
         self.scales
             .get(row as usize)
-            .is_some_and(|scale| *scale > 0.0)
+            .is_some_and(|scale| *scale != 0.0)
     }
 
     pub(super) fn remove(&mut self, row: u32) {
@@ -58,7 +75,7 @@ impl Vectors {
         let (query, query_scale) = small(vector).filter(|_| vector.len() == self.dimensions)?;
         Some(move |row: u32| {
             let scale = *self.scales.get(row as usize)?;
-            if scale == 0.0 {
+            if scale <= 0.0 {
                 return None;
             }
             let parts = self
@@ -74,6 +91,11 @@ impl Vectors {
     pub(super) fn bytes(&self) -> usize {
         self.parts.capacity() + self.scales.capacity() * size_of::<f32>()
     }
+}
+
+/// Whether it points somewhere, and is as long as any model's.
+pub(super) fn is_usable(vector: &[f32]) -> bool {
+    vector.len() <= Vectors::DIMENSIONS_MAX && small(vector).is_some()
 }
 
 /// A vector in bytes, and one over their length.
@@ -102,6 +124,7 @@ mod tests {
     #[test]
     fn near_is_what_points_the_same_way() {
         let mut vectors = Vectors::default();
+        vectors.give_up(5);
         assert!(vectors.set(0, &[1.0, 0.0, 0.0]));
         assert!(vectors.set(2, &[0.1, 0.2, 0.2]));
         assert!(vectors.set(3, &[-5.0, 0.0, 0.0]));
@@ -121,6 +144,7 @@ mod tests {
             (1, None),
             (2, Some(1.0 / 3.0)),
             (3, Some(-1.0)),
+            (5, None),
             (9, None),
         ] {
             match (near(row), expected) {
@@ -133,6 +157,7 @@ mod tests {
         assert!(vectors.compare(&[1.0, 2.0]).is_none());
         drop(near);
         vectors.remove(0);
+        assert!(vectors.is_settled(2) && vectors.is_settled(5) && !vectors.is_settled(0));
         let near = vectors
             .compare(&[0.1, 0.2, 0.2])
             .expect("of the same length");

@@ -8,7 +8,7 @@
 mod wire;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -87,6 +87,8 @@ pub(super) struct Embedder {
     waiting: Mutex<Waiting>,
     /// Somebody asks, or it ends.
     wake: Condvar,
+    /// It has been told that the model gives vectors of another length.
+    pub(super) told_length: AtomicBool,
     failures: AtomicU32,
     /// In milliseconds since `started`.
     paused_until: AtomicU64,
@@ -111,6 +113,7 @@ impl Embedder {
             endpoint: Endpoint::new(settings),
             waiting: Mutex::default(),
             wake: Condvar::new(),
+            told_length: AtomicBool::new(false),
             failures: AtomicU32::new(0),
             paused_until: AtomicU64::new(0),
             told_until: AtomicU64::new(0),

@@ -5,6 +5,7 @@
 //! holds; the statistics are always exact, and of this vault alone.
 
 mod postings;
+mod vectors;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -178,22 +179,6 @@ impl Index {
         self.live -= 1;
         self.words -= u64::from(length);
         true
-    }
-
-    /// Gives a memory its vector; those of another length than the first are not taken. False if nothing was.
-    pub fn set_vector(&mut self, seq: u64, vector: &[f32]) -> bool {
-        self.row_of(seq)
-            .is_some_and(|row| self.vectors.set(row, vector))
-    }
-
-    /// True if any memory has a vector.
-    pub fn has_vectors(&self) -> bool {
-        !self.vectors.is_empty()
-    }
-
-    /// True if this one has.
-    pub fn has_vector(&self, seq: u64) -> bool {
-        self.row_of(seq).is_some_and(|row| self.vectors.has(row))
     }
 
     /// How many memories it holds.

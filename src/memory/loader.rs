@@ -166,7 +166,7 @@ fn load(core: &Core, vault: &VaultRef) -> Result<Arc<Hot>, LogError> {
     })?;
     loaded.set_next_seq(begun.next_seq);
     revector::load(core, &sealer, |seq, vector| {
-        loaded.set_vector(seq, vector);
+        loaded.restore_vector(seq, vector);
     });
     loaded.settle();
     if damaged > 0 {
@@ -266,7 +266,7 @@ fn remove(core: &Core, hot: &Hot, which: impl FnOnce(&Vault) -> Vec<u64>) -> boo
 }
 
 /// What is older is not kept.
-fn oldest_ms(core: &Core) -> i64 {
+pub(super) fn oldest_ms(core: &Core) -> i64 {
     core.settings.retention.map_or(i64::MIN, |retention| {
         let kept = i64::try_from(retention.as_millis()).unwrap_or(i64::MAX);
         clock::unix_seconds()

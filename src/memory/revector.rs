@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use super::change::Op;
 use super::core::Core;
+use super::dense::is_usable;
 use super::embed::{BATCH_TIMEOUT, Embedder, ModelId, NoVectors, beginning};
 use super::log::guarded;
 use super::seal::Sealer;
@@ -82,8 +83,13 @@ fn fill(core: &Core, embedder: &Embedder, hot: &Arc<Hot>) -> Result<(), String> 
             break;
         };
         let texts: Vec<(u64, &str)> = without.iter().map(|(seq, text)| (*seq, &**text)).collect();
+        let turned = hot.read().has_turned();
         refused += ask(core, embedder, hot, &texts, false)?;
-        hot.write().looked_for_vectors(*last);
+        let mut vault = hot.write();
+        // Else all others are to be asked for once more.
+        if vault.has_turned() == turned {
+            vault.looked_for_vectors(*last);
+        }
     }
     if refused > 0 {
         let vault = &hot.sealer.id;
@@ -105,7 +111,7 @@ fn ask(
     match embedder.vectors_of(&only) {
         Ok(vectors) => {
             let seqs = texts.iter().map(|(seq, _)| *seq);
-            keep(core, embedder, hot, seqs.zip(vectors));
+            keep(core, embedder, hot, seqs.zip(vectors).collect());
             Ok(0)
         }
         Err(NoVectors::Failed(reason)) => Err(reason),
@@ -117,7 +123,10 @@ fn ask(
             [(seq, text)] => {
                 let half = &text[..text.floor_char_boundary(text.len() / 2)];
                 match half.len() < SHORTEST_BYTES {
-                    true => Ok(1),
+                    true => {
+                        keep(core, embedder, hot, vec![(*seq, Vec::new())]);
+                        Ok(1)
+                    }
                     false => ask(core, embedder, hot, &[(*seq, half)], true),
                 }
             }
@@ -130,24 +139,40 @@ fn ask(
     }
 }
 
-/// Puts vectors to their memories, in the index and in the log.
-fn keep(
-    core: &Core,
-    embedder: &Embedder,
-    hot: &Arc<Hot>,
-    vectors: impl Iterator<Item = (u64, Vec<f32>)>,
-) {
+/// Puts vectors to their memories, in the index and in the log. Where one is no use that is noted there as well: it is
+/// paid for once.
+fn keep(core: &Core, embedder: &Embedder, hot: &Arc<Hot>, vectors: Vec<(u64, Vec<f32>)>) {
     let mut vault = hot.write();
     let mut ops = Vec::new();
     for (seq, vector) in vectors {
-        // It may have been removed meanwhile.
-        if vault.set_vector(seq, &vector) {
-            ops.extend(encode(embedder.model, &vector).map(|record| Op::Vector {
-                sealer: hot.sealer.clone(),
-                seq,
-                record,
-            }));
+        let is_usable = is_usable(&vector);
+        if is_usable && vault.is_of_other_length(&vector) {
+            if !embedder.told_length.swap(true, Ordering::Relaxed) {
+                let parts = vector.len();
+                tracing::warn!(
+                    parts,
+                    "the embedding model gives vectors of another length; all are made anew"
+                );
+            }
+            // Beyond the first time, what is of another length is left out for as long as the vault is in RAM.
+            if !vault.turn_to_other_length() {
+                continue;
+            }
         }
+        // It may have been removed meanwhile.
+        let is_there = match is_usable {
+            true => vault.set_vector(seq, &vector),
+            false => vault.give_up_vector(seq),
+        };
+        let record = match is_usable {
+            true => encode(embedder.model, &vector),
+            false => Some(embedder.model.to_vec()),
+        };
+        ops.extend(record.filter(|_| is_there).map(|record| Op::Vector {
+            sealer: hot.sealer.clone(),
+            seq,
+            record,
+        }));
     }
     // Under the lock, so that no removal gets in between.
     let ticket = core.queue.push(ops, None);
@@ -168,7 +193,7 @@ fn encode(model: ModelId, vector: &[f32]) -> Option<Vec<u8>> {
         .then(|| model.into_iter().chain(vector.iter().map(part)).collect())
 }
 
-/// What `encode` wrote, if it is of this model.
+/// What `encode` wrote, if it is of this model; empty where there was none to be had.
 pub(super) fn decode(model: ModelId, record: &[u8]) -> Option<Vec<f32>> {
     let parts = record.strip_prefix(&model)?;
     Some(

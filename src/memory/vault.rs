@@ -181,6 +181,8 @@ pub(super) struct Vault {
     counted_at: (usize, usize),
     /// Before this number, memories have their vectors as far as there are any.
     vectors_from: u64,
+    /// They are of another length than those before.
+    turned: bool,
 }
 
 /// What came of memories that were given.

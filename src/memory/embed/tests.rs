@@ -16,6 +16,10 @@ enum Way {
     Good,
     /// Takes no text above 600 bytes, and none about poison.
     Picky,
+    /// Its vectors have a part more.
+    Longer,
+    /// Nothing about poison points anywhere.
+    Pointless,
     Broken,
     Silent,
 }
@@ -109,12 +113,19 @@ fn serve(mut stream: TcpStream, way: &Mutex<Way>, calls: &AtomicUsize) {
         calls.fetch_add(1, Ordering::Relaxed);
         let call: serde_json::Value = serde_json::from_str(body).unwrap();
         let turned = call["model"] == "turned";
+        let behaves = *way.lock().unwrap();
         let inputs = call["input"].as_array().unwrap();
         let data: Vec<serde_json::Value> = inputs
             .iter()
             .enumerate()
             .map(|(index, text)| {
-                let vector = vector(text.as_str().unwrap(), turned);
+                let text = text.as_str().unwrap();
+                let mut vector = vector(text, turned).to_vec();
+                match behaves {
+                    Way::Longer => vector.push(0.0),
+                    Way::Pointless if text.contains("poison") => vector.fill(0.0),
+                    _ => {}
+                }
                 serde_json::json!({"object": "embedding", "index": index, "embedding": vector})
             })
             .collect();
@@ -126,7 +137,7 @@ fn serve(mut stream: TcpStream, way: &Mutex<Way>, calls: &AtomicUsize) {
             Way::Picky if refused => {
                 "HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n".to_owned()
             }
-            Way::Good | Way::Picky => format!(
+            Way::Good | Way::Picky | Way::Longer | Way::Pointless => format!(
                 "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}",
                 answer.len()
             ),
@@ -370,5 +381,53 @@ fn trouble_is_told_of_once_however_early_it_begins() {
     ] {
         assert_eq!(embedder.pause(at_ms), told, "{at_ms}");
         assert!(embedder.paused_until.load(Ordering::Relaxed) > at_ms);
+    }
+}
+
+#[test]
+fn vectors_of_another_length_take_the_place_of_all_others_once() {
+    let (stub, dir) = (Stub::start(), tempfile::tempdir().unwrap());
+    let found = |store: &MemoryStore| ask(store, "Which feline pet do I have?") == TEXTS[..1];
+    let store = MemoryStore::open(stub.settings(dir.path(), "m", LONG)).unwrap();
+    fill(&store);
+    eventually("vectors", || found(&store));
+    stub.set(Way::Longer);
+    wait(store.add(&vault(), vec![said("We had soup and bread.")])).unwrap();
+    // A query's vector can be compared once the others are as long.
+    eventually("longer ones", || found(&store));
+    // Back again within one process would be without end.
+    stub.set(Way::Good);
+    wait(store.add(&vault(), vec![said("It rained on Monday.")])).unwrap();
+    wait(store.add(&vault(), vec![said("It rained on Tuesday.")])).unwrap();
+    stub.set(Way::Longer);
+    let settled = || {
+        let calls = stub.calls.load(Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(300));
+        stub.calls.load(Ordering::Relaxed) == calls
+    };
+    eventually("an end of asking", settled);
+    assert!(found(&store));
+    store.close();
+    let store = MemoryStore::open(stub.settings(dir.path(), "m", LONG)).unwrap();
+    eventually("those of the file", || found(&store));
+    eventually("an end of asking", settled);
+}
+
+#[test]
+fn what_no_vector_is_to_be_had_for_is_asked_for_once() {
+    for way in [Way::Picky, Way::Pointless] {
+        let (stub, dir) = (Stub::start(), tempfile::tempdir().unwrap());
+        stub.set(way);
+        let store = MemoryStore::open(stub.settings(dir.path(), "m", LONG)).unwrap();
+        wait(store.add(&vault(), vec![said("Nothing about poison.")])).unwrap();
+        fill(&store);
+        let found = |store: &MemoryStore| ask(store, "Which feline pet do I have?") == TEXTS[..1];
+        eventually("vectors", || found(&store));
+        store.close();
+        let calls = stub.calls.load(Ordering::Relaxed);
+        let store = MemoryStore::open(stub.settings(dir.path(), "m", LONG)).unwrap();
+        assert!(found(&store));
+        std::thread::sleep(Duration::from_millis(200));
+        assert_eq!(stub.calls.load(Ordering::Relaxed), calls + 1);
     }
 }

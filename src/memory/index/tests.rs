@@ -121,7 +121,7 @@ fn vectors_find_what_no_word_tells() {
     assert_eq!(found(&index, &[1.0, 0.0, 0.0]), Vec::<u64>::new());
     index.remove(1);
     assert_eq!(found(&index, &[1.0, 0.0])[0], 3);
-    assert!(index.has_vectors() && index.has_vector(3) && !index.has_vector(1));
+    assert!(index.has_vectors() && index.is_settled(3) && !index.is_settled(1));
 }
 
 #[test]
