@@ -291,11 +291,18 @@ impl MemoryStore {
             }
             hot => hot?,
         };
+        let one = match which {
+            Delete::One(id) => Some(id),
+            Delete::All | Delete::Session(_) => None,
+        };
         let (reply, told) = oneshot::channel();
         self.core().jobs.push(Job::Delete(hot, which, reply));
         let written = told.await.map_err(|_| MemoryError::Closed)?;
         // Out of the index, so that no turn that begins now finds it; and out of those that run.
-        self.turns().forget(vault.id());
+        match one {
+            Some(id) => self.turns().forget_one(vault.id(), id),
+            None => self.turns().forget(vault.id()),
+        }
         written.durable.await.map_err(|_| MemoryError::Closed)??;
         Ok(written.result)
     }

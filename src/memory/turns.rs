@@ -27,8 +27,9 @@ const BYTES_PER_SHARD: usize = 1024 * 1024;
 const BYTES_PER_RUN: usize = 256;
 /// Providers' ids have some 30; what is longer is not kept.
 const CALL_BYTES_MAX: usize = 128;
-/// Of one turn; with ordinary blocks 64 KiB. Beyond, the one that was idle for longest is dropped.
-const RUNS_PER_TURN: usize = 16;
+/// Of one turn; with ordinary blocks as many as a shard has room for. Beyond, the one that was idle for longest is
+/// dropped.
+const RUNS_PER_TURN: usize = 256;
 /// A tool may work for long before its result comes back.
 const AGE_MAX: Duration = Duration::from_secs(30 * 60);
 /// Vaults share these, so that deletions in one hardly ever touch the turns of another.
@@ -225,6 +226,10 @@ impl Turns {
         if let Some(before) = shard.run(&key) {
             recollection.remembered = before.recollection.remembered.clone();
         }
+        if key.step.is_some() {
+            // What its own answer calls for is no first step.
+            recollection.called(&key.call);
+        }
         let recollection = Arc::new(recollection);
         // Asked under the shard's lock, which `forget` takes once it has counted.
         let forgotten = self.forgotten(&key.vault).load(Ordering::Relaxed) != key.forgotten;
@@ -248,9 +253,20 @@ impl Turns {
 
     /// Nothing of what was recalled from this vault is used again.
     pub fn forget(&self, vault: &str) {
+        self.forget_where(vault, &|_| true);
+    }
+
+    /// The same for what holds one memory of it.
+    pub fn forget_one(&self, vault: &str, id: MemoryId) {
+        self.forget_where(vault, &|recollection| {
+            recollection.memories.iter().any(|(its, ..)| *its == id)
+        });
+    }
+
+    fn forget_where(&self, vault: &str, goes: &dyn Fn(&Recollection) -> bool) {
         self.forgotten(vault).fetch_add(1, Ordering::Relaxed);
         for shard in &self.shards {
-            lock(shard).forget(vault);
+            lock(shard).forget(vault, goes);
         }
     }
 
@@ -270,24 +286,29 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 }
 
 impl Shard {
-    /// The run that a turn goes on with: the one whose first step it was, else one that has made none, best the one whose
-    /// answer called for it, then the newest. A caller may rewrite what stands behind its message: it goes on with the
-    /// newest of all, which stays what it is for others.
+    /// The run that a turn goes on with: the one whose answer called for what came back, and among these the one whose
+    /// first step it was; else the one with that step; else the newest that has made none, or of all, but never one whose
+    /// answer called for something else. A caller may rewrite what stands behind its message: it goes on with the newest
+    /// of all, which stays what it is for others.
     fn run(&mut self, key: &TurnKey) -> Option<&mut Run> {
         let step = Some(key.step?);
         let runs = self.turns.get_mut(key)?;
-        let newest = |step| runs.iter().rposition(|run| run.step == step);
-        let called = |call: Option<&str>| {
-            let calls = |run: &Run| run.recollection.call.get().map(|call| &**call) == call;
-            runs.iter()
-                .rposition(|run| run.step.is_none() && calls(run))
+        let call = |run: &Run| run.recollection.call.get().is_some();
+        let calls = |run: &Run| {
+            run.recollection
+                .call
+                .get()
+                .is_some_and(|call| **call == key.call)
         };
-        let at = newest(step)
-            .or_else(|| called(Some(&key.call)))
-            .or_else(|| called(None))
-            .or_else(|| newest(None));
+        let may = |run: &Run| key.call.is_empty() || !call(run) || calls(run);
+        let newest = |fits: &dyn Fn(&Run) -> bool| runs.iter().rposition(fits);
+        let at = newest(&|run| calls(run) && run.step == step)
+            .or_else(|| newest(&|run| calls(run) && run.step.is_none()))
+            .or_else(|| newest(&|run| may(run) && run.step == step))
+            .or_else(|| newest(&|run| !call(run) && run.step.is_none()))
+            .or_else(|| newest(&|run| may(run) && run.step.is_none()));
         if at.is_none() {
-            let run = runs.last()?.clone();
+            let run = runs.get(newest(&may)?)?.clone();
             self.put(key.clone(), Run { step, ..run });
         }
         let runs = self.turns.get_mut(key)?;
@@ -303,7 +324,10 @@ impl Shard {
     fn put(&mut self, key: TurnKey, run: Run) {
         self.bytes += run.recollection.bytes();
         let runs = self.turns.entry(key).or_default();
-        let same = |before: &Run| run.step.is_some() && before.step == run.step;
+        let call = |run: &Run| run.recollection.call.get().cloned();
+        let same = |before: &Run| {
+            run.step.is_some() && before.step == run.step && call(before) == call(&run)
+        };
         let gone = match runs.iter().position(same) {
             None if runs.len() < RUNS_PER_TURN => None,
             None => {
@@ -318,9 +342,10 @@ impl Shard {
         runs.push(run);
     }
 
-    fn forget(&mut self, vault: &str) {
+    fn forget(&mut self, vault: &str, goes: &dyn Fn(&Recollection) -> bool) {
         let turns = self.turns.iter_mut().filter(|(key, _)| key.vault == vault);
-        for run in turns.flat_map(|(_, runs)| runs) {
+        let runs = turns.flat_map(|(_, runs)| runs);
+        for run in runs.filter(|run| goes(&run.recollection)) {
             let emptied = run.recollection.emptied();
             self.bytes -= run.recollection.bytes() - emptied.bytes();
             run.recollection = Arc::new(emptied);

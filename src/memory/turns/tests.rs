@@ -117,7 +117,7 @@ fn runs_side_by_side_are_told_apart_by_what_their_answers_called() {
 #[test]
 fn a_turn_has_so_many_runs_at_most() {
     let mut agents = Agents(Turns::default(), Instant::now());
-    for n in 0..100 {
+    for n in 0..2 * RUNS_PER_TURN {
         agents.1 += Duration::from_millis(1);
         agents.begin("x");
         agents.step(&n.to_string(), "x");
@@ -131,6 +131,50 @@ fn a_turn_has_so_many_runs_at_most() {
     });
     assert_eq!(runs, RUNS_PER_TURN);
     assert_eq!(bytes, runs * recollection("x").bytes());
+}
+
+#[test]
+fn nobody_gets_the_block_of_one_whose_answer_called_for_something_else() {
+    let turns = Turns::default();
+    let now = Instant::now();
+    let goes_on = |call: &'static str| {
+        let bytes = b"the same first words".as_slice();
+        turns.key("v", None, "a", 0, Some(Step { bytes, call }))
+    };
+    for (fact, call) in [("first", "one"), ("second", "two")] {
+        let begun = turns.put(key(&turns, "v", "a", ""), recollection(fact), now);
+        begun.called(call);
+    }
+    let got = |call| {
+        let found = turns.get(&goes_on(call), now)?;
+        found.block.clone()
+    };
+    for _ in 0..2 {
+        assert!(got("one").unwrap().contains("first"));
+        assert!(got("two").unwrap().contains("second"));
+        assert!(got("three").is_none());
+    }
+    // One that is recalled anew on its way is known by the same call, whatever its answer calls for then.
+    turns
+        .put(goes_on("three"), recollection("third"), now)
+        .called("four");
+    for (call, fact) in [("one", "first"), ("two", "second"), ("three", "third")] {
+        assert!(got(call).unwrap().contains(fact));
+    }
+    assert!(got("four").is_none());
+}
+
+#[test]
+fn one_memory_is_forgotten_where_it_was_recalled() {
+    let turns = Turns::default();
+    let now = Instant::now();
+    turns.put(key(&turns, "v", "a", "step"), recollection("fact"), now);
+    let known = || turns.get(&key(&turns, "v", "a", "step"), now).is_some();
+    turns.forget_one("v", MemoryId(8));
+    turns.forget_one("w", MemoryId(7));
+    assert!(known());
+    turns.forget_one("v", MemoryId(7));
+    assert!(!known());
 }
 
 #[test]
