@@ -94,6 +94,8 @@ pub enum Fault {
     InvalidLine(usize, &'static str),
     /// An upload of more lines than this.
     TooManyLines(usize),
+    /// An upload of more bytes of text than this.
+    UploadTooLarge(usize),
     /// No memory of this id in the vault.
     NoSuchMemory,
     /// `memory.enabled` is false.
@@ -189,7 +191,7 @@ impl Fault {
                 404
             }
             Self::MethodNotAllowed(_) => 405,
-            Self::BodyTooLarge(_) | Self::TooManyLines(_) => 413,
+            Self::BodyTooLarge(_) | Self::TooManyLines(_) | Self::UploadTooLarge(_) => 413,
             Self::TargetTooLong(_) => 414,
             Self::UnsupportedCoding => 415,
             Self::Expectation => 417,
@@ -259,6 +261,7 @@ impl Fault {
             Self::UnknownField(name) => format!("Unknown field: {name}"),
             Self::InvalidLine(line, what) => format!("Invalid line {line}: {what}"),
             Self::TooManyLines(_) => "Too many lines".into(),
+            Self::UploadTooLarge(_) => "Upload is too large".into(),
             Self::NoSuchMemory => "Memory not found".into(),
             Self::MemoryDisabled => "Memory is switched off".into(),
             Self::MemoryUnavailable => "Memory is unavailable".into(),
@@ -327,6 +330,7 @@ impl Fault {
             Self::InvalidLine(..) => "Nothing of the upload was stored".into(),
             Self::TooManyModels(limit) => format!("At most {limit} in one request body"),
             Self::TooManyLines(limit) => format!("At most {limit} lines in one upload"),
+            Self::UploadTooLarge(limit) => format!("At most {limit} bytes of text in one upload"),
             Self::MemoryDisabled => {
                 "The operator's configuration has memory.enabled = false".into()
             }

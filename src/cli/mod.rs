@@ -28,6 +28,7 @@ use serde::Serialize;
 use crate::config::{Config, ConfigError, Location};
 use crate::keys::{self as key_files, KeyFiles, MasterSource, Refusal};
 use crate::log;
+use crate::secret::is_memory_key;
 
 /// What sysexits.h calls `EX_CONFIG`; service managers can be told not to restart on it.
 const EXIT_CONFIG: u8 = 78;
@@ -111,7 +112,7 @@ impl Failure {
 
     /// A token in a key's place goes no further: neither to a router nor onto the screen.
     pub(crate) fn unless_id(id: &str) -> Result<(), Self> {
-        match key_files::is_memory_key(id.as_bytes()) {
+        match is_memory_key(id.as_bytes()) {
             true => Err(Self::failed(format!(
                 "no such key: {}",
                 key_files::told_id(id)

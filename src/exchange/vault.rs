@@ -16,7 +16,7 @@ use crate::clock;
 use crate::error::Fault;
 use crate::http::Framing;
 use crate::http::head::{Head, RequestLine};
-use crate::memory::{Browse, Delete, MemoryError, MemoryId, Query, VaultRef, block};
+use crate::memory::{Added, Browse, Delete, MemoryError, MemoryId, Query, VaultRef, block};
 use crate::provider::body::{RequestBody, scan_conversation};
 use crate::provider::operation::{Operation, Task};
 use crate::provider::{Dialect, lossy};
@@ -124,8 +124,11 @@ async fn receive<'h>(
     })
 }
 
-fn fault_of(_: MemoryError) -> Fault {
-    Fault::MemoryUnavailable
+fn fault_of(error: MemoryError) -> Fault {
+    match error {
+        MemoryError::TooLarge(limit) => Fault::UploadTooLarge(limit),
+        _ => Fault::MemoryUnavailable,
+    }
 }
 
 async fn delete(
@@ -155,7 +158,11 @@ async fn upload(
     let session = asked.settings.session.as_deref();
     let memories = lines::read(asked.request.body(), session, clock::unix_millis()).await?;
     let total = memories.len();
-    let added = exchange.worker.memory.add(vault, memories).await;
+    // As with any other exchange: what is not to be remembered is read and left.
+    let added = match asked.settings.remembers() {
+        true => exchange.worker.memory.add(vault, memories).await,
+        false => Ok(Added::default()),
+    };
     let added = added.map_err(fault_of)?;
     Ok(shown::uploaded(session.is_some(), total, &added))
 }

@@ -109,6 +109,8 @@ pub struct Added {
     pub tokens: u64,
     /// How many were there.
     pub duplicates: u64,
+    /// How many are older than the retention rule keeps.
+    pub expired: u64,
     /// The new ones.
     pub ids: Vec<MemoryId>,
 }

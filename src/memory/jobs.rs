@@ -78,7 +78,7 @@ impl Jobs {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let of = match job {
             Job::Load(_) | Job::TakeIn(_) | Job::Evict => First::Loads,
-            Job::Delete(..) | Job::Retain => First::Removals,
+            Job::Delete(..) | Job::Clear(..) | Job::Retain => First::Removals,
             Job::Capture(..) | Job::Add(..) => First::Uploads,
         };
         waiting.queue(of).push_back(job);

@@ -14,7 +14,7 @@ use super::MemoryError;
 use super::change::Op;
 
 /// Captures beyond this are dropped and counted: the store must be failing, and RAM is finite.
-const BYTES_MAX: usize = 64 << 20;
+pub(super) const BYTES_MAX: usize = 64 << 20;
 const COUNT_MAX: usize = 200_000;
 /// Captures are gathered this long, well inside the second in which they become durable.
 const GATHER: Duration = Duration::from_millis(200);

@@ -4,6 +4,8 @@
 //! threads, and what is hot is answered where it is asked. Nothing in here fails a request: an error says that there is
 //! no memory now.
 
+mod deleting;
+
 use std::fmt;
 use std::io;
 use std::sync::atomic::Ordering;
@@ -21,8 +23,8 @@ use super::seal::{self, VaultRef};
 use super::status::{MemoryStatus, StoreState, raise, raise_by};
 use super::turns::Turns;
 use super::vault::{By, Hashed, Hot, Ready};
-use super::words::{Browse, Delete, NewMemory, Query, Recalled, VaultStats};
-use super::{embed, loader, revector, writer};
+use super::words::{Browse, NewMemory, Query, Recalled, VaultStats};
+use super::{embed, loader, queue, revector, writer};
 
 /// Texts up to this length, together, are analysed where they are captured; longer ones by a loader.
 const AT_ONCE_BYTES: usize = 16 << 10;
@@ -37,6 +39,8 @@ pub enum MemoryError {
     Unavailable(String),
     /// More is waiting to be written than there is room for.
     Full,
+    /// It is more at once than there ever is room for: so many bytes.
+    TooLarge(usize),
     /// The store was closed.
     Closed,
     /// The vault is open under another key.
@@ -48,6 +52,7 @@ impl fmt::Display for MemoryError {
         match self {
             Self::Unavailable(reason) => write!(f, "the memory log cannot be used: {reason}"),
             Self::Full => f.write_str("too much is waiting to be written to the memory log"),
+            Self::TooLarge(limit) => write!(f, "at most {limit} bytes of text at once"),
             Self::Closed => f.write_str("the memory log is closed"),
             Self::Foreign => f.write_str("the vault belongs to another key"),
         }
@@ -137,7 +142,8 @@ impl MemoryStore {
             }
         }
         let started = Instant::now();
-        let recalled = hot.read().recall(query, vector.as_deref());
+        let oldest = loader::oldest_ms(core);
+        let recalled = hot.read().recall(query, vector.as_deref(), oldest);
         counters.recall_times.note(started.elapsed());
         raise_by(&counters.recalled, recalled.len());
         recalled
@@ -234,12 +240,19 @@ impl MemoryStore {
     async fn take(
         &self,
         vault: &VaultRef,
-        memories: Vec<NewMemory>,
+        mut memories: Vec<NewMemory>,
         by: By,
     ) -> Result<Added, MemoryError> {
         let core = self.core();
         self.check_writable()?;
+        let given = memories.len();
+        let oldest = loader::oldest_ms(core);
+        memories.retain(|memory| memory.at_ms >= oldest);
+        let expired = (given - memories.len()) as u64;
         let bytes = text_bytes(&memories);
+        if bytes > queue::BYTES_MAX {
+            return Err(MemoryError::TooLarge(queue::BYTES_MAX));
+        }
         if !core.queue.has_room(bytes) {
             return Err(MemoryError::Full);
         }
@@ -254,7 +267,7 @@ impl MemoryStore {
             (written.result, written.durable)
         };
         durable.await.map_err(|_| MemoryError::Closed)??;
-        Ok(added)
+        Ok(Added { expired, ..added })
     }
 
     fn check_writable(&self) -> Result<(), MemoryError> {
@@ -274,37 +287,6 @@ impl MemoryStore {
         let hot = self.hot(vault).await?;
         let vault = hot.read();
         Ok(vault.browse(browse))
-    }
-
-    /// Takes memories out of answers at once, and out of the log: durable when it returns, with how many they were. The
-    /// file may hold their sealed bytes until it is rewritten, which only the vault's key can open.
-    pub async fn delete(&self, vault: &VaultRef, which: Delete) -> Result<u64, MemoryError> {
-        self.check_writable()?;
-        let hot = match self.hot(vault).await {
-            // Whatever it holds, and cannot show.
-            Err(MemoryError::Unavailable(_)) if which == Delete::All => {
-                let (reply, told) = oneshot::channel();
-                self.core().jobs.push(Job::Clear(vault.clone(), reply));
-                told.await.map_err(|_| MemoryError::Closed)??;
-                self.turns().forget(vault.id());
-                return Ok(0);
-            }
-            hot => hot?,
-        };
-        let one = match which {
-            Delete::One(id) => Some(id),
-            Delete::All | Delete::Session(_) => None,
-        };
-        let (reply, told) = oneshot::channel();
-        self.core().jobs.push(Job::Delete(hot, which, reply));
-        let written = told.await.map_err(|_| MemoryError::Closed)?;
-        // Out of the index, so that no turn that begins now finds it; and out of those that run.
-        match one {
-            Some(id) => self.turns().forget_one(vault.id(), id),
-            None => self.turns().forget(vault.id()),
-        }
-        written.durable.await.map_err(|_| MemoryError::Closed)??;
-        Ok(written.result)
     }
 
     /// What a vault holds, in numbers.

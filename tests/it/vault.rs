@@ -396,6 +396,26 @@ fn ingest_finds_the_answer_where_it_stands_and_keeps_what_was_asked() {
 }
 
 #[test]
+fn an_upload_obeys_what_the_request_says_about_storing() {
+    let provider = Provider::plain();
+    let router = Router::start(&provider);
+    let line = r#"{"content":"the boat leaves at nine"}"#;
+    let read = format!("{}:read", router.key);
+    let plain = router.key.clone();
+    for (key, path, fields, stored) in [
+        (&read, "/upload", &[][..], 0),
+        (&plain, "/upload?mode=off", &[], 0),
+        (&plain, "/upload?store=false", &[], 0),
+        (&plain, "/upload", &[("X-Memory-Mode", "off")], 0),
+        (&read, "/upload?mode=write", &[], 1),
+    ] {
+        let reply = ask(&router, key, "POST", path, fields, line);
+        assert_eq!(reply.json()["stats"]["stored"], stored, "{path} {fields:?}");
+    }
+    assert_eq!(lines(&router, &router.key).len(), 1);
+}
+
+#[test]
 fn a_delete_that_says_what_nobody_knows_deletes_nothing() {
     let provider = Provider::plain();
     let router = Router::start(&provider);

@@ -148,12 +148,18 @@ pub(super) fn uploaded(session: bool, total: usize, added: &Added) -> String {
             processed: total,
             stored: added.stored,
             duplicates: added.duplicates,
-            failed: 0,
+            failed: added.expired,
         },
-        message: format!(
-            "{} of {total} stored, {} known already",
-            added.stored, added.duplicates
-        ),
+        message: match added.expired {
+            0 => format!(
+                "{} of {total} stored, {} known already",
+                added.stored, added.duplicates
+            ),
+            expired => format!(
+                "{} of {total} stored, {} known already, {expired} older than memory.retention keeps",
+                added.stored, added.duplicates
+            ),
+        },
     })
 }
 

@@ -13,7 +13,7 @@ use super::*;
 use crate::clock;
 use crate::memory::deletions::What;
 use crate::memory::jobs::First;
-use crate::memory::words::{Cursor, Exported, MemoryId, PAGE_BYTES, Role};
+use crate::memory::words::{Cursor, Delete, Exported, MemoryId, PAGE_BYTES, Role};
 
 struct Unpark(Thread);
 
@@ -495,6 +495,42 @@ fn retention_removes_what_is_old() {
     store.close();
     // The vault that nobody asked for, too.
     assert_eq!(sealed_rows(dir.path()).len(), 4);
+}
+
+#[test]
+fn what_is_too_old_is_neither_taken_nor_recalled() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = MemoryStore::open(MemorySettings {
+        retention: Some(Duration::from_hours(1)),
+        ..settings(dir.path())
+    })
+    .unwrap();
+    let now = crate::clock::unix_millis();
+    let aged = |minutes: i64, text: &str| NewMemory {
+        at_ms: now - minutes * 60_000,
+        ..said(text)
+    };
+    let memories = vec![
+        aged(61, "the harbour of old"),
+        aged(59, "the harbour of now"),
+    ];
+    let added = wait(store.add(&vault(1), memories)).unwrap();
+    assert_eq!((added.stored, added.expired), (1, 1));
+    let hot = wait(store.hot(&vault(1))).unwrap();
+    for (oldest, found) in [(now - 3_600_000, 1), (now, 0)] {
+        let query = Query {
+            text: "the harbour",
+            session: None,
+            limit: 10,
+            tokens_max: 1000,
+            now_ms: now,
+            present: &|_| false,
+        };
+        assert_eq!(hot.read().recall(&query, None, oldest).len(), found);
+    }
+    let much = "x".repeat(queue::BYTES_MAX + 1);
+    let refused = wait(store.add(&vault(1), vec![aged(0, &much)]));
+    assert_eq!(refused, Err(MemoryError::TooLarge(queue::BYTES_MAX)));
 }
 
 #[test]

@@ -11,14 +11,16 @@ use crate::memory::words::{
 };
 
 impl Vault {
-    /// What helps with a query, best first.
+    /// What helps with a query, best first, and is not from before `oldest_ms`.
     pub(in crate::memory) fn recall(
         &self,
         query: &Query<'_>,
         vector: Option<&[f32]>,
+        oldest_ms: i64,
     ) -> Vec<Recalled> {
         let chosen = select_with_vector(&self.index, query, vector, |seq| {
-            self.get(seq).map(|kept| &*kept.text)
+            let kept = self.get(seq).filter(|kept| kept.at_ms >= oldest_ms);
+            kept.map(|kept| &*kept.text)
         });
         let recalled = chosen.into_iter().filter_map(|chosen| {
             let kept = self.get(chosen.seq)?;

@@ -189,6 +189,7 @@ fn a_message_can_ask_not_to_be_remembered() {
     for (said, remembered) in [
         ("false", false),
         ("\"false\"", false),
+        ("\"False\"", false),
         ("true", true),
         ("null", true),
         ("0", true),

@@ -97,7 +97,7 @@ impl Walk<'_> {
             draft.call = at + 1..end - 1;
         } else if self.is(name, MESSAGE_FIELD) {
             let said = self.body.get(at..end).unwrap_or_default();
-            draft.forgotten = matches!(said, b"false" | b"\"false\"");
+            draft.forgotten = said == b"false" || said.eq_ignore_ascii_case(b"\"false\"");
         }
         Ok(end)
     }
