@@ -284,7 +284,7 @@ impl<'c> Writer<'c> {
                 SPOOLED_BYTES_MAX.saturating_sub(there)
             });
             let is_kept = *left >= bytes;
-            *left = left.saturating_sub(bytes);
+            *left -= if is_kept { bytes } else { 0 };
             is_kept
         };
         let kept = taken

@@ -114,3 +114,25 @@ fn what_is_to_be_changed_where_nothing_can_be_read_is_changed_in_another_file() 
         ROWS as u64
     );
 }
+
+#[test]
+fn what_waits_in_the_file_for_a_vault_has_a_bound() {
+    use crate::memory::spool;
+    let dir = tempfile::tempdir().unwrap();
+    let record = |id: &str, mib: usize| (id.to_owned(), vec![7; mib << 20]);
+    let left = [
+        record("vault-1", 20),
+        record("vault-1", 20),
+        record("vault-2", 1),
+    ];
+    // It would grow with every restart.
+    for (dropped, there) in [(1, 20), (2, 20)] {
+        spool::append(&dir.path().join("memory.spool"), &left).unwrap();
+        let store = open(dir.path());
+        let waits = || store.core().log.spooled_bytes(&seal::tag("vault-1"));
+        eventually("the spool", || {
+            waits().is_ok_and(|bytes| bytes >> 20 == there) && store.status().dropped == dropped
+        });
+        store.close();
+    }
+}
