@@ -5,6 +5,8 @@
 //! or a minute has passed. A batch whose commit failed is looked for in the file once that opens again, so it is counted
 //! once whether or not it had arrived. After a hand-over the file is the successor's, and rows go to spool files.
 
+mod state;
+
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -19,9 +21,10 @@ use super::counts::{Counts, Meter};
 use super::ledger::{Batch, DAY_HOURS, Ledger, LedgerError, Pass, guarded, read_foreign};
 use super::recorder::{Tally, lock};
 use super::refinement::{MINUTE_SECONDS, Refinement};
-use super::{Carried, Settings, Status, UnixSeconds, hour_of, spool};
+use super::{Carried, Settings, UnixSeconds, hour_of, spool};
 use crate::clock;
 use crate::prices::Prices;
+pub(super) use state::State;
 
 /// The name of the store's file.
 pub(super) const FILE_NAME: &str = "usage.redb";
@@ -59,18 +62,6 @@ pub(super) struct Shared {
     pub(super) prices: Mutex<Arc<Prices>>,
     /// Held during a commit, so that whoever looks sees each row once: waiting or written.
     pub(super) state: Mutex<State>,
-}
-
-/// The file and what is on its way there.
-#[derive(Default)]
-pub(super) struct State {
-    pub(super) ledger: Option<Ledger>,
-    pub(super) pending: Tally,
-    pub(super) status: Status,
-    /// Another process has the file, before this one or behind it; it can be read all the same.
-    pub(super) elsewhere: bool,
-    /// A batch whose commit failed, by its id.
-    doubtful: Option<(u128, Tally)>,
 }
 
 /// The thread's own things.
@@ -118,7 +109,7 @@ impl Keeper {
                     self.round();
                     self.handed_over = true;
                     let mut state = lock(&self.shared.state);
-                    let_go(&mut state);
+                    state.let_go();
                     state.elsewhere = true;
                     drop(state);
                     let _ = done.send(());
@@ -142,7 +133,7 @@ impl Keeper {
             // Whether it arrived cannot be asked any more. Money errs on the side of having been spent once.
             state.pending.merge(doubtful, PENDING_ROWS_MAX);
         }
-        let_go(&mut state);
+        state.let_go();
         if let Err(error) = self.spool(&mut state) {
             let of = |counts: &Counts| counts.get(Meter::Requests);
             let requests: u64 = state.pending.rows.values().map(of).sum();
@@ -163,14 +154,14 @@ impl Keeper {
         state.pending.merge(tally, PENDING_ROWS_MAX);
         if self.handed_over {
             if let Err(error) = self.spool(&mut state) {
-                failed(&mut state, &error);
+                state.fails(&error);
             }
         } else if self.ready(&mut state) {
             let worked = self.write(&mut state);
             let worked = worked.and_then(|()| guarded(|| self.keep(&mut state)));
             match worked {
                 // A file that opens may still not be writable.
-                Ok(()) => healed(&mut state),
+                Ok(()) => state.heals(),
                 Err(error) => self.refused(&mut state, &error),
             }
         }
@@ -202,7 +193,7 @@ impl Keeper {
             }
             // The process before this one, which leaves it soon.
             Err(error) if error.is_held() => {
-                if news(state, &error).is_some() {
+                if state.news(&error).is_some() {
                     tracing::info!("another process has the usage store; counts wait in memory");
                     // Callers come here already. What is written until the file is free, is told then.
                     let now = clock::unix_seconds();
@@ -250,7 +241,7 @@ impl Keeper {
 
     /// Lets go of a file that cannot be used: it is opened anew, since an error leaves it in doubt.
     fn refused(&mut self, state: &mut State, error: &LedgerError) {
-        failed(state, error);
+        state.fails(error);
         if error.is_damage() {
             self.damaged = Some((self.file_now(), Instant::now()));
         }
@@ -385,40 +376,6 @@ pub(super) fn kept_from(settings: &Settings, now: UnixSeconds) -> (u32, u32) {
 
 fn due(last: Option<Instant>, interval: Duration) -> bool {
     last.is_none_or(|last| last.elapsed() >= interval)
-}
-
-/// Told once for each reason.
-fn failed(state: &mut State, error: &dyn std::fmt::Display) {
-    if let Some(reason) = news(state, error) {
-        tracing::error!(
-            reason,
-            file = FILE_NAME,
-            "the usage store cannot be used; counts wait in memory"
-        );
-    }
-}
-
-fn healed(state: &mut State) {
-    if state.status.failed.take().is_some() {
-        tracing::info!("the usage store is written again");
-    }
-}
-
-/// The reason, if it is another than before.
-fn news(state: &mut State, error: &dyn std::fmt::Display) -> Option<String> {
-    let reason = error.to_string();
-    let_go(state);
-    let new = state.status.failed.as_ref() != Some(&reason);
-    new.then(|| state.status.failed.insert(reason).clone())
-}
-
-/// Closing writes, and so can fail like anything else that does; there is nobody left to tell.
-fn let_go(state: &mut State) {
-    let ledger = state.ledger.take();
-    let _ = guarded(|| {
-        drop(ledger);
-        Ok(())
-    });
 }
 
 #[cfg(test)]
