@@ -153,7 +153,7 @@ impl Exchange<'_> {
         let next = self.next();
         caller
             .deadline
-            .arm(Instant::now(), self.worker.config.timeouts.body_idle);
+            .arm_writing(Instant::now(), self.worker.config.timeouts.body_idle);
         let (result, _) = caller.writer.write_all(answer).await;
         caller.deadline.disarm();
         if result.is_ok() { next } else { Next::Close }

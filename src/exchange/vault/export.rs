@@ -43,7 +43,7 @@ pub(super) async fn serve(
         let worker = exchange.worker;
         caller
             .deadline
-            .arm(Instant::now(), worker.config.timeouts.body_idle);
+            .arm_writing(Instant::now(), worker.config.timeouts.body_idle);
         let (result, written) = caller.writer.write_all(out).await;
         caller.deadline.disarm();
         if result.is_err() {
