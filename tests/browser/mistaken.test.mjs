@@ -62,7 +62,7 @@ afterEach(async () => {
 test("a refusal is said inside the dialog, at its field where it has one, and loses no input", async () => {
   await visit(page, "API Keys");
   await page.getByRole("button", { name: "Create key" }).first().click();
-  assert.ok(await noticesIn("dialog[open]"));
+  await eventually("notices where they can be read", () => noticesIn("dialog[open]"));
   await dialog().getByLabel("Name").fill("kept");
   await dialog().getByRole("combobox", { name: "Account" }).fill("no spaces, please");
   await dialog().getByRole("button", { name: "Create key" }).click();
@@ -76,7 +76,7 @@ test("a refusal is said inside the dialog, at its field where it has one, and lo
   assert.equal(await dialog().getByLabel("Name").inputValue(), "kept");
   await page.keyboard.press("Escape");
   await dialog().waitFor({ state: "detached" });
-  assert.ok(await noticesIn("body"));
+  await eventually("notices where they can be read", () => noticesIn("body"));
 });
 
 test("a notice above a dialog can be put away without it", async () => {
@@ -167,11 +167,11 @@ test("what is chosen stands in the address: loaded anew, a page shows the same",
   await page.goto(`${router.admin}/#/usage?key=${keys.first.id}`);
   await eventually("the key", () => page.getByRole("combobox", { name: "Key", exact: true }).inputValue().then((id) => id === keys.first.id, () => false));
   await page.getByRole("combobox", { name: "Key", exact: true }).selectOption("");
-  assert.equal(await page.evaluate(() => location.hash), "#/usage");
+  await eventually("the address", () => page.evaluate(() => location.hash === "#/usage"));
   await page.goto(`${router.admin}/#/playground?key=${keys.first.id}`);
   await eventually("the key", () => page.getByLabel("Memory key").inputValue().then((id) => id === keys.first.id, () => false));
   await page.getByLabel("Memory key").selectOption(keys.second.id);
-  assert.equal(await page.evaluate(() => location.hash), `#/playground?key=${keys.second.id}`);
+  await eventually("the address", () => page.evaluate((hash) => location.hash === hash, `#/playground?key=${keys.second.id}`));
 });
 
 test("what is deleted and exported follows the chosen session, and what is left out is said", async () => {
@@ -234,7 +234,7 @@ test("a new account is judged before a secret is pasted, and listed once", async
   await account.selectOption({ label: "New account…" });
   await dialog().getByRole("button", { name: "Cancel" }).click();
   await dialog().waitFor({ state: "detached" });
-  assert.equal(await account.inputValue(), "acme", "a choice that was left changes nothing");
+  await eventually("the account before: a choice that was left changes nothing", async () => await account.inputValue() === "acme");
   await account.selectOption({ label: "New account…" });
   await dialog().getByLabel("Name").fill("a b");
   await dialog().getByRole("button", { name: "Go on" }).click();
@@ -247,7 +247,7 @@ test("a new account is judged before a secret is pasted, and listed once", async
   await dialog().getByLabel("Name").fill("n".repeat(128));
   await dialog().getByRole("button", { name: "Go on" }).click();
   await page.getByText("No provider keys in this account").waitFor();
-  assert.equal(await page.evaluate(() => location.hash), `#/settings?account=${"n".repeat(128)}`);
+  await eventually("the address", () => page.evaluate((hash) => location.hash === hash, `#/settings?account=${"n".repeat(128)}`));
   await account.selectOption("acme");
   await page.getByRole("button", { name: "Add another" }).click();
   await dialog().getByLabel("Provider key").fill(GOOD_PROVIDER_KEY);

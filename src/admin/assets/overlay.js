@@ -156,18 +156,22 @@ export function menu(label, items, stay) {
     const { left, top } = opener.getBoundingClientRect();
     if (left !== from.left || top !== from.top) list.hidePopover();
   };
-  list.addEventListener("toggle", (event) => {
-    const open = event.newState === "open";
-    opener.setAttribute("aria-expanded", String(open));
+  // Before it is seen: "toggle" comes a moment later, in which the page may move.
+  list.addEventListener("beforetoggle", (event) => {
     leave?.abort();
-    if (!open) return;
-    place(list, opener);
-    list.querySelector("[role=menuitem]").focus({ preventScroll: true });
+    if (event.newState !== "open") return;
     const from = opener.getBoundingClientRect();
     leave = new AbortController();
     const { signal } = leave;
     window.addEventListener("scroll", () => moved(from), { capture: true, signal });
     window.addEventListener("resize", () => moved(from), { signal });
+  });
+  list.addEventListener("toggle", (event) => {
+    const open = event.newState === "open";
+    opener.setAttribute("aria-expanded", String(open));
+    if (!open) return;
+    place(list, opener);
+    list.querySelector("[role=menuitem]").focus({ preventScroll: true });
   });
   list.addEventListener("keydown", (event) => {
     const all = [...list.querySelectorAll("[role=menuitem]")];
