@@ -81,7 +81,12 @@ fn a_bug_is_a_line_like_any_other_and_quotes_nothing() {
     std::panic::set_hook(hook);
     let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
     assert_eq!(line["level"], "ERROR");
-    assert!(line["place"].as_str().unwrap().contains("src/log/tests.rs:"));
+    assert!(
+        line["place"]
+            .as_str()
+            .unwrap()
+            .contains("src/log/tests.rs:")
+    );
     assert!(!text.contains("canary"), "{text}");
 }
 
