@@ -215,6 +215,9 @@ test("times in seconds are brought in only by who wants them, and a file that ch
   await writeFile(file, '{"content":"before"}\n');
   await page.getByRole("button", { name: "Import" }).click();
   await page.getByLabel("JSONL file").setInputFiles(file);
+  // A browser notes a file's time and size when it gets to it, which may be after the change: asked for them, it has them.
+  const noted = await page.getByLabel("JSONL file").evaluate(({ files: [file] }) => [file.lastModified > 0, file.size]);
+  assert.deepEqual(noted, [true, 21]);
   await writeFile(file, '{"content":"after"}\n');
   await utimes(file, new Date(), new Date(Date.now() + 60_000));
   await go("Import");
