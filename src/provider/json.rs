@@ -5,20 +5,16 @@
 //! because sonic-rs' checked skip recurses without a bound (a body of `[` overflows the stack, which no handler can
 //! catch) and takes any four bytes behind `\u`; at several GB/s on message-heavy bodies it is no slower.
 
+mod decode;
 mod string;
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use fearless_simd::{Level, Simd, dispatch};
-
+pub(super) use decode::{decode, decode_start, raw_len_of_prefix, text_bytes};
 pub(super) use string::skip_string;
 
 /// How deep values may nest, the top-level object included.
 pub(super) const DEPTH_MAX: u32 = 128;
-
-/// As much of a text as is copied at once.
-const LANE_BYTES: usize = 32;
 
 /// Not RFC 8259, or nested deeper than `DEPTH_MAX`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,68 +177,6 @@ fn skip_digits(bytes: &[u8], start: usize) -> Result<usize, Broken> {
     if at == start { Err(Broken) } else { Ok(at) }
 }
 
-/// The bytes of a skipped string's text, from those between the quotes: what names are compared by.
-#[inline]
-pub(super) fn text_bytes(raw: &[u8], escaped: bool) -> Cow<'_, [u8]> {
-    match escaped {
-        true => Cow::Owned(dispatch!(Level::new(), simd => unescape(simd, raw))),
-        false => Cow::Borrowed(raw),
-    }
-}
-
-/// The text of a skipped string, from its bytes between the quotes. A lone surrogate becomes U+FFFD: the text is for
-/// comparing and showing, never for sending on.
-pub(super) fn decode(raw: &[u8], escaped: bool) -> Cow<'_, str> {
-    match text_bytes(raw, escaped) {
-        // Checked as a whole, which for something short is much less than looking for what is to be replaced.
-        Cow::Borrowed(raw) => match std::str::from_utf8(raw) {
-            Ok(text) => Cow::Borrowed(text),
-            Err(_) => String::from_utf8_lossy(raw),
-        },
-        Cow::Owned(text) => Cow::Owned(match String::from_utf8(text) {
-            Ok(text) => text,
-            Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
-        }),
-    }
-}
-
-/// Runs between escapes are short, in code above all: they are copied by whole lanes, of which what stands behind a
-/// backslash is taken back.
-#[inline(always)]
-fn unescape<S: Simd>(simd: S, raw: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(raw.len() + LANE_BYTES);
-    let mut chars = Chars { raw, at: 0 };
-    while let Some(rest) = raw.get(chars.at..).filter(|rest| !rest.is_empty()) {
-        let run = match rest.first_chunk::<LANE_BYTES>() {
-            Some(lane) => {
-                text.extend_from_slice(lane);
-                let run = string::first_backslash(simd, lane);
-                text.truncate(text.len() - LANE_BYTES + run);
-                run
-            }
-            None => {
-                let run = memchr::memchr(b'\\', rest).unwrap_or(rest.len());
-                text.extend_from_slice(&rest[..run]);
-                run
-            }
-        };
-        chars.at += run;
-        if run < rest.len().min(LANE_BYTES) {
-            match rest.get(run + 1) {
-                Some(b'n') => text.push(b'\n'),
-                Some(&same @ (b'"' | b'\\' | b'/')) => text.push(same),
-                _ => {
-                    let escaped = chars.escape();
-                    text.extend_from_slice(escaped.encode_utf8(&mut [0; 4]).as_bytes());
-                    continue;
-                }
-            }
-            chars.at += 2;
-        }
-    }
-    text
-}
-
 /// Appends a text as it stands between quotes (RFC 8259 section 7).
 pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -266,89 +200,6 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str) {
             _ => out.extend_from_slice(&[b'\\', byte]),
         }
         rest = behind;
-    }
-}
-
-/// The first `max` characters of such a string.
-pub(super) fn decode_start(raw: &[u8], max: usize) -> String {
-    Chars { raw, at: 0 }.take(max).map(|(c, _)| c).collect()
-}
-
-/// How many bytes of `raw` spell the first `text_len` bytes of its text.
-pub(super) fn raw_len_of_prefix(raw: &[u8], escaped: bool, text_len: usize) -> usize {
-    if !escaped {
-        return text_len.min(raw.len());
-    }
-    let mut behind = 0;
-    let mut text = 0;
-    for (c, end) in (Chars { raw, at: 0 }) {
-        if text >= text_len {
-            break;
-        }
-        text += c.len_utf8();
-        behind = end;
-    }
-    behind
-}
-
-/// The characters of a string and the raw offset behind each.
-struct Chars<'a> {
-    raw: &'a [u8],
-    at: usize,
-}
-
-impl Chars<'_> {
-    fn unit(&self, at: usize) -> Option<u32> {
-        let hex = self.raw.get(at..at + 6)?.strip_prefix(b"\\u")?;
-        u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok()
-    }
-
-    fn escape(&mut self) -> char {
-        let Some(first) = self.unit(self.at) else {
-            let c = match self.raw.get(self.at + 1) {
-                Some(b'b') => '\u{8}',
-                Some(b'f') => '\u{c}',
-                Some(b'n') => '\n',
-                Some(b'r') => '\r',
-                Some(b't') => '\t',
-                Some(&other) => char::from(other),
-                None => char::REPLACEMENT_CHARACTER,
-            };
-            self.at += 2;
-            return c;
-        };
-        self.at += 6;
-        if let 0xD800..=0xDBFF = first
-            && let Some(second @ 0xDC00..=0xDFFF) = self.unit(self.at)
-        {
-            self.at += 6;
-            let code = 0x10000 + ((first - 0xD800) << 10) + (second - 0xDC00);
-            return char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-        }
-        char::from_u32(first).unwrap_or(char::REPLACEMENT_CHARACTER)
-    }
-}
-
-impl Iterator for Chars<'_> {
-    type Item = (char, usize);
-
-    fn next(&mut self) -> Option<(char, usize)> {
-        let first = *self.raw.get(self.at)?;
-        let c = if first == b'\\' {
-            self.escape()
-        } else {
-            let len = match first {
-                0..0x80 => 1,
-                0x80..0xE0 => 2,
-                0xE0..0xF0 => 3,
-                _ => 4,
-            };
-            let bytes = self.raw.get(self.at..self.at + len).unwrap_or_default();
-            self.at += len;
-            let text = std::str::from_utf8(bytes).unwrap_or_default();
-            text.chars().next().unwrap_or(char::REPLACEMENT_CHARACTER)
-        };
-        Some((c, self.at.min(self.raw.len())))
     }
 }
 

@@ -5,9 +5,9 @@
 //! of JSON per Second, section 3.1), because the texts of chats and code hold an escape every twenty bytes: run by run
 //! they cost three times as much. The widest vectors that the CPU has are used.
 
-use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x32, u8x64};
+use fearless_simd::{Level, Simd, dispatch, prelude::*, u8x64};
 
-use super::{Broken, LANE_BYTES};
+use super::Broken;
 
 const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
 const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
@@ -19,7 +19,7 @@ const SPACES: u64 = u64::from_ne_bytes([0x20; 8]);
 const SHORT_BYTES: usize = 32;
 
 /// One bit of a mask for each byte.
-const BLOCK_BYTES: usize = 64;
+pub(super) const BLOCK_BYTES: usize = 64;
 
 /// Skips what follows an opening quote; returns the offset behind the closing one, and whether there were escapes.
 pub(in crate::provider) fn skip_string(bytes: &[u8], at: usize) -> Result<(usize, bool), Broken> {
@@ -120,13 +120,6 @@ fn skip_blocks<S: Simd>(simd: S, bytes: &[u8], mut at: usize) -> Result<(usize, 
     }
 }
 
-/// How many bytes of a lane stand before the first backslash; all of them if there is none.
-#[inline(always)]
-pub(super) fn first_backslash<S: Simd>(simd: S, lane: &[u8; LANE_BYTES]) -> usize {
-    let found = u8x32::from_slice(simd, lane).simd_eq(b'\\').to_bitmask();
-    (found.trailing_zeros() as usize).min(lane.len())
-}
-
 /// Where in a block stands what: the first byte is the lowest bit.
 struct Marks {
     quotes: u64,
@@ -150,7 +143,7 @@ impl Marks {
 /// The bytes that a backslash before them escapes: those behind each run of backslashes that is odd, and every second
 /// one within a run. `carried` is what the block before says of this one's first byte, and then what this one says.
 #[inline]
-fn escaped(backslashes: u64, carried: &mut u64) -> u64 {
+pub(super) fn escaped(backslashes: u64, carried: &mut u64) -> u64 {
     const EVEN: u64 = 0x5555_5555_5555_5555;
     if backslashes | *carried == 0 {
         return 0;
