@@ -24,7 +24,10 @@ pub(super) fn said(
         let kept = answer::without_reasoning(&text).len();
         text.drain(..text.len() - kept);
     }
-    let text = block::own_words(text);
+    memory(block::own_words(text), role, at_ms, session)
+}
+
+fn memory(text: String, role: Role, at_ms: i64, session: Option<String>) -> Option<NewMemory> {
     (!text.is_empty()).then_some(NewMemory {
         text,
         role,
@@ -71,7 +74,8 @@ pub(super) fn remember(recall: Recall, answer: String, last: bool, exchange: &mu
     let first = || recollection.is_none_or(|found| found.first_time());
     let asked = turn
         .filter(|_| first())
-        .and_then(|turn| said(turn.text, Role::User, at_ms, settings.session.clone()));
+        // Its text was brought to its own words before anything was recalled.
+        .and_then(|turn| memory(turn.text, Role::User, at_ms, settings.session.clone()));
     let answered = match answers && settings.store_answer {
         // When it began: after what it answers and before all that its caller says next, whatever the clock does.
         true => {

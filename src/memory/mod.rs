@@ -27,6 +27,7 @@ mod seal;
 mod spool;
 mod status;
 mod store;
+mod texthash;
 mod vault;
 mod writer;
 

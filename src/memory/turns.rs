@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use ahash::RandomState;
 
 use super::analyse::tokens;
+use super::texthash::text_hash;
 use super::{MemoryId, Recalled, Window, block};
 
 const SHARDS: usize = 16;
@@ -190,7 +191,7 @@ impl Turns {
         TurnKey {
             vault: vault.to_owned(),
             session: session.map(str::to_owned),
-            text: self.hasher.hash_one(text),
+            text: text_hash(&self.hasher, text),
             index,
             step: step.map(|step| self.hasher.hash_one(step.bytes)),
             // The caller's word, and kept with the turn: one that is longer than any that is known fits none.

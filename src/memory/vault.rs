@@ -23,6 +23,7 @@ use super::change::Op;
 use super::index::{Entry, Index};
 use super::row::{self, Row};
 use super::seal::Sealer;
+use super::texthash::text_hash;
 use super::words::{MemoryId, NewMemory, Role};
 
 /// What an allocation costs beside its bytes, and a table per entry beside key and value.
@@ -105,7 +106,7 @@ impl From<Hashed> for Ready {
 }
 
 fn hash(hasher: &RandomState, session: Option<&str>, text: &str) -> u64 {
-    hasher.hash_one((session, text))
+    hasher.hash_one((session, text_hash(hasher, text)))
 }
 
 /// A memory as it is kept.
