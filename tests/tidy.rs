@@ -67,7 +67,7 @@ const DOORS: &[(&str, &str)] = &[
     ("monoio_rustls", "net"),
     (
         "redb",
-        "memory/change.rs memory/compact memory/log.rs usage/ledger",
+        "memory/change.rs memory/compact memory/log usage/ledger",
     ),
     ("rustix", "net/acknowledged.rs"),
     ("ruzstd", "provider/coding.rs"),

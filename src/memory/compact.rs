@@ -9,10 +9,11 @@ mod past;
 
 use std::ffi::OsString;
 use std::fs::{self, File};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use redb::{Database, ReadableDatabase as _, ReadableTable as _};
+use redb::{Database, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _};
 
 pub(super) use past::Lost;
 use past::Past;
@@ -85,7 +86,7 @@ impl Compaction {
         }
         match self.step_on(log) {
             Err(error) if error.damaged => {
-                self.past = Some(log.with(|old| Past::new(old, self.cursor))?);
+                self.past = Some(Past::new(self.cursor));
                 Ok(true)
             }
             done => done,
@@ -99,7 +100,7 @@ impl Compaction {
         };
         let cursor = log.with(|old| {
             let reading = old.begin_read()?;
-            let step = past.step(&reading.open_table(ROWS)?)?;
+            let step = past.step(&reading)?;
             if step.rows.is_empty() {
                 return Ok(step.cursor);
             }
@@ -133,39 +134,45 @@ impl Compaction {
         let copied = log.with(|old| {
             let reading = old.begin_read()?;
             let writing = self.database.begin_write()?;
-            let mut last = None;
+            let mut last: Option<Key> = None;
             {
                 let rows = reading.open_table(ROWS)?;
                 let mut new = writing.open_table(ROWS)?;
                 // A vector goes with its row. Before the first there is no table of them.
                 let vectors = reading.open_table(VECTORS).ok();
                 let mut new_vectors = writing.open_table(VECTORS)?;
-                let start = from.unwrap_or_default();
-                let mut bytes = 0;
-                let range = rows.range::<&Key>(&start..)?;
-                for row in range.skip(usize::from(from.is_some_and(|from| {
-                    // The last row that was copied may have been removed since.
-                    rows.get(&from).is_ok_and(|row| row.is_some())
-                }))) {
+                let vaults = reading.open_table(VAULTS)?;
+                let (mut bytes, mut count) = (0, 0);
+                let start = from.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+                for row in rows.range::<&Key>((start, Bound::Unbounded))? {
                     let (key, value) = row?;
-                    new.insert(key.value(), value.value())?;
-                    bytes += value.value().len();
-                    let vector = vectors.as_ref().map(|vectors| vectors.get(key.value()));
-                    if let Some(vector) = vector.transpose()?.flatten() {
-                        new_vectors.insert(key.value(), vector.value())?;
-                        bytes += vector.value().len();
+                    let (key, before) = (*key.value(), last.or(from));
+                    // The first one behind the piece is looked at too: what is out of its place is seen by that.
+                    let tag = log::tag_of(&key);
+                    if before.is_some_and(|before| key <= before)
+                        || before.is_none_or(|before| log::tag_of(&before) != tag)
+                            && vaults.get(&tag)?.is_none()
+                    {
+                        return Err(LogError::out_of_order());
                     }
-                    let (_, count) = last.unwrap_or_default();
-                    last = Some((*key.value(), count + 1));
-                    if count + 1 >= PIECE_ROWS || bytes >= PIECE_BYTES {
+                    if count >= PIECE_ROWS || bytes >= PIECE_BYTES {
                         break;
                     }
+                    new.insert(&key, value.value())?;
+                    bytes += value.value().len();
+                    let vector = vectors.as_ref().map(|vectors| vectors.get(&key));
+                    if let Some(vector) = vector.transpose()?.flatten() {
+                        new_vectors.insert(&key, vector.value())?;
+                        bytes += vector.value().len();
+                    }
+                    count += 1;
+                    last = Some(key);
                 }
             }
             writing.commit()?;
             Ok(last)
         })?;
-        self.cursor = copied.map(|(key, _): (Key, usize)| key).or(self.cursor);
+        self.cursor = copied.or(self.cursor);
         Ok(copied.is_some())
     }
 
@@ -184,9 +191,14 @@ impl Compaction {
 
     /// Copies what is small and puts the new file in the old one's place. Returns what could not be read.
     pub(super) fn finish(self, log: &Log) -> Result<Vec<Lost>, LogError> {
-        log.with(|old| {
+        let missing = log.with(|old| {
             let reading = old.begin_read()?;
             let writing = self.database.begin_write()?;
+            // Noted beside the rows, not counted by reading them.
+            let rows = (
+                reading.open_table(ROWS)?.len()?,
+                writing.open_table(ROWS)?.len()?,
+            );
             writing.delete_table(SPOOLED)?;
             writing.delete_table(VAULTS)?;
             {
@@ -217,7 +229,7 @@ impl Compaction {
                 }
             }
             writing.commit()?;
-            Ok(())
+            Ok(rows.0.saturating_sub(rows.1))
         })?;
         // Both are open and locked while the name changes: nobody else can get in between.
         fs::rename(&self.path, log.path()).map_err(|error| failed(&error))?;
@@ -228,7 +240,8 @@ impl Compaction {
             .filter(|dir| !dir.as_os_str().is_empty());
         let synced = File::open(directory.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all());
         synced.map_err(|error| failed(&error))?;
-        Ok(self.past.map_or_else(Vec::new, |past| past.lost))
+        let past = self.past.unwrap_or_else(|| Past::new(None));
+        Ok(past.into_lost(missing))
     }
 }
 

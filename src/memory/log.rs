@@ -4,6 +4,8 @@
 //! seal only the day stands in the clear, for the retention rule. Whatever goes wrong in here, a panic over a file that
 //! somebody damaged included, comes out as an error, and the file is opened anew before it is used again.
 
+mod walk;
+
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +20,8 @@ use redb::{
 use super::change::{Op, apply};
 use super::seal::Tag;
 use crate::files::{self, open_shared, open_to_read};
+use walk::begins_at;
+pub(super) use walk::{Walk, walk};
 
 /// A vault's tag and a number in it, which sort in this order.
 pub(super) type Key = [u8; 24];
@@ -88,6 +92,13 @@ impl LogError {
 
     fn closed() -> Self {
         Self::new("it is not open")
+    }
+
+    pub(super) fn out_of_order() -> Self {
+        Self {
+            damaged: true,
+            ..Self::new("it is damaged: rows are not in their order")
+        }
     }
 }
 
@@ -186,13 +197,15 @@ impl Log {
                 begun.next_seq = vault_of(vault.value()).0;
             }
             let (first, last) = (&key(tag, 0), &key(tag, u64::MAX));
-            let rows = transaction.open_table(ROWS)?;
-            for row in rows.range::<&Key>(first..=last)? {
-                let (key, value) = row?;
-                let seq = seq_of(key.value());
+            let walk = walk(&transaction, tag, 0..=u64::MAX, None, |key, value| {
+                let seq = seq_of(key);
                 begun.next_seq = begun.next_seq.max(seq.saturating_add(1));
-                let (day, sealed) = value.value().split_first_chunk().unwrap_or((&[0; 4], &[]));
+                let (day, sealed) = value.split_first_chunk().unwrap_or((&[0; 4], &[]));
                 each(seq, u32::from_le_bytes(*day), sealed);
+                true
+            })?;
+            if walk.misplaced > 0 || !begins_at(&transaction, first)? {
+                return Err(LogError::out_of_order());
             }
             let spooled = transaction.open_table(SPOOLED)?;
             for entry in spooled.range::<&Key>(first..=last)? {
@@ -344,7 +357,7 @@ pub(super) fn key(tag: &Tag, seq: u64) -> Key {
     key
 }
 
-fn tag_of(key: &Key) -> Tag {
+pub(super) fn tag_of(key: &Key) -> Tag {
     let mut tag = [0; 16];
     tag.copy_from_slice(&key[..16]);
     tag

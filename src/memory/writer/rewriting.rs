@@ -83,6 +83,7 @@ impl<'c> Writer<'c> {
     fn compacted(&mut self, lost: &[Lost]) {
         for Lost { vault, rows } in lost {
             raise_by(&self.core.counters.damaged, *rows as usize);
+            let vault = vault.as_deref().unwrap_or("unknown");
             tracing::error!(%vault, rows, "memories are lost: they stood in a damaged part of the file");
         }
         self.file = self.file_now();

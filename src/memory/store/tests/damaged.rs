@@ -4,7 +4,8 @@ use memchr::memmem;
 
 use super::*;
 use crate::memory::compact::{Compaction, Lost};
-use crate::memory::log::Log;
+use crate::memory::log::{Key, Log};
+use crate::memory::row::Row;
 
 const ROWS: usize = 400;
 const PAGE_BYTES: usize = 4096;
@@ -15,6 +16,14 @@ const HEAD_BYTES: usize = 4;
 
 /// Two vaults in a file, and of the first one a page that cannot be read.
 fn damaged(dir: &Path) {
+    damaged_by(dir, |page, _| {
+        let pairs = usize::from(u16::from_le_bytes([page[2], page[3]]));
+        page[HEAD_BYTES..][..pairs * size_of::<u32>()].fill(0xff);
+    });
+}
+
+/// The same where `damage` is done to the page, on which the first key stands there.
+fn damaged_by(dir: &Path, damage: impl Fn(&mut [u8], usize)) {
     let store = open(dir);
     for number in 1..=2 {
         let texts: Vec<String> = (0..ROWS).map(|n| format!("the harbour {n}")).collect();
@@ -32,8 +41,8 @@ fn damaged(dir: &Path) {
             continue;
         }
         let mut bad = good.clone();
-        let pairs = usize::from(u16::from_le_bytes([page[2], page[3]]));
-        bad[at + HEAD_BYTES..][..pairs * size_of::<u32>()].fill(0xff);
+        let first_key = memmem::find(page, &tags[0]).unwrap();
+        damage(&mut bad[at..at + PAGE_BYTES], first_key);
         std::fs::write(&path, bad).unwrap();
         let log = Log::new(path.clone());
         log.open().unwrap();
@@ -78,6 +87,24 @@ fn what_is_left_of_a_vault_comes_back_and_no_other_one_is_touched() {
 }
 
 #[test]
+fn a_damaged_key_is_no_end_of_a_vault() {
+    // Of the keys on the page, which lie one behind the other, the fifth is another vault's: in front of this, behind it.
+    for byte in [0, 0xff] {
+        let dir = tempfile::tempdir().unwrap();
+        damaged_by(dir.path(), |page, first_key| {
+            page[first_key + 4 * size_of::<Key>()] = byte;
+        });
+        let store = open(dir.path());
+        assert_eq!(memories(&store, 2), Ok(ROWS));
+        eventually("the vault", || memories(&store, 1).is_ok());
+        assert_eq!(memories(&store, 1), Ok(ROWS - 1), "{byte}");
+        // The vault, and the memory.
+        eventually("the count", || store.status().damaged == 2);
+        assert_eq!(store.status().failures, 0);
+    }
+}
+
+#[test]
 fn a_vault_that_cannot_be_read_can_be_emptied() {
     let dir = tempfile::tempdir().unwrap();
     damaged(dir.path());
@@ -107,12 +134,43 @@ fn what_is_to_be_changed_where_nothing_can_be_read_is_changed_in_another_file() 
     };
     let mut left = 0;
     log.read(&tag, |_, _, _| left += 1).unwrap();
-    assert_eq!((&**vault, left + rows), ("vault-1", ROWS as u64));
+    assert_eq!(
+        (vault.as_deref(), left + rows),
+        (Some("vault-1"), ROWS as u64)
+    );
     log.commit(&clear).unwrap();
     assert_eq!(
         log.read(&tag, |_, _, _| panic!("a row")).unwrap().next_seq,
         ROWS as u64
     );
+}
+
+#[test]
+fn what_a_new_vault_is_told_while_the_file_is_rewritten_past_damage_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    damaged(dir.path());
+    let log = Log::new(dir.path().join("memory.redb"));
+    log.open().unwrap();
+    let mut compaction = Compaction::start(&log).unwrap();
+    // Up to the damage.
+    assert!(compaction.step(&log).unwrap());
+    let tag = |number: u8| seal::tag(&format!("vault-{number}"));
+    // One that is still to be copied.
+    let new = (3..).find(|n| tag(*n) > tag(1).max(tag(2))).unwrap();
+    let puts = [Op::Put {
+        sealer: Arc::new(seal::Sealer::new(&vault(new))),
+        seq: 0,
+        day: 0,
+        record: Row::new(said("said meanwhile")).encode(),
+        new: true,
+    }];
+    log.commit(&puts).unwrap();
+    compaction.follow(&puts).unwrap();
+    while compaction.step(&log).unwrap() {}
+    compaction.finish(&log).unwrap();
+    let mut rows = 0;
+    log.read(&tag(new), |_, _, _| rows += 1).unwrap();
+    assert_eq!(rows, 1);
 }
 
 #[test]
