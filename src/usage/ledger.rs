@@ -343,6 +343,10 @@ fn key_from(
             return Ok(None);
         };
         let (place, _) = row?;
+        // A damaged one, which would be found again behind all others, and they behind it.
+        if place.value() < from.as_slice() {
+            return Err(LedgerError::Damaged);
+        }
         match Place::read(place.value()) {
             Some(place) => return Ok(Some(place.key.to_owned())),
             // Not ours to read: on behind it.
