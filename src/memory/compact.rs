@@ -86,7 +86,7 @@ impl Compaction {
         }
         match self.step_on(log) {
             Err(error) if error.damaged => {
-                self.past = Some(Past::new(self.cursor));
+                self.past = Some(log.with(|old| Past::new(old, self.cursor))?);
                 Ok(true)
             }
             done => done,
@@ -98,18 +98,20 @@ impl Compaction {
         let Some(past) = &mut self.past else {
             return Ok(false);
         };
-        let cursor = log.with(|old| {
+        log.with(|old| {
             let reading = old.begin_read()?;
-            let step = past.step(&reading)?;
-            if step.rows.is_empty() {
-                return Ok(step.cursor);
+            let Some(rows) = past.step(&reading)? else {
+                return Ok(false);
+            };
+            if rows.is_empty() {
+                return Ok(true);
             }
             let vectors = reading.open_table(VECTORS).ok();
             let writing = self.database.begin_write()?;
             {
                 let mut new = writing.open_table(ROWS)?;
                 let mut new_vectors = writing.open_table(VECTORS)?;
-                for (key, value) in &step.rows {
+                for (key, value) in &rows {
                     new.insert(key, value.as_slice())?;
                     // One that cannot be read is made anew.
                     let vector = vectors.as_ref().and_then(|vectors| {
@@ -123,10 +125,8 @@ impl Compaction {
                 }
             }
             writing.commit()?;
-            Ok(step.cursor)
-        })?;
-        self.cursor = cursor.or(self.cursor);
-        Ok(cursor.is_some())
+            Ok(true)
+        })
     }
 
     fn step_on(&mut self, log: &Log) -> Result<bool, LogError> {
@@ -176,14 +176,16 @@ impl Compaction {
         Ok(copied.is_some())
     }
 
-    /// Repeats what was committed to the old file, as far as it is copied.
+    /// Repeats what was committed to the old file, as far as it is copied; all of it where there is no telling how far.
     pub(super) fn follow(&self, ops: &[Op]) -> Result<(), LogError> {
-        let Some(cursor) = &self.cursor else {
-            return Ok(());
+        let until = match (&self.past, &self.cursor) {
+            (None, None) => return Ok(()),
+            (None, cursor) => cursor.as_ref(),
+            (Some(_), _) => None,
         };
         log::guarded(|| {
             let writing = self.database.begin_write()?;
-            change::apply(&writing, ops, Some(cursor))?;
+            change::apply(&writing, ops, until)?;
             writing.commit()?;
             Ok(())
         })
@@ -240,8 +242,7 @@ impl Compaction {
             .filter(|dir| !dir.as_os_str().is_empty());
         let synced = File::open(directory.unwrap_or(Path::new("."))).and_then(|dir| dir.sync_all());
         synced.map_err(|error| failed(&error))?;
-        let past = self.past.unwrap_or_else(|| Past::new(None));
-        Ok(past.into_lost(missing))
+        Ok(past::lost(self.past, missing))
     }
 }
 

@@ -6,10 +6,10 @@
 
 use std::ops::RangeInclusive;
 
-use redb::ReadTransaction;
+use redb::{Database, ReadTransaction, ReadableDatabase as _, ReadableTable as _};
 
 use super::{PIECE_BYTES, PIECE_ROWS};
-use crate::memory::log::{self, Key, LogError, VAULTS, Walk, key, seq_of, tag_of, vault_of};
+use crate::memory::log::{self, Key, LogError, VAULTS, Walk, key, seq_of, vault_of};
 use crate::memory::seal::Tag;
 
 /// In one vault; each takes some microseconds, and the writer waits meanwhile.
@@ -34,70 +34,70 @@ struct Todo {
     failures: usize,
 }
 
-/// What is still to be copied.
+/// What is still to be copied: of the vaults that there are when it begins, since all that changes from then on is
+/// repeated in the copy.
 pub(super) struct Past {
-    /// All up to here is copied or lost.
-    done: Option<Key>,
+    /// The next one last.
+    vaults: Vec<Todo>,
     /// The last row that was copied; what sorts before all, if none was.
     copied: Key,
-    todo: Option<Todo>,
     /// By their numbers: where rows had been removed, less was lost.
     lost: Vec<Lost>,
 }
 
-/// What came of one step.
-#[derive(Default)]
-pub(super) struct Step {
-    pub(super) rows: Vec<Raw>,
-    /// All up to here is copied or lost; none if there is no more.
-    pub(super) cursor: Option<Key>,
-}
-
 impl Past {
     /// Goes on behind the row that was copied last.
-    pub(super) fn new(copied: Option<Key>) -> Self {
-        Self {
-            done: copied,
-            copied: copied.unwrap_or_default(),
-            todo: None,
-            lost: Vec::new(),
+    pub(super) fn new(database: &Database, copied: Option<Key>) -> Result<Self, LogError> {
+        let reading = database.begin_read()?;
+        let mut vaults = Vec::new();
+        for vault in reading.open_table(VAULTS)?.iter()? {
+            let (tag, value) = vault?;
+            let (tag, (next_seq, id)) = (*tag.value(), vault_of(value.value()));
+            let first = match copied {
+                Some(copied) if copied >= key(&tag, u64::MAX) => continue,
+                Some(copied) if copied >= key(&tag, 0) => seq_of(&copied) + 1,
+                _ => 0,
+            };
+            let mut spans = vec![first.max(next_seq)..=u64::MAX];
+            spans.extend((first < next_seq).then(|| first..=next_seq - 1));
+            vaults.push(Todo {
+                tag,
+                id,
+                spans,
+                failures: 0,
+            });
         }
+        vaults.reverse();
+        Ok(Self {
+            vaults,
+            copied: copied.unwrap_or_default(),
+            lost: Vec::new(),
+        })
     }
 
-    /// Reads some rows, or finds that they cannot be read.
-    pub(super) fn step(&mut self, reading: &ReadTransaction) -> Result<Step, LogError> {
-        let todo = match &mut self.todo {
-            Some(todo) => todo,
-            None => match Todo::next(reading, self.done.as_ref())? {
-                Some(next) => self.todo.insert(next),
-                None => return Ok(Step::default()),
-            },
-        };
-        let tag = todo.tag;
-        let Some(span) = todo.spans.pop() else {
-            self.todo = None;
-            self.done = Some(key(&tag, u64::MAX));
-            return Ok(Step {
-                cursor: self.done,
-                ..Step::default()
-            });
-        };
+    /// Reads some rows, or finds that they cannot be read; none once there are no more.
+    pub(super) fn step(&mut self, reading: &ReadTransaction) -> Result<Option<Vec<Raw>>, LogError> {
         let mut rows = Vec::new();
+        let Some(todo) = self.vaults.last_mut() else {
+            return Ok(None);
+        };
+        let Some(span) = todo.spans.pop() else {
+            self.vaults.pop();
+            return Ok(Some(rows));
+        };
         // Where a page cannot be read, what lies behind it is not reached from there.
         let behind = Some(&self.copied).filter(|_| todo.failures == 0);
-        let read = log::guarded(|| read(reading, &tag, &span, behind, &mut rows));
+        let read = log::guarded(|| read(reading, &todo.tag, &span, behind, &mut rows));
         let next = rows
             .last()
             .map_or(*span.start(), |(key, _)| seq_of(key).saturating_add(1));
         let end = *span.end();
-        if let Ok(walk) = &read {
-            lose(&mut self.lost, &todo.id, walk.misplaced);
-        }
-        let done = match read {
-            Ok(walk) if walk.is_all || next > end => end,
-            Ok(_) => {
-                todo.spans.push(next..=end);
-                next - 1
+        match read {
+            Ok(walk) => {
+                lose(&mut self.lost, &todo.id, walk.misplaced);
+                if !walk.is_all && next <= end {
+                    todo.spans.push(next..=end);
+                }
             }
             Err(error) if !error.damaged => return Err(error),
             Err(_) => {
@@ -108,63 +108,30 @@ impl Past {
                     if !is_open && next <= end {
                         lose(&mut self.lost, &todo.id, end - next + 1);
                     }
-                    end
                 } else {
                     let middle = next + (end - next) / 2;
                     todo.spans.extend([middle + 1..=end, next..=middle]);
-                    next.saturating_sub(1)
                 }
             }
-        };
-        self.done = Some(key(&tag, done));
-        self.copied = rows.last().map_or(self.copied, |(key, _)| *key);
-        Ok(Step {
-            rows,
-            cursor: self.done,
-        })
-    }
-
-    /// What was lost, where so many rows are missing.
-    pub(super) fn into_lost(mut self, mut missing: u64) -> Vec<Lost> {
-        for lost in &mut self.lost {
-            lost.rows = lost.rows.min(missing);
-            missing -= lost.rows;
         }
-        let vault = None;
-        self.lost.push(Lost {
-            vault,
-            rows: missing,
-        });
-        self.lost.retain(|lost| lost.rows > 0);
-        self.lost
+        self.copied = rows.last().map_or(self.copied, |(key, _)| *key);
+        Ok(Some(rows))
     }
 }
 
-impl Todo {
-    /// The first vault that is not done. Asked anew for each: there may be another by then.
-    fn next(reading: &ReadTransaction, done: Option<&Key>) -> Result<Option<Self>, LogError> {
-        let vaults = reading.open_table(VAULTS)?;
-        let from = done.map(tag_of).unwrap_or_default();
-        for vault in vaults.range::<&Tag>(&from..)? {
-            let (tag, value) = vault?;
-            let (tag, (next_seq, id)) = (*tag.value(), vault_of(value.value()));
-            let first = match done.filter(|done| tag_of(done) == tag).map(seq_of) {
-                Some(u64::MAX) => continue,
-                Some(seq) => seq + 1,
-                None => 0,
-            };
-            // What is added meanwhile stands in the last one.
-            let mut spans = vec![first.max(next_seq)..=u64::MAX];
-            spans.extend((first < next_seq).then(|| first..=next_seq - 1));
-            return Ok(Some(Self {
-                tag,
-                id,
-                spans,
-                failures: 0,
-            }));
-        }
-        Ok(None)
+/// What was lost, where so many rows are missing.
+pub(super) fn lost(past: Option<Past>, mut missing: u64) -> Vec<Lost> {
+    let mut lost = past.map_or_else(Vec::new, |past| past.lost);
+    for lost in &mut lost {
+        lost.rows = lost.rows.min(missing);
+        missing -= lost.rows;
     }
+    lost.push(Lost {
+        vault: None,
+        rows: missing,
+    });
+    lost.retain(|lost| lost.rows > 0);
+    lost
 }
 
 fn lose(lost: &mut Vec<Lost>, id: &str, rows: u64) {
