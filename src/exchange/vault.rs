@@ -10,7 +10,7 @@ mod shown;
 
 pub use lines::{LINES_MAX, read as read_lines};
 
-use super::settings::{self, Settings, Sources};
+use super::settings::{self, Mode, Settings, Sources};
 use super::{Caller, Exchange, Next, Stop, Tenant, body};
 use crate::clock;
 use crate::error::Fault;
@@ -176,7 +176,11 @@ async fn prepare(
     if !asked.body.has_messages {
         return Err(Fault::MissingField("messages"));
     }
-    let Some(turn) = asked.body.turn(body, &CONVERSATION) else {
+    let limit = limit(asked)?;
+    // A request of a mode that recalls nothing would get nothing.
+    let reads = matches!(asked.settings.mode, Mode::On | Mode::Read);
+    let turn = asked.body.turn(body, &CONVERSATION);
+    let Some(turn) = turn.filter(|_| reads) else {
         return Ok(shown::prepared(None, &[]));
     };
     let said = asked.body.said(body, &CONVERSATION);
@@ -184,7 +188,7 @@ async fn prepare(
     let query = Query {
         text: &text,
         session: asked.settings.session.as_deref(),
-        limit: limit(asked)?,
+        limit,
         tokens_max: exchange.worker.config.memory.tokens_max,
         now_ms: clock::unix_millis(),
         present: &|text| said.holds(text),

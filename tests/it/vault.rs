@@ -292,6 +292,10 @@ fn prepare_tells_what_a_request_would_get_and_ingest_stores_what_was_said() {
     let prepared = good(&router, "POST", "/prepare", body);
     assert!(texts(&prepared).contains(&"My dog is Rex."), "{prepared}");
     assert!(prepared["tokens"].as_u64() > Some(0));
+    for mode in ["off", "write"] {
+        let body = body.replace("limit", &format!(r#"memory_mode":"{mode}","limit"#));
+        assert_eq!(good(&router, "POST", "/prepare", &body), nothing, "{mode}");
+    }
     // What a request gets is just that.
     let chat = r#"{"model":"gpt-4o","messages":[{"role":"user","content":"Which dog do I have?"}],"memory_limit":2,"memory":"read"}"#;
     router.post(Way::Chat.path(false), chat);
