@@ -72,7 +72,8 @@ fn read_whole(
     if metadata.len() > bytes_max as u64 {
         return Err(FileError::TooLarge);
     }
-    let mut bytes = Vec::new();
+    // Of the whole length at once: growing would leave parts of a secret behind, and take twice the room.
+    let mut bytes = Vec::with_capacity(metadata.len() as usize + 1);
     file.take(bytes_max as u64 + 1).read_to_end(&mut bytes)?;
     if bytes.len() > bytes_max {
         return Err(FileError::TooLarge);

@@ -61,13 +61,13 @@ pub struct Permit {
 impl KeyLimits {
     /// Lets a request in, or says which limit is reached. None for a key without limits.
     pub fn admit(&self, key: &KeyRecord) -> Result<Option<Permit>, Fault> {
-        self.let_in(&key.id, &key.limits)
+        self.let_in(&key.id, &key.grant.limits)
     }
 
     /// Counts a request that the router answers by itself among those of the minute, or says that it is one too many.
     pub fn count(&self, key: &KeyRecord) -> Result<(), Fault> {
         let limits = Limits {
-            requests_per_minute: key.limits.requests_per_minute,
+            requests_per_minute: key.grant.limits.requests_per_minute,
             ..Limits::default()
         };
         // Over at once: given back, it would be none of the minute's.

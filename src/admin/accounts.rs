@@ -34,7 +34,7 @@ pub(super) fn list(desk: &Desk) -> Answer {
     let mut accounts: BTreeMap<&str, Account> = BTreeMap::new();
     accounts.entry("default").or_default();
     for record in snapshot.records() {
-        let account = accounts.entry(&record.account).or_default();
+        let account = accounts.entry(&record.grant.account).or_default();
         let ended = record.expires_at.is_some_and(|end| end <= now);
         account.keys += 1;
         account.keys_active += usize::from(record.state == KeyState::Active && !ended);

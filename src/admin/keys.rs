@@ -48,7 +48,7 @@ pub(super) fn list(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
                 .as_ref()
                 .is_none_or(|words| text.to_lowercase().contains(words))
         };
-        account.is_none_or(|account| record.account == account)
+        account.is_none_or(|account| record.grant.account == account)
             && state.is_none_or(|state| state_of(record, now) == state)
             && (said(&record.id)
                 || said(&record.name)
@@ -145,7 +145,7 @@ pub(super) async fn create(desk: &Desk, request: &Request, who: Who) -> Result<A
             |(record, _)| {
                 vec![
                     ("key", record.id.to_string()),
-                    ("account", record.account.clone()),
+                    ("account", record.grant.account.clone()),
                 ]
             },
         )
@@ -217,12 +217,12 @@ impl Patch {
 /// A setting of a key, for the audit log.
 fn written(record: &KeyRecord, name: &str) -> String {
     match name {
-        "name" => record.name.clone(),
+        "name" => record.name.to_string(),
         "expires_at" => record.expires_at.map_or_else(|| "never".into(), rfc3339),
-        "models" => record.models.join(","),
+        "models" => record.grant.models.join(","),
         // Numbers and a word cannot fail to be written.
-        "limits" => sonic_rs::to_string(&LimitsForm::new(&record.limits)).unwrap_or_default(),
-        _ => record.manage_keys.to_string(),
+        "limits" => sonic_rs::to_string(&LimitsForm::new(&record.grant.limits)).unwrap_or_default(),
+        _ => record.grant.manage_keys.to_string(),
     }
 }
 
@@ -278,7 +278,7 @@ pub(super) async fn change(
                     None => None,
                     Some(None) => Some(Limits::default()),
                     Some(Some(Object(patch))) => {
-                        let now = &editor.key(&id)?.limits;
+                        let now = &editor.key(&id)?.grant.limits;
                         Some(patch.applied_to(now).map_err(EditError::Invalid)?)
                     }
                 };
@@ -329,7 +329,7 @@ struct Gone<'a> {
 
 fn is_named(desk: &Desk, vault: &str) -> bool {
     let snapshot = desk.keys.reader().get().clone();
-    snapshot.records().iter().any(|key| key.vault == vault)
+    snapshot.records().iter().any(|key| *key.vault == *vault)
 }
 
 /// Drops what nobody can read any more. If the log cannot be written now, it stays, and stays unreadable.
@@ -390,7 +390,7 @@ pub(super) async fn delete(
         .await?;
     if forever && !is_named(desk, &record.vault) {
         // The key is gone in any case; what stays has been told in the log.
-        let _ = forget(desk, record.vault.clone()).await;
+        let _ = forget(desk, record.vault.to_string()).await;
     }
     Ok(Answer::json(&Gone {
         id: &record.id,

@@ -110,7 +110,7 @@ pub(super) fn unavailable(error: MemoryError) -> Denial {
 /// The vault that a key's record names.
 pub(super) fn vault(desk: &Desk, id: &str) -> Result<VaultRef, Denial> {
     let record = desk.record(id)?;
-    Ok(VaultRef::new(record.vault.as_str(), record.vault_key))
+    Ok(VaultRef::new(&record.vault, record.vault_key))
 }
 
 /// `GET /keys/{id}/memories`: best first for a query; without one the newest first, page by page.

@@ -299,7 +299,7 @@ fn key_counts(desk: &Desk) -> Counts {
     let mut accounts: Vec<&str> = snapshot
         .records()
         .iter()
-        .map(|record| record.account.as_str())
+        .map(|record| record.grant.account.as_str())
         .chain(snapshot.stored().map(|(account, ..)| account))
         .collect();
     accounts.sort_unstable();

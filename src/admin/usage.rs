@@ -202,7 +202,7 @@ pub(super) async fn answer(desk: &Desk, request: &Request) -> Result<Answer, Den
     }
     let snapshot = desk.keys.current();
     let records = snapshot.records().iter();
-    let names = records.map(|record| (&*record.id, record.name.as_str()));
+    let names = records.map(|record| (&*record.id, &*record.name));
     let names: HashMap<&str, &str> = match words.contains(&"key") {
         true => names.collect(),
         false => HashMap::new(),

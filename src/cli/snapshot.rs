@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
@@ -16,8 +17,8 @@ use super::{Failure, Global, print};
 use crate::audit::{self, Who};
 use crate::clock::rfc3339;
 use crate::keys::{
-    self, Contents, KeyFiles, KeyRecord, KeyState, Limits, MasterSource, Period, Refusal,
-    TokenEntry, UnixSeconds,
+    self, Contents, Grant, KeyFiles, KeyRecord, KeyState, Last4, Limits, MasterSource, Period,
+    Refusal, TokenEntry, Tokens, UnixSeconds,
 };
 use crate::secret::Secret;
 
@@ -206,7 +207,7 @@ fn export(files: &KeyFiles) -> Result<(), Failure> {
                 account.entry(provider.clone()).or_default().push(key);
             }
         }
-        let keys = contents.keys.iter().map(PlainKey::new).collect();
+        let keys = contents.keys.iter().map(|key| PlainKey::new(key)).collect();
         Ok(Plain {
             format: FORMAT.into(),
             pepper: hex(&contents.pepper),
@@ -253,7 +254,7 @@ fn import(files: &KeyFiles, allow_shrink: bool) -> Result<(), Failure> {
     for (number, key) in (1..).zip(plain.keys) {
         let record = key.into_record();
         let record = record.map_err(|why| Failure::failed(format!("key {number}: {why}")))?;
-        contents.keys.push(record);
+        contents.keys.push(Arc::new(record));
     }
     let (_, current) = keys::inspect(files).map_err(Failure::failed)?;
     let (before, after) = (current.keys.len(), contents.keys.len());
@@ -277,30 +278,30 @@ impl PlainKey {
     fn new(record: &KeyRecord) -> Self {
         let token = |token: &TokenEntry| PlainToken {
             digest: hex(&token.digest),
-            last4: token.last4.clone(),
+            last4: token.last4.to_string(),
             valid_until: token.valid_until,
         };
-        let budget = |wanted| match record.limits.token_budget {
+        let budget = |wanted| match record.grant.limits.token_budget {
             Some((tokens, period)) if period == wanted => Some(tokens),
             _ => None,
         };
         Self {
             id: record.id.to_string(),
-            name: record.name.clone(),
-            account: record.account.clone(),
-            vault: record.vault.clone(),
+            name: record.name.to_string(),
+            account: record.grant.account.clone(),
+            vault: record.vault.to_string(),
             vault_key: hex(&record.vault_key),
             created_at: record.created_at,
             expires_at: record.expires_at,
             revoked: record.state == KeyState::Revoked,
             tokens: record.tokens.iter().map(token).collect(),
-            models: record.models.clone(),
-            requests_per_minute: record.limits.requests_per_minute,
-            tokens_per_minute: record.limits.tokens_per_minute,
-            concurrent: record.limits.concurrent,
+            models: record.grant.models.clone(),
+            requests_per_minute: record.grant.limits.requests_per_minute,
+            tokens_per_minute: record.grant.limits.tokens_per_minute,
+            concurrent: record.grant.limits.concurrent,
             tokens_per_day: budget(Period::Day),
             tokens_per_month: budget(Period::Month),
-            manage_keys: record.manage_keys,
+            manage_keys: record.grant.manage_keys,
         }
     }
 
@@ -313,7 +314,7 @@ impl PlainKey {
             } = token;
             Some(TokenEntry {
                 digest: unhex(&digest)?,
-                last4,
+                last4: Last4::of(&last4),
                 valid_until,
             })
         };
@@ -322,12 +323,22 @@ impl PlainKey {
             (Some(tokens), None) => Some((tokens, Period::Day)),
             (None, month) => month.map(|tokens| (tokens, Period::Month)),
         };
-        let tokens: Option<Vec<_>> = self.tokens.into_iter().map(token).collect();
+        let tokens: Option<Tokens> = self.tokens.into_iter().map(token).collect();
+        let grant = Grant {
+            account: self.account,
+            models: self.models,
+            limits: Limits {
+                requests_per_minute: self.requests_per_minute,
+                tokens_per_minute: self.tokens_per_minute,
+                concurrent: self.concurrent,
+                token_budget,
+            },
+            manage_keys: self.manage_keys,
+        };
         Ok(KeyRecord {
             id: self.id.into(),
-            name: self.name,
-            account: self.account,
-            vault: self.vault,
+            name: self.name.into(),
+            vault: self.vault.into(),
             vault_key: unhex(&self.vault_key).ok_or("its vault_key is not hexadecimal")?,
             created_at: self.created_at,
             expires_at: self.expires_at,
@@ -337,14 +348,7 @@ impl PlainKey {
                 KeyState::Active
             },
             tokens: tokens.ok_or("a digest is not hexadecimal")?,
-            models: self.models,
-            limits: Limits {
-                requests_per_minute: self.requests_per_minute,
-                tokens_per_minute: self.tokens_per_minute,
-                concurrent: self.concurrent,
-                token_budget,
-            },
-            manage_keys: self.manage_keys,
+            grant: Arc::new(grant),
         })
     }
 }

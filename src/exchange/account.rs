@@ -36,7 +36,7 @@ pub(super) async fn serve(
     exchange: &mut Exchange<'_>,
 ) -> Result<Next, Stop> {
     let manages = !matches!(task, AccountTask::Usage | AccountTask::Stats);
-    if manages && !tenant.key.manage_keys {
+    if manages && !tenant.key.grant.manage_keys {
         return Err(Fault::NoCapability("manage_keys").into());
     }
     if manages {
@@ -153,7 +153,7 @@ struct List<'a> {
 fn list(tenant: &Tenant) -> Result<String, Fault> {
     let now = clock::unix_seconds();
     let records = tenant.snapshot.records().iter();
-    let own = records.filter(|record| record.account == tenant.key.account);
+    let own = records.filter(|record| record.grant.account == tenant.key.grant.account);
     let keys = own.map(|record| KeyForm::new(record, None, now)).collect();
     json(&List { keys })
 }
@@ -187,9 +187,9 @@ async fn mint(body: &[u8], tenant: &Tenant, exchange: &Exchange<'_>) -> Result<S
 }
 
 async fn revoke(id: &str, tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault> {
-    let (id, account) = (id.to_owned(), tenant.key.account.clone());
+    let (id, account) = (id.to_owned(), tenant.key.grant.account.clone());
     let revoked = edit(tenant, exchange, "key revoked", move |editor| {
-        if editor.key(&id)?.account != account {
+        if editor.key(&id)?.grant.account != account {
             return Err(EditError::NotFound(id));
         }
         Ok((id.clone(), editor.set_state(&id, KeyState::Revoked)?))

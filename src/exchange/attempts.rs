@@ -224,7 +224,9 @@ fn payment<'a>(route: &Route, tenant: &'a Tenant, config: &Config) -> Payment<'a
         return Payment::Once(passed);
     }
     let provider = &config.providers.get(route.provider).name;
-    let stored = tenant.snapshot.provider_keys(&tenant.key.account, provider);
+    let stored = tenant
+        .snapshot
+        .provider_keys(&tenant.key.grant.account, provider);
     stored.map_or(Payment::Spent, |keys| Payment::Stored(keys.in_turn()))
 }
 

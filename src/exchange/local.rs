@@ -77,7 +77,7 @@ pub fn models_of(
         .filter(|provider| {
             provider.kind == Kind::Keyless
                 || snapshot
-                    .provider_keys(&key.account, &provider.name)
+                    .provider_keys(&key.grant.account, &provider.name)
                     .is_some()
         })
         .map(|provider| provider.name.as_str())

@@ -228,7 +228,7 @@ impl<'w> Exchange<'w> {
         self.record.model = Some(order.model.clone());
         if let Some(permit) = &mut permit {
             let tokens = || expected::tokens(operation.task, request.body());
-            permit.reserve(&tenant.key.limits, tokens)?;
+            permit.reserve(&tenant.key.grant.limits, tokens)?;
         }
         let mut recall = Recall::new(&order, self);
         recall.recall(&mut order, &request, tenant, self).await;

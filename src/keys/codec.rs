@@ -99,11 +99,11 @@ impl<'a> Source<'a> {
             .map_err(|_| ContentsError::Value)
     }
 
-    pub(super) fn text(&mut self) -> Result<String, ContentsError> {
+    pub(super) fn text(&mut self) -> Result<&'a str, ContentsError> {
         let length = usize::from(u16::from_le_bytes(self.array()?));
         if length > TEXT_BYTES_MAX {
             return Err(ContentsError::Value);
         }
-        String::from_utf8(self.bytes(length)?.to_vec()).map_err(|_| ContentsError::Value)
+        std::str::from_utf8(self.bytes(length)?).map_err(|_| ContentsError::Value)
     }
 }

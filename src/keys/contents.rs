@@ -5,12 +5,15 @@
 //! is used, duplicates and bytes behind the end are refused. Pure.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::UnixSeconds;
 use super::codec::{Source, Writer};
+use super::digest::DigestBits;
+use super::entries::{Last4, TokenEntry, Tokens};
 
 /// Version of this encoding, in front of it.
 const ENCODING: u16 = 1;
@@ -28,7 +31,7 @@ pub struct Contents {
     /// Provider keys by account and provider.
     pub provider_keys: BTreeMap<(String, String), Vec<StoredKey>>,
     /// Memory keys.
-    pub keys: Vec<KeyRecord>,
+    pub keys: Vec<Arc<KeyRecord>>,
 }
 
 /// A provider key as it lies in the file.
@@ -54,7 +57,7 @@ pub enum KeyState {
 }
 
 /// A span that a budget is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Period {
     /// A UTC day.
     Day,
@@ -62,8 +65,8 @@ pub enum Period {
     Month,
 }
 
-/// What a key may use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How much a key may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// Requests in a minute.
     pub requests_per_minute: Option<u32>,
@@ -75,28 +78,28 @@ pub struct Limits {
     pub token_budget: Option<(u64, Period)>,
 }
 
-/// One token that opens a record: the current one, and former ones while their grace lasts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TokenEntry {
-    /// HMAC-SHA-256 of the token under the pepper.
-    pub digest: [u8; 32],
-    /// For people.
-    pub last4: String,
-    /// When it stops working; none for the current token.
-    pub valid_until: Option<UnixSeconds>,
+/// What a key may. Most keys may the same as many others, and hold one copy of it together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Grant {
+    /// Whose provider keys it uses.
+    pub account: String,
+    /// Patterns of models it may use; none means all.
+    pub models: Vec<String>,
+    /// How much it may use.
+    pub limits: Limits,
+    /// Whether it may mint and revoke keys of its account.
+    pub manage_keys: bool,
 }
 
-/// A memory key.
+/// A memory key. There may be a million of them: what many have in common is shared, texts have no room to spare.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyRecord {
     /// Names it in commands, logs and metrics. Not a secret.
     pub id: Arc<str>,
     /// For people.
-    pub name: String,
-    /// Whose provider keys it uses.
-    pub account: String,
+    pub name: Box<str>,
     /// Whose memories it reaches. Stays when the token is rotated.
-    pub vault: String,
+    pub vault: Box<str>,
     /// Encrypts the vault's texts at rest; without the record they cannot be read again.
     pub vault_key: [u8; 32],
     /// When it was made.
@@ -106,13 +109,9 @@ pub struct KeyRecord {
     /// Whether it works now.
     pub state: KeyState,
     /// The tokens that open it, the current one first.
-    pub tokens: Vec<TokenEntry>,
-    /// Patterns of models it may use; none means all.
-    pub models: Vec<String>,
-    /// What it may use.
-    pub limits: Limits,
-    /// Whether it may mint and revoke keys of its account.
-    pub manage_keys: bool,
+    pub tokens: Tokens,
+    /// What it may.
+    pub grant: Arc<Grant>,
 }
 
 impl Drop for Contents {
@@ -190,13 +189,22 @@ impl Contents {
 
     /// Reads what `encode` wrote.
     pub fn decode(bytes: &[u8]) -> Result<Self, ContentsError> {
+        Self::decode_beside(bytes, |_| None)
+    }
+
+    /// The same where other contents are in use: a record that `known` finds among them, the same in all, is held
+    /// together with them.
+    pub(super) fn decode_beside(
+        bytes: &[u8],
+        known: impl Fn(&KeyRecord) -> Option<Arc<KeyRecord>>,
+    ) -> Result<Self, ContentsError> {
         let mut from = Source(bytes);
         if u16::from_le_bytes(from.array()?) != ENCODING {
             return Err(ContentsError::Version);
         }
         let mut contents = Self::new(from.array()?);
         for _ in 0..from.count(bytes.len())? {
-            let place = (from.text()?, from.text()?);
+            let place = (from.text()?.to_owned(), from.text()?.to_owned());
             // As they are written: one order, and so one encoding of the same contents.
             if contents
                 .provider_keys
@@ -207,13 +215,13 @@ impl Contents {
             }
             let mut list = Vec::new();
             for _ in 0..from.count(ENTRIES_MAX)? {
-                let id = from.text()?;
+                let id = from.text()?.to_owned();
                 let length = from.count(SEALED_KEY_BYTES_MAX)?;
                 let sealed = from.bytes(length)?.to_vec();
                 list.push(StoredKey {
                     id,
                     sealed,
-                    last4: from.text()?,
+                    last4: from.text()?.to_owned(),
                     created_at: from.seconds()?,
                 });
             }
@@ -223,9 +231,12 @@ impl Contents {
         }
         // Each record takes far more than a byte, so a count beyond the bytes there are is a lie.
         let count = from.count(bytes.len())?;
-        contents.keys.reserve(count.min(bytes.len() / 100));
+        contents.keys.reserve_exact(count.min(bytes.len() / 100));
+        let mut grants = Grants::default();
         for _ in 0..count {
-            contents.keys.push(KeyRecord::decode(&mut from)?);
+            let record = KeyRecord::decode(&mut from, &mut grants)?;
+            let record = known(&record).unwrap_or_else(|| Arc::new(record));
+            contents.keys.push(record);
         }
         if !from.0.is_empty() {
             return Err(ContentsError::Length);
@@ -235,13 +246,17 @@ impl Contents {
     }
 
     fn check_unique(&self) -> Result<(), ContentsError> {
-        let (mut ids, mut digests) = (HashSet::new(), HashSet::new());
-        for key in &self.keys {
-            if !ids.insert(&*key.id)
-                || !key.tokens.iter().all(|token| digests.insert(&token.digest))
-            {
-                return Err(ContentsError::Duplicate);
-            }
+        let count = self.keys.len();
+        let mut ids = HashSet::with_capacity_and_hasher(count, ahash::RandomState::default());
+        if !self.keys.iter().all(|key| ids.insert(&*key.id)) {
+            return Err(ContentsError::Duplicate);
+        }
+        drop(ids);
+        let bits = BuildHasherDefault::<DigestBits>::default();
+        let mut digests = HashSet::with_capacity_and_hasher(count, bits);
+        let mut tokens = self.keys.iter().flat_map(|key| key.tokens.iter());
+        if !tokens.all(|token| digests.insert(&token.digest)) {
+            return Err(ContentsError::Duplicate);
         }
         for list in self.provider_keys.values() {
             let mut ids = HashSet::new();
@@ -255,7 +270,8 @@ impl Contents {
 
 impl KeyRecord {
     fn encode(&self, out: &mut Writer) {
-        for text in [&*self.id, &self.name, &self.account, &self.vault] {
+        let grant = &self.grant;
+        for text in [&*self.id, &self.name, &grant.account, &self.vault] {
             out.text(text);
         }
         out.bytes(&self.vault_key);
@@ -263,29 +279,29 @@ impl KeyRecord {
         out.optional(self.expires_at.map(|at| at as u64));
         out.bytes(&[
             u8::from(self.state == KeyState::Revoked),
-            u8::from(self.manage_keys),
+            u8::from(grant.manage_keys),
         ]);
         out.number(self.tokens.len() as u64);
-        for token in &self.tokens {
+        for token in self.tokens.iter() {
             out.bytes(&token.digest);
             out.text(&token.last4);
             out.optional(token.valid_until.map(|at| at as u64));
         }
-        out.number(self.models.len() as u64);
-        for model in &self.models {
+        out.number(grant.models.len() as u64);
+        for model in &grant.models {
             out.text(model);
         }
-        out.optional(self.limits.requests_per_minute.map(u64::from));
-        out.optional(self.limits.tokens_per_minute);
-        out.optional(self.limits.concurrent.map(u64::from));
-        out.optional(self.limits.token_budget.map(|(tokens, _)| tokens));
+        out.optional(grant.limits.requests_per_minute.map(u64::from));
+        out.optional(grant.limits.tokens_per_minute);
+        out.optional(grant.limits.concurrent.map(u64::from));
+        out.optional(grant.limits.token_budget.map(|(tokens, _)| tokens));
         out.bytes(&[u8::from(matches!(
-            self.limits.token_budget,
+            grant.limits.token_budget,
             Some((_, Period::Month))
         ))]);
     }
 
-    fn decode(from: &mut Source<'_>) -> Result<Self, ContentsError> {
+    fn decode(from: &mut Source<'_>, grants: &mut Grants) -> Result<Self, ContentsError> {
         let (id, name, account, vault) = (from.text()?, from.text()?, from.text()?, from.text()?);
         let vault_key = from.array()?;
         let (created_at, expires_at) = (from.seconds()?, from.optional_seconds()?);
@@ -295,19 +311,18 @@ impl KeyRecord {
             KeyState::Active
         };
         let manage_keys = from.flag()?;
-        let mut tokens = Vec::new();
-        for _ in 0..from.count(ENTRIES_MAX)? {
-            let digest = from.array()?;
-            tokens.push(TokenEntry {
-                digest,
-                last4: from.text()?,
+        let count = from.count(ENTRIES_MAX)?;
+        let tokens = (0..count).map(|_| {
+            Ok(TokenEntry {
+                digest: from.array()?,
+                last4: Last4::of(from.text()?),
                 valid_until: from.optional_seconds()?,
-            });
-        }
-        let mut models = Vec::new();
-        for _ in 0..from.count(ENTRIES_MAX)? {
-            models.push(from.text()?);
-        }
+            })
+        });
+        let tokens = tokens.collect::<Result<Tokens, ContentsError>>()?;
+        let count = from.count(ENTRIES_MAX)?;
+        let models = (0..count).map(|_| Ok(from.text()?.to_owned()));
+        let models = models.collect::<Result<_, ContentsError>>()?;
         let narrow = |value: Option<u64>| {
             value
                 .map(u32::try_from)
@@ -330,20 +345,38 @@ impl KeyRecord {
             concurrent,
             token_budget,
         };
+        let grant = Grant {
+            account: account.to_owned(),
+            models,
+            limits,
+            manage_keys,
+        };
         Ok(Self {
             id: id.into(),
-            name,
-            account,
-            vault,
+            name: name.into(),
+            vault: vault.into(),
             vault_key,
             created_at,
             expires_at,
             state,
             tokens,
-            models,
-            limits,
-            manage_keys,
+            grant: grants.shared(grant),
         })
+    }
+}
+
+/// What was granted so far, each once.
+#[derive(Default)]
+struct Grants(HashSet<Arc<Grant>, ahash::RandomState>);
+
+impl Grants {
+    fn shared(&mut self, grant: Grant) -> Arc<Grant> {
+        if let Some(known) = self.0.get(&grant) {
+            return known.clone();
+        }
+        let grant = Arc::new(grant);
+        self.0.insert(grant.clone());
+        grant
     }
 }
 

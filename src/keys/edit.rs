@@ -8,12 +8,14 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::contents::{Contents, StoredKey};
+use super::contents::{Contents, KeyRecord, StoredKey};
 use super::editor::{Editor, check_records, random};
 use super::master::{self, KdfParams, MasterError, MasterKey, MasterSource};
+use super::open::{self, Closed, Opened};
 use super::seal::{self, Header, Place, SealError};
 use super::seen::Seen;
-use super::store::{self, KeyFiles, KeyStore, Opened, Refusal, Reload};
+use super::snapshot::Snapshot;
+use super::store::{KeyFiles, KeyStore, Refusal, Reload};
 use super::token::TokenError;
 use crate::clock;
 use crate::files::{self, FileError, Lock, Prepared};
@@ -135,14 +137,14 @@ fn header(master: &MasterKey, generation: u64, shrinks: bool, kdf: Option<KdfPar
 
 /// What is in the file now, without the lock.
 pub fn inspect(files: &KeyFiles) -> Result<(Header, Contents), Refusal> {
-    let opened = store::open_file(files)?;
+    let opened = open::open_file(files, None)?;
     Ok((opened.header, opened.contents))
 }
 
 /// The same as a start or a change would find it: `files` may name another file than the one that was in use last, and
 /// `used` is the one that it would take the place of.
 pub fn inspect_for_use(files: &KeyFiles, used: &KeyFiles) -> Result<(Header, Contents), Refusal> {
-    let opened = store::open_file(files)?;
+    let opened = open::open_file(files, None)?;
     if files.snapshot == used.snapshot {
         admitted(&opened, used)?;
     } else {
@@ -154,8 +156,10 @@ pub fn inspect_for_use(files: &KeyFiles, used: &KeyFiles) -> Result<(Header, Con
 /// Puts the file `new` in the place of the one in use, if a router takes it there. The old one stays beside it.
 pub fn put(files: &KeyFiles, new: &Path) -> Result<(), EditError> {
     let _lock = locked(&files.snapshot)?;
-    let bytes = files::read_private(new, seal::FILE_BYTES_MAX).map_err(at(new))?;
-    let opened = store::open_bytes(&bytes, &files.master).map_err(EditError::Refused)?;
+    let closed = Closed::read(new).map_err(at(new))?;
+    let bytes = closed.bytes().to_vec();
+    let opened = closed.open(&files.master, None);
+    let opened = opened.map_err(EditError::Refused)?;
     fits(&opened, files).map_err(EditError::Refused)?;
     let mut before = files.snapshot.clone().into_os_string();
     before.push(".before");
@@ -176,7 +180,7 @@ fn admitted(opened: &Opened, used: &KeyFiles) -> Result<(), Refusal> {
 fn fits(opened: &Opened, used: &KeyFiles) -> Result<(), Refusal> {
     admitted(opened, used)?;
     // One that is of no use itself is nothing to be held against.
-    let Ok(current) = store::open_file(used) else {
+    let Ok(current) = open::open_file(used, None) else {
         return Ok(());
     };
     if admitted(&current, used).is_err() {
@@ -190,7 +194,15 @@ pub fn edit<T>(
     files: &KeyFiles,
     change: impl FnOnce(&mut Editor<'_>) -> Result<T, EditError>,
 ) -> Result<T, EditError> {
-    write(files, false, |editor| {
+    edit_beside(files, None, change)
+}
+
+fn edit_beside<T>(
+    files: &KeyFiles,
+    used: Option<&Snapshot>,
+    change: impl FnOnce(&mut Editor<'_>) -> Result<T, EditError>,
+) -> Result<T, EditError> {
+    write(files, false, used, |editor| {
         let before = editor.contents.keys.len();
         let result = change(editor)?;
         // Keys that an editor takes out are meant to go, the last one too.
@@ -208,7 +220,7 @@ impl KeyStore {
         if let Reload::Refused(refusal) = self.reload() {
             return Err(EditError::Refused(refusal));
         }
-        edit(self.files(), change)
+        edit_beside(self.files(), Some(&self.current()), change)
     }
 }
 
@@ -220,7 +232,7 @@ pub fn replace(
     shrinks: bool,
     change: impl FnOnce(&mut Editor<'_>) -> Result<(), EditError>,
 ) -> Result<(), EditError> {
-    write(files, shrinks, |editor| {
+    write(files, shrinks, None, |editor| {
         check_records(&contents.keys)?;
         *editor.contents = contents;
         change(editor)?;
@@ -238,7 +250,7 @@ pub fn reveal<T>(
 ) -> Result<T, Refusal> {
     let Opened {
         contents, master, ..
-    } = store::open_file(files)?;
+    } = open::open_file(files, None)?;
     let open = |account: &str, provider: &str, stored: &StoredKey| {
         let key = seal::open_for(&Place { account, provider }, &master, &stored.sealed)?;
         Some(Secret::new(key.as_slice()))
@@ -246,14 +258,16 @@ pub fn reveal<T>(
     read(&contents, &open)
 }
 
-/// `change` says with its result whether keys may be missing on purpose; `lost` that they may be missing already.
+/// `change` says with its result whether keys may be missing on purpose; `lost` that they may be missing already. What
+/// is in `used` already is not held twice.
 fn write<T>(
     files: &KeyFiles,
     lost: bool,
+    used: Option<&Snapshot>,
     change: impl FnOnce(&mut Editor<'_>) -> Result<(T, bool), EditError>,
 ) -> Result<T, EditError> {
     let _lock = locked(&files.snapshot)?;
-    let (current, shrinking) = open_current(files, lost)?;
+    let (current, shrinking) = open_current(files, lost, used)?;
     let Opened {
         header: before,
         mut contents,
@@ -267,8 +281,11 @@ fn write<T>(
         file_bytes,
     })?;
     let encoded = contents.encode();
+    drop(contents);
     // What could not be read again is not written.
-    Contents::decode(&encoded).map_err(|error| EditError::Refused(Refusal::Contents(error)))?;
+    let known = |record: &KeyRecord| used?.known(record);
+    Contents::decode_beside(&encoded, known)
+        .map_err(|error| EditError::Refused(Refusal::Contents(error)))?;
     let shrinks = shrinks || shrinking;
     let header = header(&master, before.generation + 1, shrinks, before.kdf);
     let bytes = seal::seal(&header, &master, *random()?, &encoded).map_err(EditError::Seal)?;
@@ -284,8 +301,12 @@ fn locked(snapshot: &Path) -> Result<Lock, EditError> {
 
 /// The file, if it is not older than one that was in use: a change would make an old version look new. And whether keys
 /// are missing in it, on purpose, that are still in use: a router sees only the last of several changes.
-fn open_current(files: &KeyFiles, lost: bool) -> Result<(Opened, bool), EditError> {
-    let opened = store::open_file(files).map_err(EditError::Refused)?;
+fn open_current(
+    files: &KeyFiles,
+    lost: bool,
+    used: Option<&Snapshot>,
+) -> Result<(Opened, bool), EditError> {
+    let opened = open::open_file(files, used).map_err(EditError::Refused)?;
     match admitted(&opened, files) {
         Err(Refusal::Shrunk { .. }) if lost => {}
         judged => judged.map_err(EditError::Refused)?,
@@ -325,7 +346,7 @@ pub fn rekey(files: &KeyFiles, passphrase: Option<&Secret>) -> Result<(), EditEr
             return Err(EditError::Invalid("the new passphrase is missing".into()));
         }
     };
-    let (current, shrinks) = open_current(files, false)?;
+    let (current, shrinks) = open_current(files, false, None)?;
     let Opened {
         header: before,
         mut contents,

@@ -3,15 +3,17 @@
 //! `edit` hands an `Editor` to its caller under the lock. Every change leaves contents that `contents` would accept.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use super::UnixSeconds;
-use super::contents::{Contents, KeyRecord, KeyState, Limits, StoredKey, TokenEntry};
+use super::contents::{Contents, Grant, KeyRecord, KeyState, Limits, StoredKey};
+use super::digest::TokenHasher;
 use super::edit::EditError;
+use super::entries::{Last4, TokenEntry, Tokens};
 use super::master::MasterKey;
 use super::seal::{self, Place};
-use super::snapshot::TokenHasher;
 use super::token;
 use crate::clock;
 use crate::secret::{Secret, is_memory_key};
@@ -73,30 +75,33 @@ pub struct Editor<'a> {
 
 impl Editor<'_> {
     /// Adds a memory key; returns its record and the token, which is shown once and kept nowhere.
-    pub fn add_key(&mut self, new: NewKey) -> Result<(KeyRecord, Secret), EditError> {
+    pub fn add_key(&mut self, new: NewKey) -> Result<(Arc<KeyRecord>, Secret), EditError> {
         check_name("account", &new.account)?;
         check_words(&new.name, &new.models)?;
         let (token, entry) = self.token(new.token)?;
-        let record = KeyRecord {
-            id: new_id("key")?.into(),
-            name: new.name,
+        let grant = Grant {
             account: new.account,
-            vault: new_id("vault")?,
-            vault_key: *random()?,
-            created_at: clock::unix_seconds(),
-            expires_at: new.expires_at,
-            state: KeyState::Active,
-            tokens: vec![entry],
             models: new.models,
             limits: new.limits,
             manage_keys: new.manage_keys,
         };
+        let record = Arc::new(KeyRecord {
+            id: new_id("key")?.into(),
+            name: new.name.into(),
+            vault: new_id("vault")?.into(),
+            vault_key: *random()?,
+            created_at: clock::unix_seconds(),
+            expires_at: new.expires_at,
+            state: KeyState::Active,
+            tokens: Tokens::from_iter([entry]),
+            grant: Arc::new(grant),
+        });
         self.contents.keys.push(record.clone());
         Ok((record, token))
     }
 
     /// The same for a caller. Where others have filled the file, what is left of it is the operator's.
-    pub fn mint_key(&mut self, new: NewKey) -> Result<(KeyRecord, Secret), EditError> {
+    pub fn mint_key(&mut self, new: NewKey) -> Result<(Arc<KeyRecord>, Secret), EditError> {
         if self.file_bytes > MINTED_FILE_BYTES_MAX {
             return Err(EditError::Full);
         }
@@ -116,53 +121,66 @@ impl Editor<'_> {
             .contents
             .keys
             .iter()
-            .flat_map(|key| &key.tokens)
+            .flat_map(|key| key.tokens.iter())
             .any(|known| known.digest == digest)
         {
             return Err(EditError::TokenExists);
         }
         let entry = TokenEntry {
             digest,
-            last4: token.last4(),
+            last4: Last4::of(&token.last4()),
             valid_until: None,
         };
         Ok((token, entry))
     }
 
     /// The record of an id.
-    pub fn key(&mut self, id: &str) -> Result<&mut KeyRecord, EditError> {
-        let found = self.contents.keys.iter_mut().find(|key| *key.id == *id);
+    pub fn key(&self, id: &str) -> Result<&Arc<KeyRecord>, EditError> {
+        self.place(id).map(|at| &self.contents.keys[at])
+    }
+
+    /// The same, to be changed: the copy of it that is in use stays as it is.
+    fn key_mut(&mut self, id: &str) -> Result<&mut Arc<KeyRecord>, EditError> {
+        self.place(id).map(|at| &mut self.contents.keys[at])
+    }
+
+    fn place(&self, id: &str) -> Result<usize, EditError> {
+        let found = self.contents.keys.iter().position(|key| *key.id == *id);
         found.ok_or_else(|| EditError::NotFound(format!("key: {}", token::told_id(id))))
     }
 
     /// Revokes a key, or takes that back.
-    pub fn set_state(&mut self, id: &str, state: KeyState) -> Result<KeyRecord, EditError> {
-        let key = self.key(id)?;
-        key.state = state;
+    pub fn set_state(&mut self, id: &str, state: KeyState) -> Result<Arc<KeyRecord>, EditError> {
+        let key = self.key_mut(id)?;
+        Arc::make_mut(key).state = state;
         Ok(key.clone())
     }
 
     /// Takes a key out for good, and with it the only means to read its vault.
-    pub fn remove_key(&mut self, id: &str) -> Result<KeyRecord, EditError> {
-        let found = self.contents.keys.iter().position(|key| *key.id == *id);
-        let at =
-            found.ok_or_else(|| EditError::NotFound(format!("key: {}", token::told_id(id))))?;
+    pub fn remove_key(&mut self, id: &str) -> Result<Arc<KeyRecord>, EditError> {
+        let at = self.place(id)?;
         Ok(self.contents.keys.remove(at))
     }
 
     /// Changes a key's settings; its token and its memory stay.
-    pub fn change_key(&mut self, id: &str, change: KeyChange) -> Result<KeyRecord, EditError> {
+    pub fn change_key(&mut self, id: &str, change: KeyChange) -> Result<Arc<KeyRecord>, EditError> {
         // What stays was taken once, and must hinder no change of something else.
         let name = change.name.as_deref().unwrap_or_default();
         check_words(name, change.models.as_deref().unwrap_or_default())?;
-        let key = self.key(id)?;
-        key.name = change.name.unwrap_or_else(|| key.name.clone());
+        let record = self.key_mut(id)?;
+        let key = Arc::make_mut(record);
+        if let Some(name) = change.name {
+            key.name = name.into();
+        }
         key.state = change.state.unwrap_or(key.state);
         key.expires_at = change.expires_at.unwrap_or(key.expires_at);
-        key.models = change.models.unwrap_or_else(|| key.models.clone());
-        key.limits = change.limits.unwrap_or(key.limits);
-        key.manage_keys = change.manage_keys.unwrap_or(key.manage_keys);
-        Ok(key.clone())
+        let grant = Arc::make_mut(&mut key.grant);
+        if let Some(models) = change.models {
+            grant.models = models;
+        }
+        grant.limits = change.limits.unwrap_or(grant.limits);
+        grant.manage_keys = change.manage_keys.unwrap_or(grant.manage_keys);
+        Ok(record.clone())
     }
 
     /// Gives a key a new token; the old one works until `old_until`.
@@ -170,18 +188,19 @@ impl Editor<'_> {
         &mut self,
         id: &str,
         old_until: UnixSeconds,
-    ) -> Result<(KeyRecord, Secret), EditError> {
+    ) -> Result<(Arc<KeyRecord>, Secret), EditError> {
         let (token, entry) = self.token(None)?;
         let now = clock::unix_seconds();
-        let key = self.key(id)?;
+        let record = self.key_mut(id)?;
+        let key = Arc::make_mut(record);
         // An earlier end stays: rotating again must not lengthen the life of a token that is on its way out.
-        for old in &mut key.tokens {
+        for old in key.tokens.iter_mut() {
             old.valid_until = Some(old.valid_until.map_or(old_until, |end| end.min(old_until)));
         }
-        key.tokens
-            .retain(|old| old.valid_until.is_none_or(|end| end > now));
-        key.tokens.insert(0, entry);
-        Ok((key.clone(), token))
+        let lives = |old: &&TokenEntry| old.valid_until.is_none_or(|end| end > now);
+        let old = key.tokens.iter().filter(lives).cloned();
+        key.tokens = [entry].into_iter().chain(old).collect();
+        Ok((record.clone(), token))
     }
 
     /// Stores a provider key for an account; returns its id.
@@ -261,14 +280,14 @@ impl Editor<'_> {
 }
 
 /// Records that were not made here: each must be one that could have been.
-pub(super) fn check_records(records: &[KeyRecord]) -> Result<(), EditError> {
+pub(super) fn check_records(records: &[Arc<KeyRecord>]) -> Result<(), EditError> {
     let (mut ids, mut vaults) = (HashSet::new(), HashSet::new());
     for record in records {
         let named = |error: EditError| EditError::Invalid(format!("key {:?}: {error}", record.id));
         check_name("id", &record.id).map_err(named)?;
-        check_name("account", &record.account).map_err(named)?;
+        check_name("account", &record.grant.account).map_err(named)?;
         check_name("vault", &record.vault).map_err(named)?;
-        check_words(&record.name, &record.models).map_err(named)?;
+        check_words(&record.name, &record.grant.models).map_err(named)?;
         let wrong = |why: &str| Err(named(EditError::Invalid(why.into())));
         if record.tokens.is_empty() {
             return wrong("it has no token");
@@ -276,7 +295,7 @@ pub(super) fn check_records(records: &[KeyRecord]) -> Result<(), EditError> {
         if !ids.insert(&*record.id) {
             return wrong("the id stands there twice");
         }
-        if !vaults.insert(record.vault.as_str()) {
+        if !vaults.insert(&*record.vault) {
             return wrong("its vault is another key's");
         }
     }

@@ -132,15 +132,15 @@ impl<'a> KeyForm<'a> {
         Self {
             id: &record.id,
             name: &record.name,
-            account: &record.account,
+            account: &record.grant.account,
             vault: None,
             last4: record.tokens.first().map_or("", |token| &token.last4),
             created_at: rfc3339(record.created_at),
             expires_at: record.expires_at.map(rfc3339),
             state: state_of(record, now),
-            models: &record.models,
-            manage_keys: record.manage_keys,
-            limits: LimitsForm::new(&record.limits),
+            models: &record.grant.models,
+            manage_keys: record.grant.manage_keys,
+            limits: LimitsForm::new(&record.grant.limits),
             tokens: None,
             // Tokens are ASCII: minted ones are made so, imported ones were checked.
             token: token.and_then(|token| std::str::from_utf8(token.expose()).ok()),
@@ -234,7 +234,7 @@ impl KeyWish {
         now: UnixSeconds,
     ) -> Result<NewKey, String> {
         let limits = self.limits.0.into_limits()?;
-        let own = &minter.limits;
+        let own = &minter.grant.limits;
         let limits = Limits {
             requests_per_minute: least("rpm", limits.requests_per_minute, own.requests_per_minute)?,
             tokens_per_minute: least("tpm", limits.tokens_per_minute, own.tokens_per_minute)?,
@@ -250,8 +250,9 @@ impl KeyWish {
             return Err("models: an empty pattern".into());
         }
         let uncovered = |pattern: &&String| {
-            !minter.models.is_empty()
+            !minter.grant.models.is_empty()
                 && !minter
+                    .grant
                     .models
                     .iter()
                     .any(|own| pattern_covers(own, pattern, names))
@@ -259,7 +260,7 @@ impl KeyWish {
         if let Some(pattern) = self.models.iter().find(uncovered) {
             return Err(format!("models: this key may not use {pattern} itself"));
         }
-        if self.manage_keys && !minter.manage_keys {
+        if self.manage_keys && !minter.grant.manage_keys {
             return Err("manage_keys: this key does not have it itself".into());
         }
         if self.expires_in_s == Some(0) {
@@ -270,14 +271,14 @@ impl KeyWish {
             .map(|seconds| now.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)));
         Ok(NewKey {
             name: self.name,
-            account: minter.account.clone(),
+            account: minter.grant.account.clone(),
             // A key that ends takes those that it made with it, at the latest.
             expires_at: match (wished, minter.expires_at) {
                 (Some(wished), Some(own)) => Some(wished.min(own)),
                 (wished, own) => wished.or(own),
             },
             models: match self.models.is_empty() {
-                true => minter.models.clone(),
+                true => minter.grant.models.clone(),
                 false => self.models,
             },
             limits,

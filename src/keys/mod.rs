@@ -7,11 +7,14 @@
 
 mod codec;
 mod contents;
+mod digest;
 mod edit;
 mod editor;
+mod entries;
 mod form;
 mod master;
 mod models;
+mod open;
 mod seal;
 mod seen;
 mod snapshot;
@@ -20,12 +23,13 @@ mod token;
 mod watch;
 
 pub use contents::{
-    Contents, ContentsError, KeyRecord, KeyState, Limits, Period, StoredKey, TokenEntry,
+    Contents, ContentsError, Grant, KeyRecord, KeyState, Limits, Period, StoredKey,
 };
 pub use edit::{
     EditError, check_init, edit, init, inspect, inspect_for_use, put, rekey, replace, reveal,
 };
 pub use editor::{Editor, KeyChange, NewKey, steers};
+pub use entries::{Last4, TokenEntry, Tokens};
 pub use form::{KeyForm, KeyWish, LimitsForm, LimitsPatch, Object, named, state_of};
 pub use master::{MasterError, MasterKey, MasterSource};
 pub use models::{ProviderNames, model_allowed};

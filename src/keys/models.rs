@@ -40,7 +40,7 @@ pub fn model_allowed(key: &KeyRecord, names: &ProviderNames, provider: usize, mo
         Reading::Of(vendor, name) => covers(name, model) && named(vendor, provider, names),
         Reading::Any(pattern) => covers(pattern, model),
     };
-    key.models.is_empty() || key.models.iter().any(allows)
+    key.grant.models.is_empty() || key.grant.models.iter().any(allows)
 }
 
 /// Whether everything that `asked` allows is allowed by `own`.
@@ -85,6 +85,8 @@ fn covers(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     /// Some providers; the last has a name that is asked for nowhere.
@@ -106,7 +108,7 @@ pub(super) mod tests {
     #[test]
     fn patterns_of_models() {
         let mut contents = super::super::contents::tests::sample();
-        let mut key = contents.keys.remove(0);
+        let mut key = (*contents.keys.remove(0)).clone();
         let names = names();
         for (patterns, provider, model, allowed) in [
             (&[][..], "openai", "gpt-4o", true),
@@ -147,10 +149,8 @@ pub(super) mod tests {
                 false,
             ),
         ] {
-            key.models = patterns
-                .iter()
-                .map(|pattern| (*pattern).to_owned())
-                .collect();
+            let patterns_of = patterns.iter().map(|pattern| (*pattern).to_owned());
+            Arc::make_mut(&mut key.grant).models = patterns_of.collect();
             let (_, place) = names.iter().find(|(name, _)| name == provider).unwrap();
             assert_eq!(
                 model_allowed(&key, &names, *place, model),

@@ -4,8 +4,10 @@
 //! a nonce is never used twice under one key. GCM-SIV does not commit to its key; the header carries a commitment,
 //! which also tells a wrong master key from a damaged file before anything is decrypted. Pure: bytes in, bytes out.
 
-use aes_gcm_siv::aead::{Aead as _, KeyInit as _, Payload};
-use aes_gcm_siv::{Aes256GcmSiv, Nonce};
+use std::ops::Deref;
+
+use aes_gcm_siv::aead::{Aead as _, AeadInOut as _, KeyInit as _};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce, Tag};
 use hkdf::Hkdf;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -70,18 +72,30 @@ impl std::fmt::Display for SealError {
 }
 
 /// A sealed file whose header has been read, and nothing believed yet.
-pub struct Sealed<'a> {
+pub struct Sealed {
     /// The header; trustworthy only once `open` has succeeded.
     pub header: Header,
     nonce: [u8; 12],
     commitment: [u8; 32],
-    header_bytes: &'a [u8],
-    ciphertext: &'a [u8],
+    /// Wiped at the end: what is opened lies here.
+    bytes: Zeroizing<Vec<u8>>,
 }
 
-impl<'a> Sealed<'a> {
+/// What was sealed, in the place of what it was sealed into: there may be 256 MiB of it.
+pub(super) struct Plain(Zeroizing<Vec<u8>>);
+
+impl Deref for Plain {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        let end = self.0.len().saturating_sub(TAG_BYTES);
+        self.0.get(HEADER_BYTES..end).unwrap_or_default()
+    }
+}
+
+impl Sealed {
     /// Reads the header and checks every length.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, SealError> {
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, SealError> {
         if bytes.len() > FILE_BYTES_MAX {
             return Err(SealError::TooLarge);
         }
@@ -128,25 +142,30 @@ impl<'a> Sealed<'a> {
             header,
             nonce,
             commitment,
-            header_bytes,
-            ciphertext,
+            bytes: Zeroizing::new(bytes),
         })
     }
 
-    /// Decrypts the contents.
-    pub fn open(&self, master: &MasterKey) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let keys = FileKeys::derive(master, &self.nonce);
-        if !bool::from(keys.commitment.ct_eq(&self.commitment)) {
-            return Err(SealError::WrongKey);
-        }
-        let payload = Payload {
-            msg: self.ciphertext,
-            aad: self.header_bytes,
-        };
+    /// Decrypts the contents under the one of `masters` that sealed them.
+    pub(super) fn open(mut self, masters: Vec<MasterKey>) -> Result<(MasterKey, Plain), SealError> {
+        let fitting = masters.into_iter().find_map(|master| {
+            let keys = FileKeys::derive(&master, &self.nonce);
+            let fits = keys.commitment.ct_eq(&self.commitment).into();
+            Some((master, keys)).filter(|_| fits)
+        });
+        let (master, keys) = fitting.ok_or(SealError::WrongKey)?;
+        let (header, sealed) = self
+            .bytes
+            .split_at_mut_checked(HEADER_BYTES)
+            .ok_or(SealError::Length)?;
+        let (contents, tag) = sealed
+            .split_last_chunk_mut::<TAG_BYTES>()
+            .ok_or(SealError::Length)?;
+        let (nonce, tag) = (Nonce::from(self.nonce), Tag::from(*tag));
         keys.cipher
-            .decrypt(&Nonce::from(self.nonce), payload)
-            .map(Zeroizing::new)
-            .map_err(|_| SealError::Damaged)
+            .decrypt_inout_detached(&nonce, header, contents.into(), &tag)
+            .map_err(|_| SealError::Damaged)?;
+        Ok((master, Plain(self.bytes)))
     }
 }
 
@@ -179,15 +198,15 @@ pub(super) fn seal(
     out.extend_from_slice(&((contents.len() + TAG_BYTES) as u64).to_le_bytes());
     out.extend_from_slice(&keys.commitment);
     out.resize(HEADER_BYTES, 0);
-    let payload = Payload {
-        msg: contents,
-        aad: &out,
-    };
-    let ciphertext = keys
+    out.extend_from_slice(contents);
+    let (header, contents) = out
+        .split_at_mut_checked(HEADER_BYTES)
+        .ok_or(SealError::Header)?;
+    let tag = keys
         .cipher
-        .encrypt(&Nonce::from(nonce), payload)
+        .encrypt_inout_detached(&Nonce::from(nonce), header, contents.into())
         .map_err(|_| SealError::TooLarge)?;
-    out.extend_from_slice(&ciphertext);
+    out.extend_from_slice(&tag);
     if out.len() > FILE_BYTES_MAX {
         return Err(SealError::TooLarge);
     }

@@ -5,7 +5,8 @@
 use std::io::ErrorKind;
 use std::path::Path;
 
-use super::store::{Opened, Refusal};
+use super::open::Opened;
+use super::store::Refusal;
 use crate::files::{self, FileError};
 
 /// A generation, a hash in hexadecimal, a number of keys.

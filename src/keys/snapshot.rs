@@ -3,83 +3,81 @@
 //! A look-up is a form check, one HMAC, one table access by the digest's own bits, and a comparison in constant time.
 //! Unknown, revoked and expired keys take that same path and come back as the same nothing.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::borrow::Borrow;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::iter::Chain;
 use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::{DashMap, ReadOnlyView};
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
-use subtle::ConstantTimeEq as _;
-
-use super::contents::{Contents, KeyRecord, KeyState, Limits};
+use super::contents::{Contents, KeyRecord, KeyState};
+use super::digest::{self, Digest, DigestBits, TokenHasher};
+use super::entries::{Last4, TokenEntry, Tokens};
 use super::master::MasterKey;
 use super::seal::{self, Header, Place};
 use super::{UnixSeconds, token};
 use crate::secret::Secret;
 
-pub(super) type Digest = [u8; 32];
+type Table = HashSet<Opener, BuildHasherDefault<DigestBits>>;
 
-/// Digests are uniform already: hashing them again costs three times the look-up.
-#[derive(Default)]
-pub(super) struct DigestBits(u64);
-
-impl Hasher for DigestBits {
-    fn write(&mut self, bytes: &[u8]) {
-        if let Some(first) = bytes.first_chunk() {
-            self.0 = u64::from_le_bytes(*first);
-        }
-    }
-
-    // An array hashes its length first; it is the same for all.
-    fn write_usize(&mut self, _: usize) {}
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// For comparing in constant time, which goes element by element.
-fn words(digest: &Digest) -> [u64; 4] {
-    let (words, _) = digest.as_chunks();
-    std::array::from_fn(|at| u64::from_ne_bytes(words[at]))
-}
-
-type Table = ReadOnlyView<Digest, Entry, BuildHasherDefault<DigestBits>>;
-
-struct Entry {
-    digest: Digest,
+/// A token that opens a record; its digest stands there.
+struct Opener {
     record: Arc<KeyRecord>,
-    valid_until: Option<UnixSeconds>,
+    /// Which of the record's tokens; there are few.
+    at: u32,
 }
 
-impl Entry {
+impl Opener {
+    fn token(&self) -> &TokenEntry {
+        &self.record.tokens[self.at as usize]
+    }
+
     /// No token has this digest: it would have to be found first.
     fn nobody() -> Self {
+        let token = TokenEntry {
+            digest: [0; 32],
+            last4: Last4::default(),
+            valid_until: None,
+        };
         let record = KeyRecord {
             id: Arc::from(""),
-            name: String::new(),
-            account: String::new(),
-            vault: String::new(),
+            name: Box::default(),
+            vault: Box::default(),
             vault_key: [0; 32],
             created_at: 0,
             expires_at: None,
             state: KeyState::Active,
-            tokens: Vec::new(),
-            models: Vec::new(),
-            limits: Limits::default(),
-            manage_keys: false,
+            tokens: Tokens::from_iter([token]),
+            grant: Arc::default(),
         };
         Self {
-            digest: [0; 32],
             record: Arc::new(record),
-            valid_until: None,
+            at: 0,
         }
     }
 }
+
+// A set that is asked for digests: an opener is found, and told from others, by its own.
+impl Borrow<Digest> for Opener {
+    fn borrow(&self) -> &Digest {
+        &self.token().digest
+    }
+}
+
+impl Hash for Opener {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.token().digest.hash(state);
+    }
+}
+
+impl PartialEq for Opener {
+    fn eq(&self, other: &Self) -> bool {
+        self.token().digest == other.token().digest
+    }
+}
+
+impl Eq for Opener {}
 
 /// One version of all keys.
 pub struct Snapshot {
@@ -94,7 +92,7 @@ pub struct Snapshot {
     /// In the file's order.
     records: Vec<Arc<KeyRecord>>,
     /// What an unknown token is held against, so that it takes the way of a known one.
-    nobody: Entry,
+    nobody: Opener,
     provider_keys: ByName<ByName<ProviderKeys>>,
 }
 
@@ -131,30 +129,23 @@ impl Snapshot {
                 .insert(provider.clone(), keys);
         }
         let hasher = TokenHasher::new(&contents.pepper);
-        let records: Vec<Arc<KeyRecord>> = std::mem::take(&mut contents.keys)
-            .into_iter()
-            .map(Arc::new)
-            .collect();
-        let count = records.len();
-        let table = DashMap::with_capacity_and_hasher(count, BuildHasherDefault::default());
-        for record in &records {
-            for token in &record.tokens {
-                let entry = Entry {
-                    digest: token.digest,
-                    record: record.clone(),
-                    valid_until: token.valid_until,
-                };
-                table.insert(token.digest, entry);
-            }
-        }
+        let records = std::mem::take(&mut contents.keys);
+        let count = records.iter().map(|record| record.tokens.len()).sum();
+        let mut table = Table::with_capacity_and_hasher(count, BuildHasherDefault::default());
+        table.extend(records.iter().flat_map(|record| {
+            (0..record.tokens.len()).map(|at| Opener {
+                record: record.clone(),
+                at: at as u32,
+            })
+        }));
         Some(Self {
             generation: header.generation,
             created_at: header.created_at,
-            keys: count,
+            keys: records.len(),
             hasher,
-            table: table.into_read_only(),
+            table,
             records,
-            nobody: Entry::nobody(),
+            nobody: Opener::nobody(),
             provider_keys,
         })
     }
@@ -165,13 +156,20 @@ impl Snapshot {
             return None;
         }
         let digest = self.hasher.digest(token);
-        let entry = self.table.get(&digest).unwrap_or(&self.nobody);
-        let same: bool = words(&entry.digest).ct_eq(&words(&digest)).into();
+        let opener = self.table.get(&digest).unwrap_or(&self.nobody);
+        let (token, record) = (opener.token(), &opener.record);
+        let same = digest::same(&token.digest, &digest);
         let not_over = |end: Option<UnixSeconds>| end.is_none_or(|end| now < end);
-        let works = entry.record.state == KeyState::Active
-            && not_over(entry.record.expires_at)
-            && not_over(entry.valid_until);
-        (same && works).then_some(&entry.record)
+        let works = record.state == KeyState::Active
+            && not_over(record.expires_at)
+            && not_over(token.valid_until);
+        (same && works).then_some(record)
+    }
+
+    /// The same record, if it is one of these.
+    pub(super) fn known(&self, record: &KeyRecord) -> Option<Arc<KeyRecord>> {
+        let opener = self.table.get(&record.tokens.first()?.digest)?;
+        (*opener.record == *record).then(|| opener.record.clone())
     }
 
     /// All memory keys, in the order in which they were made.
@@ -198,25 +196,6 @@ impl Snapshot {
             .get(account)?
             .get(provider)
             .filter(|keys| !keys.is_empty())
-    }
-}
-
-/// HMAC-SHA-256 under the file's pepper, its two inner states computed once.
-#[derive(Clone)]
-pub(super) struct TokenHasher(Hmac<Sha256>);
-
-impl TokenHasher {
-    pub(super) fn new(pepper: &[u8; 32]) -> Self {
-        // HMAC pads a short key with zeros to the hash's block (RFC 2104); done here, the key has the block's type.
-        let mut block = [0; 64];
-        block[..32].copy_from_slice(pepper);
-        Self(Hmac::new(&block.into()))
-    }
-
-    pub(super) fn digest(&self, token: &[u8]) -> Digest {
-        let mut mac = self.0.clone();
-        mac.update(token);
-        mac.finalize().into_bytes().into()
     }
 }
 
@@ -282,12 +261,15 @@ mod tests {
             .iter_mut()
             .zip(["mk_good", "mk_expired", "mk_revoked"])
         {
-            key.tokens[0].digest = hasher.digest(token.as_bytes());
+            Arc::make_mut(key).tokens[0].digest = hasher.digest(token.as_bytes());
         }
-        let mut old = contents.keys[0].tokens[0].clone();
-        old.digest = hasher.digest(b"mk_old");
-        old.valid_until = Some(100);
-        contents.keys[0].tokens.push(old);
+        let key = Arc::make_mut(&mut contents.keys[0]);
+        let old = TokenEntry {
+            digest: hasher.digest(b"mk_old"),
+            valid_until: Some(100),
+            ..key.tokens[0].clone()
+        };
+        key.tokens = key.tokens.iter().cloned().chain([old]).collect();
         let header = Header {
             key_id: [0; 8],
             generation: 3,

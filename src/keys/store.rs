@@ -12,16 +12,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Cache};
-use sha2::{Digest as _, Sha256};
 
 use super::UnixSeconds;
-use super::contents::{Contents, ContentsError};
-use super::master::{MasterError, MasterKey, MasterSource};
-use super::seal::{self, Header, SealError, Sealed};
+use super::contents::ContentsError;
+use super::master::{MasterError, MasterSource};
+use super::open::{self, Closed, Opened};
+use super::seal::SealError;
 use super::seen::Seen;
 use super::snapshot::Snapshot;
 use crate::clock;
-use crate::files::{self, FileError};
+use crate::files::FileError;
 
 /// Where the keys lie.
 #[derive(Clone, Debug)]
@@ -120,49 +120,6 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// A file that opened, not yet judged against what came before.
-pub(super) struct Opened {
-    pub(super) header: Header,
-    pub(super) contents: Contents,
-    pub(super) master: MasterKey,
-    pub(super) file_hash: [u8; 32],
-    pub(super) file_bytes: usize,
-}
-
-/// Reads, opens and decodes the file.
-pub(super) fn open_file(files: &KeyFiles) -> Result<Opened, Refusal> {
-    let bytes =
-        files::read_private(&files.snapshot, seal::FILE_BYTES_MAX).map_err(Refusal::File)?;
-    open_bytes(&bytes, &files.master)
-}
-
-pub(super) fn open_bytes(bytes: &[u8], source: &MasterSource) -> Result<Opened, Refusal> {
-    let sealed = Sealed::parse(bytes).map_err(Refusal::Seal)?;
-    let masters = source.load(&sealed.header).map_err(Refusal::Master)?;
-    for master in masters {
-        match sealed.open(&master) {
-            Ok(payload) => {
-                let contents = Contents::decode(&payload).map_err(Refusal::Contents)?;
-                let header = sealed.header.clone();
-                return Ok(Opened {
-                    header,
-                    contents,
-                    master,
-                    file_hash: Sha256::digest(bytes).into(),
-                    file_bytes: bytes.len(),
-                });
-            }
-            Err(SealError::WrongKey) => {}
-            Err(error) => return Err(Refusal::Seal(error)),
-        }
-    }
-    Err(if source.is_credential() {
-        Refusal::StaleCredential
-    } else {
-        Refusal::Seal(SealError::WrongKey)
-    })
-}
-
 /// What a look at the file came to.
 #[derive(Debug)]
 pub enum Reload {
@@ -258,7 +215,7 @@ impl Reader {
 impl KeyStore {
     /// Loads the keys for the first time; without any the router does not start.
     pub fn open(files: KeyFiles) -> Result<Self, Refusal> {
-        let opened = open_file(&files)?;
+        let opened = open::open_file(&files, None)?;
         if let Some(seen) = Seen::read(&files.seen())? {
             seen.admits(&opened)?;
         }
@@ -335,12 +292,11 @@ impl KeyStore {
     }
 
     fn look_again(&self, seen: &mut Seen) -> Result<Option<Snapshot>, Refusal> {
-        let bytes = files::read_private(&self.0.files.snapshot, seal::FILE_BYTES_MAX)
-            .map_err(Refusal::File)?;
-        if <[u8; 32]>::from(Sha256::digest(&bytes)) == seen.file_hash {
+        let closed = Closed::read(&self.0.files.snapshot).map_err(Refusal::File)?;
+        if closed.hash == seen.file_hash {
             return Ok(None);
         }
-        let opened = open_bytes(&bytes, &self.0.files.master)?;
+        let opened = closed.open(&self.0.files.master, Some(&self.current()))?;
         seen.admits(&opened)?;
         let (taken, snapshot) = accept(opened)?;
         *seen = taken;
@@ -388,3 +344,6 @@ fn remember(seen: &Seen, files: &KeyFiles) {
         tracing::warn!(path = %path.display(), %error, "cannot remember the key snapshot's generation");
     }
 }
+
+#[cfg(test)]
+mod tests;

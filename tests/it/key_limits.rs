@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use memoryrouter::keys::{Limits, NewKey, Period};
+use memoryrouter::keys::{KeyChange, Limits, NewKey, Period};
 use memoryrouter::usage::Query;
 
 use crate::support::{
@@ -175,10 +175,11 @@ fn a_limit_is_on_what_was_used_before_it_was_set() {
         // 700 are.
         (budget(750), [200, 429, 429]),
     ] {
-        router.edit(|editor| {
-            editor.key(&record.id)?.limits = limits;
-            Ok(())
-        });
+        let change = KeyChange {
+            limits: Some(limits),
+            ..KeyChange::default()
+        };
+        router.edit(|editor| editor.change_key(&record.id, change));
         assert_eq!([(); 3].map(|()| ask(&router, &key).status), answers);
         asked += 3;
         // It is counted behind all that a limit is told.

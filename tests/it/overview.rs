@@ -263,7 +263,7 @@ fn a_vault_is_looked_through_exported_and_emptied() {
     use memoryrouter::memory::{NewMemory, Role, VaultRef};
     let (_provider, router) = router();
     let record = router.store.current().records()[0].clone();
-    let vault = VaultRef::new(record.vault.as_str(), record.vault_key);
+    let vault = VaultRef::new(&record.vault, record.vault_key);
     let memory = |index: i64| NewMemory {
         text: format!("fact number {index} about zebras"),
         role: Role::User,

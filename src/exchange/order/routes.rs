@@ -86,7 +86,7 @@ pub(super) fn routes(
     if !allowed(&first) {
         return Err(Fault::ModelNotAllowed {
             model: model.to_owned(),
-            allowed: tenant.key.models.clone(),
+            allowed: tenant.key.grant.models.clone(),
         });
     }
     let mut fallback = Vec::new();
@@ -120,7 +120,7 @@ pub(super) fn check_repeats(
     tenant: &Tenant,
     worker: &Worker,
 ) -> Result<(), Fault> {
-    if tenant.key.models.is_empty() {
+    if tenant.key.grant.models.is_empty() {
         return Ok(());
     }
     let names = &worker.plan.table.prefixes;
@@ -133,7 +133,7 @@ pub(super) fn check_repeats(
             _ => stated,
         };
         if stated != model && !model_allowed(&tenant.key, names, route.provider.0, name) {
-            let allowed = tenant.key.models.clone();
+            let allowed = tenant.key.grant.models.clone();
             let model = stated.chars().take(MODEL_BYTES_MAX).collect();
             return Err(Fault::ModelNotAllowed { model, allowed });
         }

@@ -13,24 +13,13 @@ pub(crate) fn sample() -> Contents {
         .provider_keys
         .insert(("default".into(), "openai".into()), vec![stored]);
     for number in 0..3u8 {
-        contents.keys.push(KeyRecord {
-            id: format!("k{number}").into(),
-            name: "näme".into(),
+        let token = TokenEntry {
+            digest: [number; 32],
+            last4: Last4::of("wxyz"),
+            valid_until: None,
+        };
+        let grant = Grant {
             account: "default".into(),
-            vault: format!("v{number}"),
-            vault_key: [number; 32],
-            created_at: 1_700_000_000,
-            expires_at: (number == 1).then_some(9),
-            state: if number == 2 {
-                KeyState::Revoked
-            } else {
-                KeyState::Active
-            },
-            tokens: vec![TokenEntry {
-                digest: [number; 32],
-                last4: "wxyz".into(),
-                valid_until: None,
-            }],
             models: vec!["openai/*".into()],
             limits: Limits {
                 requests_per_minute: Some(1),
@@ -39,7 +28,22 @@ pub(crate) fn sample() -> Contents {
                 token_budget: Some((9, Period::Month)),
             },
             manage_keys: number == 0,
-        });
+        };
+        contents.keys.push(Arc::new(KeyRecord {
+            id: format!("k{number}").into(),
+            name: "näme".into(),
+            vault: format!("v{number}").into(),
+            vault_key: [number; 32],
+            created_at: 1_700_000_000,
+            expires_at: (number == 1).then_some(9),
+            state: if number == 2 {
+                KeyState::Revoked
+            } else {
+                KeyState::Active
+            },
+            tokens: Tokens::from_iter([token]),
+            grant: Arc::new(grant),
+        }));
     }
     contents
 }
@@ -65,13 +69,13 @@ fn every_cut_and_every_surplus_is_refused() {
 #[test]
 fn duplicates_are_refused() {
     let mut twice = sample();
-    twice.keys[1].tokens[0].digest = [0; 32];
+    Arc::make_mut(&mut twice.keys[1]).tokens[0].digest = [0; 32];
     assert_eq!(
         Contents::decode(&twice.encode()),
         Err(ContentsError::Duplicate)
     );
     let mut twice = sample();
-    twice.keys[1].id = "k0".into();
+    Arc::make_mut(&mut twice.keys[1]).id = "k0".into();
     assert_eq!(
         Contents::decode(&twice.encode()),
         Err(ContentsError::Duplicate)

@@ -2,6 +2,7 @@ mod faults;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -30,7 +31,7 @@ impl Dir {
         }
     }
 
-    fn add(&self, name: &str) -> (KeyRecord, Secret) {
+    fn add(&self, name: &str) -> (Arc<KeyRecord>, Secret) {
         let new = NewKey {
             name: name.into(),
             account: "default".into(),

@@ -1,5 +1,7 @@
 //! What a key may give to those that it makes, and how limits change.
 
+use std::sync::Arc;
+
 use super::super::contents::tests::sample;
 use super::super::models::tests::names;
 use super::*;
@@ -64,18 +66,19 @@ fn a_change_of_limits_changes_what_it_names() {
 
 #[test]
 fn a_key_can_give_what_it_has_and_no_more() {
-    let mut minter = sample().keys[0].clone();
-    minter.limits = Limits {
+    let mut minter = (*sample().keys[0]).clone();
+    let grant = Arc::make_mut(&mut minter.grant);
+    grant.limits = Limits {
         requests_per_minute: Some(10),
         token_budget: Some((100, Period::Day)),
         ..Limits::default()
     };
-    minter.models = vec!["openai/*".into(), "gpt-4*".into()];
+    grant.models = vec!["openai/*".into(), "gpt-4*".into()];
     minter.expires_at = Some(5_000);
     let plain = granted(&minter, "{}").unwrap();
     assert_eq!(
         (plain.limits, &plain.models, plain.expires_at),
-        (minter.limits, &minter.models, Some(5_000))
+        (minter.grant.limits, &minter.grant.models, Some(5_000))
     );
     assert_eq!(
         (plain.account.as_str(), plain.manage_keys),
@@ -113,6 +116,6 @@ fn a_key_can_give_what_it_has_and_no_more() {
         let error = granted(&minter, wish).err().unwrap();
         assert!(error.contains(word), "{wish}: {error}");
     }
-    minter.manage_keys = false;
+    Arc::make_mut(&mut minter.grant).manage_keys = false;
     assert!(granted(&minter, r#"{"manage_keys":true}"#).is_err());
 }

@@ -1,3 +1,5 @@
+use aes_gcm_siv::aead::Payload;
+
 use super::*;
 
 fn master(seed: u8) -> MasterKey {
@@ -19,15 +21,15 @@ fn sealed() -> Vec<u8> {
 }
 
 fn open(bytes: &[u8], master: &MasterKey) -> Result<Vec<u8>, SealError> {
-    Sealed::parse(bytes)?
-        .open(master)
-        .map(|contents| contents.to_vec())
+    let masters = vec![master.clone()];
+    let (_, contents) = Sealed::parse(bytes.to_vec())?.open(masters)?;
+    Ok(contents.to_vec())
 }
 
 #[test]
 fn what_is_sealed_opens_with_its_header() {
     let bytes = sealed();
-    let parsed = Sealed::parse(&bytes).unwrap();
+    let parsed = Sealed::parse(bytes.clone()).unwrap();
     assert_eq!(
         (
             parsed.header.generation,
@@ -82,7 +84,7 @@ fn costs_are_checked_before_any_work() {
         kdf,
     };
     let bytes = seal(&header, &master(0), [3; 12], b"x").unwrap();
-    assert_eq!(Sealed::parse(&bytes).err(), Some(SealError::Header));
+    assert_eq!(Sealed::parse(bytes).err(), Some(SealError::Header));
 }
 
 #[test]
