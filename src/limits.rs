@@ -9,6 +9,7 @@
 
 mod brake;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -103,11 +104,19 @@ impl KeyLimits {
         }
     }
 
-    /// Lets go of keys that are gone for good; `lives` is true of one that is only revoked. Whose request is still under
-    /// way is let go of next time.
-    pub fn keep(&self, lives: impl Fn(&str) -> bool) {
-        self.0
-            .retain(|key_id, state| lives(key_id) || Arc::strong_count(state) > 1);
+    /// Lets go of keys that are gone for good; one that is only revoked is among the `living`. Whose request is still
+    /// under way is let go of next time.
+    pub fn keep<'k>(&self, living: impl Iterator<Item = &'k str>) {
+        // The living may be a million, and few of them are in use.
+        let known = self.0.iter().map(|entry| entry.key().clone());
+        let mut gone: HashSet<String, RandomState> = known.collect();
+        for key_id in living {
+            gone.remove(key_id);
+        }
+        for key_id in gone {
+            self.0
+                .remove_if(&key_id, |_, state| Arc::strong_count(state) == 1);
+        }
     }
 
     fn state(&self, key_id: &str) -> Arc<Mutex<State>> {

@@ -105,7 +105,7 @@ pub struct Worker {
     pub connections_max: usize,
     /// What this core counts.
     pub metrics: Arc<CoreMetrics>,
-    reader: RefCell<Reader>,
+    reader: Rc<RefCell<Reader>>,
     ids: Rc<RequestIds>,
     trace_ids: Rc<Ids>,
     /// Set once another configuration is in use on this core.
@@ -132,7 +132,7 @@ impl Worker {
             metrics,
             usage,
         } = ties;
-        let reader = RefCell::new(keys.reader());
+        let reader = Rc::new(RefCell::new(keys.reader()));
         Self {
             connections_max: connections_max(&config),
             metrics,
@@ -164,7 +164,7 @@ impl Worker {
             upstreams,
             deadlines: self.deadlines.clone(),
             shared: self.shared.clone(),
-            reader: RefCell::new(self.keys.reader()),
+            reader: self.reader.clone(),
             keys: self.keys.clone(),
             usage: self.usage.clone(),
             memory: self.memory.clone(),

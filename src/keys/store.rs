@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, Cache};
 
@@ -160,6 +160,8 @@ pub struct KeyStore(Arc<Shared>);
 struct Shared {
     files: KeyFiles,
     published: Arc<ArcSwap<Snapshot>>,
+    /// Versions that were in use. Whoever lets go of a large one last frees all of it: that is never a worker.
+    retired: Mutex<Vec<Arc<Snapshot>>>,
     refusals: AtomicU64,
     /// What the file was when it was taken; held for the length of a reload, so that there is one at a time.
     seen: Mutex<Seen>,
@@ -228,6 +230,7 @@ impl KeyStore {
         Ok(Self(Arc::new(Shared {
             files,
             published: Arc::new(ArcSwap::from_pointee(snapshot)),
+            retired: Mutex::default(),
             refusals: AtomicU64::new(0),
             seen: Mutex::new(seen),
             told: Mutex::new(told),
@@ -254,6 +257,7 @@ impl KeyStore {
 
     /// Looks at the file and takes it if it may be taken. Blocks: never called on a worker.
     pub fn reload(&self) -> Reload {
+        self.let_go();
         let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let looked = self.look_again(&mut seen);
         let mut told = self.0.told.lock().unwrap_or_else(PoisonError::into_inner);
@@ -264,7 +268,8 @@ impl KeyStore {
             }
             Ok(Some(snapshot)) => {
                 let (generation, keys) = (snapshot.generation, snapshot.keys);
-                self.0.published.store(Arc::new(snapshot));
+                let before = self.0.published.swap(Arc::new(snapshot));
+                self.retired().push(before);
                 *told = Told {
                     loaded_at: clock::unix_seconds(),
                     last_refusal: None,
@@ -289,6 +294,18 @@ impl KeyStore {
                 Reload::Refused(refusal)
             }
         }
+    }
+
+    /// Frees the versions that nobody reads any more. Blocks: never called on a worker.
+    pub(super) fn let_go(&self) {
+        let only_here = |snapshot: &mut Arc<Snapshot>| Arc::strong_count(snapshot) == 1;
+        let over: Vec<_> = self.retired().extract_if(.., only_here).collect();
+        drop(over);
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Arc<Snapshot>>> {
+        let retired = self.0.retired.lock();
+        retired.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn look_again(&self, seen: &mut Seen) -> Result<Option<Snapshot>, Refusal> {

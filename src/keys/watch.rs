@@ -48,6 +48,7 @@ impl KeyStore {
             let mut looked = Looked::default();
             while stopped.recv_timeout(LOOK_INTERVAL) == Err(RecvTimeoutError::Timeout) {
                 looked.look(&store);
+                store.let_go();
                 let current = store.current();
                 if current.generation != told {
                     told = current.generation;

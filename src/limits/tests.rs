@@ -248,12 +248,12 @@ fn what_is_known_of_a_key_ends_with_it() {
     let used = |key: &str| keys.used(key, 7, Instant::now());
     ["gone", "revoked", "busy"].into_iter().for_each(used);
     let under_way = keys.state("busy");
-    keys.keep(|key| key == "revoked");
+    keys.keep(["revoked"].into_iter());
     let known = |key: &str| keys.0.get(key).map(|state| lock(&state).day.1);
     let all = ["gone", "revoked", "busy"];
     assert_eq!(all.map(known), [None, Some(7), Some(7)]);
     drop(under_way);
-    keys.keep(|key| key == "revoked");
+    keys.keep(["revoked"].into_iter());
     assert_eq!(all.map(known), [None, Some(7), None]);
 }
 

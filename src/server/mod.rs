@@ -9,7 +9,6 @@ mod handover;
 mod parts;
 mod worker;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
@@ -335,13 +334,14 @@ impl Control {
         Ok(())
     }
 
-    /// Takes each key snapshot that is put in place from now on, and lets go of the limits of keys that are not in it.
+    /// Takes each key snapshot that is put in place from now on, and lets go of the one before and of the limits of keys
+    /// that are in it no more.
     pub fn watch(&self, keys: &KeyStore) -> io::Result<WatchGuard> {
-        let shared = self.shared.clone();
+        let (shared, workers) = (self.shared.clone(), self.workers.clone());
         keys.watch(move |snapshot| {
+            workers.tell(|| Order::Keys);
             let records = snapshot.records().iter();
-            let live: HashSet<&str> = records.map(|record| &*record.id).collect();
-            shared.key_limits.keep(|key| live.contains(key));
+            shared.key_limits.keep(records.map(|record| &*record.id));
         })
     }
 

@@ -43,6 +43,8 @@ pub(super) enum Order {
     Drain,
     /// The same, but another process accepts from the same sockets.
     HandOver,
+    /// Let go of the keys as they were: others are in use.
+    Keys,
     /// Go on with another configuration.
     Reload {
         config: Arc<Config>,
@@ -146,6 +148,7 @@ async fn obey(
     loop {
         match next(inbox).await {
             Some(Order::Serve { accepted, open }) => admit(accepted, open, serving),
+            Some(Order::Keys) => drop(serving.borrow().worker.snapshot()),
             Some(Order::Reload {
                 config,
                 connectors,

@@ -2,7 +2,7 @@ use super::*;
 use crate::keys::{self, KeyState, NewKey};
 
 #[test]
-fn versions_share_what_is_the_same() {
+fn versions_share_what_is_the_same_and_end_off_the_workers() {
     let dir = tempfile::tempdir().unwrap();
     let files = KeyFiles {
         snapshot: dir.path().join("keys.snapshot"),
@@ -18,7 +18,8 @@ fn versions_share_what_is_the_same() {
     };
     let [(kept, _), (changed, token), (removed, _)] = [(); 3].map(|()| add());
     let store = KeyStore::open(files.clone()).unwrap();
-    let before = store.current();
+    let mut reader = store.reader();
+    let (before, weak) = (store.current(), Arc::downgrade(&store.current()));
     keys::edit(&files, |editor| {
         editor.set_state(&changed.id, KeyState::Revoked)?;
         editor.remove_key(&removed.id)
@@ -37,4 +38,11 @@ fn versions_share_what_is_the_same() {
     assert_eq!(same(&removed.id), None);
     assert!(before.authenticate(token.expose(), 0).is_some());
     assert!(now.authenticate(token.expose(), 0).is_none());
+    // As a worker does that serves its next request; it frees nothing.
+    drop(before);
+    store.let_go();
+    drop(reader.get());
+    assert!(weak.upgrade().is_some());
+    store.let_go();
+    assert!(weak.upgrade().is_none());
 }
