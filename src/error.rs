@@ -110,7 +110,7 @@ pub enum Fault {
     NoSuchKey,
     /// The key may not do this.
     NoCapability(&'static str),
-    /// Keys cannot be changed now.
+    /// Keys cannot be read or changed now.
     KeysUnavailable,
     /// There is no room for more keys that callers make.
     KeysFull,
@@ -269,7 +269,7 @@ impl Fault {
             Self::InvalidKey(_) => "Invalid key".into(),
             Self::NoSuchKey => "Key not found".into(),
             Self::NoCapability(what) => format!("This memory key may not do this: {what}"),
-            Self::KeysUnavailable => "Keys cannot be changed now".into(),
+            Self::KeysUnavailable => "Keys cannot be read or changed now".into(),
             Self::KeysFull => "No room for more keys".into(),
             Self::UsageUnavailable => "Usage is unavailable".into(),
             Self::TooManyFailures(_) => "Too many invalid memory keys".into(),

@@ -49,7 +49,7 @@ pub(super) async fn serve(
             (200, usage(query, tenant, exchange).await?)
         }
         AccountTask::Stats => (200, stats(tenant, exchange).await?),
-        AccountTask::ListKeys => (200, list(tenant)?),
+        AccountTask::ListKeys => (200, list(tenant, exchange).await?),
         AccountTask::RevokeKey(id) => (200, revoke(id, tenant, exchange).await?),
         AccountTask::MintKey => {
             let request = body::receive(caller, head, framing, exchange).await?;
@@ -150,12 +150,16 @@ struct List<'a> {
     keys: Vec<KeyForm<'a>>,
 }
 
-fn list(tenant: &Tenant) -> Result<String, Fault> {
-    let now = clock::unix_seconds();
-    let records = tenant.snapshot.records().iter();
-    let own = records.filter(|record| record.grant.account == tenant.key.grant.account);
-    let keys = own.map(|record| KeyForm::new(record, None, now)).collect();
-    json(&List { keys })
+async fn list(tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault> {
+    let (keys, own) = (exchange.worker.keys.current(), tenant.key.grant.clone());
+    let listed = move || {
+        let now = clock::unix_seconds();
+        let records = keys.records().iter();
+        let own = records.filter(|record| record.grant.account == own.account);
+        let keys = own.map(|record| KeyForm::new(record, None, now)).collect();
+        json(&List { keys })
+    };
+    aside(exchange, listed).await?
 }
 
 async fn mint(body: &[u8], tenant: &Tenant, exchange: &Exchange<'_>) -> Result<String, Fault> {
@@ -206,42 +210,48 @@ async fn edit<T: Send + 'static>(
     what: &'static str,
     change: impl FnOnce(&mut Editor<'_>) -> Result<(String, T), EditError> + Send + 'static,
 ) -> Result<T, Fault> {
-    let place = Place::take(&exchange.worker.shared.key_edits).ok_or(Fault::KeysUnavailable)?;
     let store = exchange.worker.keys.clone();
     let dir = exchange.worker.config.dir.clone();
     let who = Who::Key(tenant.key.id.to_string());
+    let work = move || {
+        let (id, result) = store.edit(change)?;
+        audit::append(&dir, &who, what, &[("key", &id)]);
+        store.reload();
+        Ok(result)
+    };
+    aside(exchange, work).await?.map_err(|error| match error {
+        EditError::NotFound(_) => Fault::NoSuchKey,
+        EditError::Invalid(why) => Fault::InvalidKey(why),
+        EditError::Full => Fault::KeysFull,
+        error => {
+            tracing::error!(%error, "keys could not be changed");
+            Fault::KeysUnavailable
+        }
+    })
+}
+
+/// What `work` comes to on a thread of its own: over a million keys it takes seconds.
+async fn aside<T: Send + 'static>(
+    exchange: &Exchange<'_>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let place = Place::take(&exchange.worker.shared.key_edits).ok_or(Fault::KeysUnavailable)?;
     let (reply, answer) = oneshot::channel();
     let work = move || {
-        let changed = store.edit(change);
-        if let Ok((id, _)) = &changed {
-            audit::append(&dir, &who, what, &[("key", id)]);
-            store.reload();
-        }
-        // Whoever asked may have left; the change stays.
-        let _ = reply.send(changed.map(|(_, result)| result));
+        // Whoever asked may have left; what was changed stays.
+        let _ = reply.send(work());
         drop(place);
     };
     let started = std::thread::Builder::new()
-        .name("key-edit".into())
+        .name("key-work".into())
         .spawn(work);
-    let changed = match started {
-        Ok(_) => answer.await.ok(),
-        Err(_) => None,
-    };
-    changed
-        .ok_or(Fault::KeysUnavailable)?
-        .map_err(|error| match error {
-            EditError::NotFound(_) => Fault::NoSuchKey,
-            EditError::Invalid(why) => Fault::InvalidKey(why),
-            EditError::Full => Fault::KeysFull,
-            error => {
-                tracing::error!(%error, "keys could not be changed");
-                Fault::KeysUnavailable
-            }
-        })
+    match started {
+        Ok(_) => answer.await.map_err(|_| Fault::KeysUnavailable),
+        Err(_) => Err(Fault::KeysUnavailable),
+    }
 }
 
-/// One of the threads that may change the sealed file.
+/// One of the threads that may read or change all keys.
 struct Place(Arc<AtomicUsize>);
 
 impl Place {
