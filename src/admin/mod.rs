@@ -291,6 +291,8 @@ async fn tick(desk: Rc<Desk>) {
         desk.series
             .borrow_mut()
             .tick(&desk.control.shared().metrics);
+        // It holds keys that were replaced until it looks for those in use.
+        drop(desk.worker().snapshot());
         net::sleep(TICK).await;
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -75,6 +76,16 @@ fn a_new_file_is_taken_however_it_comes() {
     fs::rename(&link, &path).unwrap();
     eventually("the swapped link", || everywhere(&router, &token, 200));
     assert_eq!(router.store.status().refusals, 0);
+}
+
+#[test]
+fn what_was_replaced_is_held_by_no_idle_worker() {
+    let provider = Provider::plain();
+    let router = Setup::all(&provider).workers(2).start();
+    let before = Arc::downgrade(&router.store.current());
+    let (bytes, _) = changed_copy(&router);
+    fs::write(&router.files.snapshot, &bytes).unwrap();
+    eventually("the keys before to be gone", || before.upgrade().is_none());
 }
 
 #[test]
