@@ -235,7 +235,13 @@ impl Contents {
         let mut grants = Grants::default();
         for _ in 0..count {
             let record = KeyRecord::decode(&mut from, &mut grants)?;
-            let record = known(&record).unwrap_or_else(|| Arc::new(record));
+            let record = match known(&record) {
+                Some(known) => {
+                    grants.adopt(&record.grant, &known.grant);
+                    known
+                }
+                None => Arc::new(record),
+            };
             contents.keys.push(record);
         }
         if !from.0.is_empty() {
@@ -377,6 +383,13 @@ impl Grants {
         let grant = Arc::new(grant);
         self.0.insert(grant.clone());
         grant
+    }
+
+    /// Puts another copy in the place of `own`: what comes behind is granted that one.
+    fn adopt(&mut self, own: &Arc<Grant>, other: &Arc<Grant>) {
+        if !Arc::ptr_eq(own, other) {
+            self.0.replace(other.clone());
+        }
     }
 }
 

@@ -36,6 +36,8 @@ fn versions_share_what_is_the_same_and_end_off_the_workers() {
     assert_eq!(same(&kept.id), Some(true));
     assert_eq!(same(&changed.id), Some(false));
     assert_eq!(same(&removed.id), None);
+    let grant = |id: &str| now.record(id).unwrap().grant.clone();
+    assert!(Arc::ptr_eq(&grant(&kept.id), &grant(&changed.id)));
     assert!(before.authenticate(token.expose(), 0).is_some());
     assert!(now.authenticate(token.expose(), 0).is_none());
     // As a worker does that serves its next request; it frees nothing.
