@@ -55,6 +55,15 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn a_tokens_end_that_is_longer_than_it_should_be_is_cut() {
+    let bytes = sample().encode();
+    let at = bytes.windows(6).position(|end| end == b"\x04\0wxyz");
+    let mut longer = bytes.to_vec();
+    longer.splice(at.unwrap()..at.unwrap() + 2, *b"\x07\0abc");
+    assert_eq!(Contents::decode(&longer), Ok(sample()));
+}
+
+#[test]
 fn every_cut_and_every_surplus_is_refused() {
     let bytes = sample().encode();
     for end in 0..bytes.len() {
