@@ -7,6 +7,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{io, process, thread};
@@ -106,11 +107,11 @@ impl Steering {
     fn obey(&mut self, signals: &mut Signals) {
         let mut asked_to_end = false;
         // A successor takes its time to start, and signals are obeyed meanwhile.
-        let mut handing_over: Option<JoinHandle<()>> = None;
+        let mut handing_over: Option<HandingOver> = None;
         for signal in signals.forever() {
             match signal {
                 SIGHUP => self.reload(),
-                SIGUSR2 if handing_over.as_ref().is_some_and(|it| !it.is_finished()) => {
+                SIGUSR2 if handing_over.as_ref().is_some_and(HandingOver::runs) => {
                     tracing::warn!("the next process is being started already");
                 }
                 SIGUSR2 => handing_over = self.hand_over(),
@@ -122,7 +123,7 @@ impl Steering {
                     tracing::info!("draining");
                     self.control.refuse_successor();
                     // None is to be left behind, half started.
-                    let _ = handing_over.take().map(JoinHandle::join);
+                    let _ = handing_over.take().map(|it| it.thread.join());
                     notify(&[NotifyState::Stopping]);
                     self.control.drain();
                 }
@@ -160,25 +161,46 @@ impl Steering {
         }
     }
 
-    fn hand_over(&self) -> Option<JoinHandle<()>> {
+    fn hand_over(&self) -> Option<HandingOver> {
         let control = self.control.clone();
         let config_file = self.location.file_named;
-        let hand_over = move || match control.hand_over(config_file) {
-            Ok(mut successor) => {
-                tracing::info!(pid = successor.id(), "handed over; draining");
-                notify(&[NotifyState::MainPid(successor.id())]);
-                // Ends with this process at the latest; until then nobody else may collect its exit code.
-                thread::spawn(move || successor.wait());
-            }
-            Err(error) => {
-                tracing::error!(%error, "the next process did not start; this one goes on");
+        let over = Arc::new(AtomicBool::new(false));
+        let is_over = over.clone();
+        let hand_over = move || {
+            let handed_over = control.hand_over(config_file);
+            // Before it is told: whoever reads of it may ask again at once.
+            is_over.store(true, Ordering::Release);
+            match handed_over {
+                Ok(mut successor) => {
+                    tracing::info!(pid = successor.id(), "handed over; draining");
+                    notify(&[NotifyState::MainPid(successor.id())]);
+                    // Ends with this process at the latest; until then nobody else may collect its exit code.
+                    thread::spawn(move || successor.wait());
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the next process did not start; this one goes on");
+                }
             }
         };
         let thread = thread::Builder::new().name("handover".into());
         thread
             .spawn(hand_over)
             .inspect_err(|error| tracing::error!(%error, "the next process did not start"))
+            .map(|thread| HandingOver { thread, over })
             .ok()
+    }
+}
+
+/// A successor that is being started.
+struct HandingOver {
+    thread: JoinHandle<()>,
+    /// Whether it serves, or never will.
+    over: Arc<AtomicBool>,
+}
+
+impl HandingOver {
+    fn runs(&self) -> bool {
+        !self.over.load(Ordering::Acquire) && !self.thread.is_finished()
     }
 }
 
