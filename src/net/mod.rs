@@ -23,8 +23,8 @@ pub use deadline::{Deadline, Deadlines, Side};
 pub use listener::{Accepted, BoundAddr, BoundListener, Listener, bind_patiently, is_deserted};
 pub use reader::{Fill, Reader};
 pub use runtime::{
-    Isolated, choose_driver, driver_name, is_out_of_descriptors, isolate, pin_to_core, run, sleep,
-    spawn, within,
+    Isolated, choose_driver, driver_name, is_out_of_descriptors, isolate, lacks_descriptors,
+    out_of_descriptors, pin_to_core, run, sleep, spawn, within,
 };
 pub use stream::{Hangup, Stream, Writer, connect, pair};
 pub use tls::{

@@ -108,6 +108,16 @@ pub fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::EMFILE | Errno::ENFILE))
 }
 
+/// What is said where there was none, and another call hid that.
+pub fn out_of_descriptors() -> io::Error {
+    Errno::EMFILE.into()
+}
+
+/// Whether there is none left at this moment.
+pub fn lacks_descriptors() -> bool {
+    std::fs::File::open("/dev/null").is_err_and(|error| is_out_of_descriptors(&error))
+}
+
 /// Which driver this process's loops run on.
 pub fn driver_name() -> &'static str {
     let on_rings = ON_RINGS.get().copied();

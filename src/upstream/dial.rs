@@ -86,6 +86,9 @@ impl Dialler {
         let addresses =
             match net::within(timeout, self.resolver.lookup(&origin.host, origin.port)).await {
                 None => return Err((DialError::TimedOut, "its name is looked up too long".into())),
+                Some(Err(error)) if net::is_out_of_descriptors(&error) => {
+                    return Err((DialError::NoDescriptor, error.to_string()));
+                }
                 Some(Err(error)) => return Err((DialError::Unreachable, error.to_string())),
                 Some(Ok(addresses)) => addresses,
             };

@@ -20,7 +20,29 @@ const STALE: Duration = Duration::from_secs(300);
 /// How long a newer answer is waited for before an old one is used all the same.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// A look-up opens files and sockets, and without a descriptor for them the system's resolver says that there is no such
+/// name. It is made again for so long, with a pause between: callers that are turned away give theirs back in a moment.
+const DESCRIPTORS_PATIENCE: Duration = Duration::from_secs(2);
+const DESCRIPTORS_PAUSE: Duration = Duration::from_millis(10);
+
 type Addresses = Arc<[SocketAddr]>;
+type Found = Result<Addresses, Unfound>;
+
+/// Why there are no addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unfound {
+    NoSuchName,
+    NoDescriptor,
+}
+
+impl From<Unfound> for io::Error {
+    fn from(why: Unfound) -> Self {
+        match why {
+            Unfound::NoSuchName => Self::new(io::ErrorKind::NotFound, "its name does not resolve"),
+            Unfound::NoDescriptor => net::out_of_descriptors(),
+        }
+    }
+}
 
 /// Shared by all workers.
 #[derive(Clone, Default)]
@@ -31,11 +53,11 @@ struct Entry {
     /// The last good answer, and when it was got.
     known: Option<(Addresses, Instant)>,
     in_flight: bool,
-    waiting: Vec<oneshot::Sender<Option<Addresses>>>,
+    waiting: Vec<oneshot::Sender<Found>>,
 }
 
 impl Entry {
-    fn wait(&mut self) -> oneshot::Receiver<Option<Addresses>> {
+    fn wait(&mut self) -> oneshot::Receiver<Found> {
         let (sender, receiver) = oneshot::channel();
         self.waiting.push(sender);
         receiver
@@ -61,12 +83,14 @@ impl Resolver {
                 _ => (known, entry.wait()),
             }
         };
-        let none = || io::Error::new(io::ErrorKind::NotFound, "its name does not resolve");
         let Some(known) = known else {
-            return answer.await.ok().flatten().ok_or_else(none);
+            return Ok(answer.await.unwrap_or(Err(Unfound::NoSuchName))?);
         };
         let newer = net::within(PATIENCE, answer).await;
-        Ok(newer.and_then(Result::ok).flatten().unwrap_or(known))
+        Ok(newer
+            .and_then(Result::ok)
+            .and_then(Result::ok)
+            .unwrap_or(known))
     }
 
     /// Other addresses than `tried`, if a look-up that is newer than the one that gave those finds any.
@@ -84,7 +108,7 @@ impl Resolver {
             self.start(entry, host, port).ok()?;
             entry.wait()
         };
-        let found = answer.await.ok().flatten()?;
+        let found = answer.await.ok()?.ok()?;
         (found != *tried).then_some(found)
     }
 
@@ -95,15 +119,11 @@ impl Resolver {
         }
         let (resolver, host) = (self.clone(), host.to_owned());
         let look_up = move || {
-            let found = (host.as_str(), port)
-                .to_socket_addrs()
-                .map(Iterator::collect::<Vec<_>>)
-                .ok()
-                .filter(|addresses| !addresses.is_empty());
-            if found.is_none() {
-                tracing::warn!(host, "name does not resolve");
+            let found = find(&host, port);
+            if let Err(why) = found {
+                tracing::warn!(host, error = %io::Error::from(why), "no address");
             }
-            resolver.finish((host, port), found.map(Addresses::from));
+            resolver.finish((host, port), found);
         };
         std::thread::Builder::new()
             .name("resolve".into())
@@ -112,16 +132,33 @@ impl Resolver {
         Ok(())
     }
 
-    fn finish(&self, name: (String, u16), found: Option<Addresses>) {
+    fn finish(&self, name: (String, u16), found: Found) {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = entries.entry(name).or_default();
         entry.in_flight = false;
-        if let Some(addresses) = &found {
+        if let Ok(addresses) = &found {
             entry.known = Some((addresses.clone(), Instant::now()));
         }
         for waiting in entry.waiting.drain(..) {
             // A caller that stopped waiting needs no answer.
             let _ = waiting.send(found.clone());
+        }
+    }
+}
+
+/// Asks the system. Blocks.
+fn find(host: &str, port: u16) -> Found {
+    let began = Instant::now();
+    loop {
+        let lacked = net::lacks_descriptors();
+        let found = (host, port)
+            .to_socket_addrs()
+            .map(Iterator::collect::<Addresses>);
+        match found {
+            Ok(addresses) if !addresses.is_empty() => return Ok(addresses),
+            _ if !lacked && !net::lacks_descriptors() => return Err(Unfound::NoSuchName),
+            _ if began.elapsed() >= DESCRIPTORS_PATIENCE => return Err(Unfound::NoDescriptor),
+            _ => std::thread::sleep(DESCRIPTORS_PAUSE),
         }
     }
 }

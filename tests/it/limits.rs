@@ -350,6 +350,37 @@ fn running_out_of_descriptors_is_no_end() {
 }
 
 #[test]
+fn a_name_that_cannot_be_looked_up_for_want_of_descriptors_is_not_unknown() {
+    let provider = Provider::plain();
+    let home = Home::new();
+    home.configure(&format!(
+        "providers.openai.base_url = \"{}\"",
+        provider.url("/v1")
+    ));
+    home.run_with(&["providers", "set", "openai"], "sk-stored");
+    let token = home.mint();
+    let served = home.serve();
+    let limit = |descriptors: &str| {
+        let mut prlimit = std::process::Command::new("prlimit");
+        prlimit.arg(format!("--nofile={descriptors}:"));
+        let done = prlimit.arg(format!("--pid={}", served.pid())).status();
+        assert!(done.unwrap().success());
+    };
+    let bytes = request("POST", CHAT, &[("x-api-key", &token)], BODY);
+    let mut caller = served.connect();
+    let health = request("GET", "/health", &[], "");
+    assert_eq!(caller.exchange(&health).status, 200);
+    // Fewer than are open.
+    limit("4");
+    let reply = caller.exchange(&bytes);
+    assert_eq!(reply.status, 503, "{reply:?}");
+    assert_eq!(reply.json()["error"], "Overloaded");
+    limit("1000");
+    assert_eq!(served.connect().exchange(&bytes).status, 200);
+    assert_eq!(served.stop().0, 0);
+}
+
+#[test]
 fn a_body_that_does_not_decode_takes_nothing_of_the_next_request() {
     let provider = Provider::plain();
     let router = Router::start(&provider);
