@@ -295,7 +295,7 @@ fn running_out_of_descriptors_is_no_end() {
     let provider = Provider::plain();
     let home = Home::new();
     home.configure(&format!(
-        "providers.openai.base_url = \"{}\"\nserver.workers = 1",
+        "providers.openai.base_url = \"{}\"\nserver.workers = 1\ntimeouts.head = \"1m\"",
         provider.url("/v1")
     ));
     home.run_with(&["providers", "set", "openai"], "sk-stored");
@@ -317,6 +317,8 @@ fn running_out_of_descriptors_is_no_end() {
         served.log()
     );
     let bytes = request("POST", CHAT, &[("x-api-key", &token)], BODY);
+    // From here on somebody at least needs no new connection to the provider, and nobody a name.
+    assert_eq!(served.connect().exchange(&bytes).status, 200);
     for _ in 0..3 {
         // More than there are descriptors for, and each of them busy.
         let mut callers: Vec<_> = (0..300).map(|_| served.connect()).collect();

@@ -121,16 +121,21 @@ fn a_connection_is_given_back_only_after_a_clean_exchange() {
         assert_eq!(provider.accepted(), 3, "{answer:?}");
     }
     // Bytes that come while the connection is idle answer nothing.
-    let provider = Provider::start(|_, wire| {
+    let [idle, there] = [Gate::default(), Gate::default()];
+    let (waits, tells) = (idle.clone(), there.clone());
+    let provider = Provider::start(move |_, wire| {
         wire.send(json(200, "{}"));
-        thread::sleep(Duration::from_millis(30));
+        waits.pass();
         wire.send(json(200, "\"EVIL\""));
+        wire.acknowledged();
+        tells.open();
         Then::Keep
     });
     let router = Router::start(&provider);
     for _ in 0..3 {
         assert_eq!(router.post(CHAT, BODY).text(), "{}");
-        thread::sleep(Duration::from_millis(60));
+        idle.open();
+        there.pass();
     }
     assert_eq!(provider.accepted(), 3);
 }

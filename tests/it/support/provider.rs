@@ -90,6 +90,19 @@ impl Wire {
             .is_ok()
     }
 
+    /// Waits until all that was sent is in the other side's hands, or the connection at its end: the kernel queues nothing.
+    #[track_caller]
+    pub fn acknowledged(&self) {
+        let ports = [self.socket.local_addr(), self.socket.peer_addr()];
+        let [own, other] = ports.map(|addr| addr.map_or(0, |addr| addr.port()));
+        let open = format!(": 0100007F:{own:04X} 0100007F:{other:04X} 01 ");
+        eventually("an acknowledgement", || {
+            let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+            let queue = sockets.split_once(&open).map(|(_, rest)| rest);
+            queue.is_none_or(|queue| queue.starts_with("00000000:"))
+        });
+    }
+
     /// Waits until the other side closes, and says how long that took.
     #[track_caller]
     pub fn closed_after(&mut self) -> Duration {
