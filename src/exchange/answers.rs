@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use super::recall::Recall;
-use super::{Caller, Exchange, Next, Tenant, Unread, needs_key};
+use super::{Caller, Exchange, Next, Stop, Tenant, Unread, needs_key};
 use crate::config::ErrorFormat;
 use crate::error::Fault;
 use crate::http::token::carries_memory_key;
@@ -140,6 +140,23 @@ impl Exchange<'_> {
             }
             None => Fault::UnknownMemoryKey,
         }
+    }
+
+    /// What a caller is told whose exchange stops; nothing if it has left, and not because the router cut it off.
+    pub(super) fn last_word(&mut self, stop: Stop, cut: bool) -> Option<Vec<u8>> {
+        let fault = match stop {
+            Stop::Fault(fault) => {
+                self.record.refused(&fault);
+                fault
+            }
+            Stop::CallerLeft => {
+                self.record.ended = Ended::CallerLeft;
+                let fault = cut.then_some(Fault::Draining)?;
+                self.record.status = Some(fault.status());
+                fault
+            }
+        };
+        Some(respond::fault(&fault, &self.context()))
     }
 
     /// Writes an answer of the router's own.

@@ -34,7 +34,6 @@ use crate::provider::operation::Task;
 use crate::provider::{Dialect, expected};
 use crate::record::{Ended, Record};
 use crate::relay::{self, End, Tap, UsageCut};
-use crate::respond;
 use crate::route::{self, Endpoint, Miss};
 use crate::secret::{Secret, is_memory_key};
 use crate::upstream::Watch;
@@ -148,15 +147,10 @@ pub async fn run(
     exchange.record.trace = worker.trace(head, bytes).map(Box::new);
     let next = match exchange.serve(caller, head).await {
         Ok(next) => next,
-        Err(Stop::Fault(fault)) => {
-            exchange.record.refused(&fault);
-            let answer = respond::fault(&fault, &exchange.context());
-            exchange.answer(caller, answer).await
-        }
-        Err(Stop::CallerLeft) => {
-            exchange.record.ended = Ended::CallerLeft;
-            Next::Close
-        }
+        Err(stop) => match exchange.last_word(stop, caller.deadline.cut()) {
+            Some(answer) => exchange.answer(caller, answer).await,
+            None => Next::Close,
+        },
     };
     if caller.deadline.cut() {
         exchange.record.drained();

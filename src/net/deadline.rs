@@ -159,24 +159,45 @@ impl Deadlines {
 
     /// Shuts down callers' connections: the idle ones, or all of them.
     pub fn hang_up_downstream(&self, idle_only: bool) {
-        self.hang_up(!idle_only, |slot| slot.idle.get() || !idle_only);
-    }
-
-    /// Shuts down callers' connections that are in what began before the drain; tells how many.
-    pub fn hang_up_early(&self) -> usize {
-        self.hang_up(true, |slot| !slot.late.get())
-    }
-
-    fn hang_up(&self, cut: bool, wanted: impl Fn(&Slot) -> bool) -> usize {
-        let slots = self.slots.borrow();
-        let open = slots.places.iter().filter_map(|place| place.slot.as_ref());
-        let callers = open.filter(|slot| slot.side == Side::Downstream && wanted(slot));
-        callers
-            .map(|slot| {
-                slot.cut.set(slot.cut.get() || cut);
+        self.each_downstream(|slot| {
+            if slot.idle.get() || !idle_only {
+                slot.cut.set(slot.cut.get() || !idle_only);
                 slot.hangup.now();
-            })
-            .count()
+            }
+        });
+    }
+
+    /// Cuts callers off, those in what began before the drain or all of them: they are listened to no more, so that whatever
+    /// they wait for ends, and can be told so. Returns how many.
+    pub fn cut_downstream(&self, early_only: bool) -> usize {
+        let mut count = 0;
+        self.each_downstream(|slot| {
+            if !slot.cut.get() && !(early_only && slot.late.get()) {
+                slot.cut.set(true);
+                slot.hangup.read_side();
+                count += 1;
+            }
+        });
+        count
+    }
+
+    /// Shuts down what has been cut.
+    pub fn hang_up_cut(&self) {
+        self.each_downstream(|slot| {
+            if slot.cut.get() {
+                slot.hangup.now();
+            }
+        });
+    }
+
+    fn each_downstream(&self, look: impl FnMut(&Slot)) {
+        let slots = self.slots.borrow();
+        let open = slots
+            .places
+            .iter()
+            .filter_map(|place| place.slot.as_deref());
+        open.filter(|slot| slot.side == Side::Downstream)
+            .for_each(look);
     }
 
     /// Runs the wheel for as long as this thread's loop runs.
@@ -327,7 +348,7 @@ impl Deadline {
         self.slot.late.set(true);
     }
 
-    /// Whether the connection was shut down whatever it was in: its caller did not leave by itself.
+    /// Whether the connection was cut or shut down whatever it was in: its caller did not leave by itself.
     pub fn cut(&self) -> bool {
         self.slot.cut.get()
     }

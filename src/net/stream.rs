@@ -189,6 +189,13 @@ impl Hangup {
         }
     }
 
+    /// Nothing more is read: a read in flight ends, while the peer may still be told something.
+    pub(super) fn read_side(&self) {
+        if let Some(fd) = self.fd() {
+            let _ = shutdown(fd, Shutdown::Read);
+        }
+    }
+
     /// Half-closes: the peer sees the end of our bytes, while we may still read.
     fn write_side(&self) {
         if let Some(fd) = self.fd() {

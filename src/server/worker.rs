@@ -32,6 +32,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const QUEUED_MAX: usize = 4096;
 /// How often a draining worker looks whether it is done.
 const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// How often it looks between cutting callers off and shutting them down: whoever has nothing of its answer yet is told.
+/// Counted in looks, because a core that comes to nothing tells nobody.
+const CUT_LOOKS: u32 = 25;
 /// How long connections get to end after they were shut down.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -245,7 +248,7 @@ async fn secure(stream: Stream, tls: TlsAcceptor, worker: &Worker) -> Option<Str
     }
 }
 
-/// Ends in steps: no new callers, idle ones off in a moment, busy ones in time, the rest cut.
+/// Ends in steps: no new callers, idle ones off in a moment, busy ones in time, the rest told so or cut.
 async fn drain(
     order: Option<Order>,
     mut inbox: UnboundedReceiver<Order>,
@@ -284,11 +287,12 @@ async fn drain(
     // Behind a handover nobody waits for this process: what came last over a kept connection has its own time, behind that
     // of the exchange before it.
     let mut early_at = handed_over.then_some(timeout);
-    let last_at = match handed_over {
+    let mut last_at = Some(match handed_over {
         true => timeout + connection::LAST_PAUSE + timeout,
         false => timeout,
-    };
-    let mut cut = None;
+    });
+    let mut looks_left = None;
+    let mut ended = None;
     loop {
         if started.elapsed() >= connection::LAST_PAUSE {
             worker.deadlines.hang_up_downstream(true);
@@ -296,24 +300,26 @@ async fn drain(
         if worker.deadlines.open_downstream() == 0 {
             break;
         }
-        if early_at.take_if(|at| started.elapsed() >= *at).is_some() {
-            let open = worker.deadlines.hang_up_early();
+        let due = |at: &mut Duration| started.elapsed() >= *at;
+        let (early, all) = (
+            early_at.take_if(due).is_some(),
+            last_at.take_if(due).is_some(),
+        );
+        if early || all {
+            let open = worker.deadlines.cut_downstream(!all);
             if open > 0 {
                 tracing::warn!(open, "drain timeout: cutting connections");
             }
+            looks_left = Some(CUT_LOOKS);
         }
-        match cut {
-            None if started.elapsed() >= last_at => {
-                tracing::warn!(
-                    open = worker.deadlines.open_downstream(),
-                    "drain timeout: cutting connections"
-                );
-                worker.deadlines.hang_up_downstream(false);
-                cut = Some(Instant::now());
-            }
-            Some(since) if Instant::now().duration_since(since) >= LAST_WAIT => break,
-            _ => {}
+        if looks_left.take_if(|left| *left == 0).is_some() {
+            worker.deadlines.hang_up_cut();
+            ended = last_at.is_none().then(Instant::now);
         }
+        if ended.is_some_and(|since| since.elapsed() >= LAST_WAIT) {
+            break;
+        }
+        looks_left = looks_left.map(|left| left - 1);
         net::sleep(DRAIN_LOOK).await;
     }
     // Closing is an operation too: let the loop turn once more.

@@ -332,3 +332,67 @@ fn what_does_not_finish_in_time_is_cut() {
     caller.finish(&mut head);
     assert_eq!((head.text(), head.complete), ("first", false));
 }
+
+#[test]
+fn who_has_nothing_of_its_answer_when_the_drain_is_over_is_told_to_come_again() {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |request, wire| {
+        if request.fields.get("x-begin").is_some() {
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab");
+        }
+        waits.pass();
+        Then::Close
+    });
+    let router = Setup::all(&provider)
+        .toml("timeouts.drain = \"1s\"\nerrors.format = \"dialect\"")
+        .start();
+    let ask = |target: &str, fields: &[(&str, &str)], body: &str| {
+        let mut caller = router.connect();
+        caller.send(router.request(target, fields, body));
+        caller
+    };
+    let mut begun = ask(CHAT, &[("X-Begin", "1")], BODY);
+    let mut head = begun.head().unwrap();
+    let messages = r#"{"model":"claude-x","max_tokens":9,"messages":[]}"#;
+    let gemini = "/v1beta/models/gemini-x:streamGenerateContent";
+    let mut waiting = [
+        ask(CHAT, &[], BODY),
+        ask("/v1/messages", &[], messages),
+        ask(gemini, &[], r#"{"contents":[]}"#),
+    ];
+    provider.wait_for(4);
+    // Half a request, and no request at all.
+    let mut half = router.connect();
+    let request = router.request(CHAT, &[], BODY);
+    half.send(&request[..request.len() - 5]);
+    let mut none = router.connect();
+    eventually("all of them accepted", || {
+        router.running().connections() == 6
+    });
+    router.running().drain();
+    let envelopes = [
+        r#"{"error": {"message": "Draining", "type": "server_error", "param": null, "code": null}}"#,
+        r#"{"type": "error", "error": {"type": "overloaded_error", "message": "Draining"}}"#,
+        r#"{"error": {"code": 503, "message": "Draining", "status": "UNAVAILABLE"}}"#,
+    ];
+    for (caller, envelope) in waiting.iter_mut().zip(envelopes) {
+        let reply = caller.reply();
+        let fields = ["retry-after", "connection"].map(|name| reply.field(name));
+        assert_eq!(reply.status, 503);
+        assert_eq!(fields, [Some("1"), Some("close")]);
+        let expected: serde_json::Value = serde_json::from_str(envelope).unwrap();
+        let mut got = reply.json();
+        got.as_object_mut().unwrap().remove("hint");
+        assert_eq!(got, expected);
+        assert_eq!(caller.rest(), b"");
+    }
+    assert_eq!(half.reply().status, 503);
+    // What has begun is visibly not whole.
+    begun.finish(&mut head);
+    assert_eq!((head.text(), head.complete), ("ab", false));
+    assert_eq!(none.rest(), b"");
+    // The provider is let go.
+    (0..4).for_each(|_| gate.open());
+    router.stop();
+}

@@ -217,9 +217,13 @@ fn drain_hangs_up_idle_callers_only() {
     let (open, ended, cut) = ((false, false), (true, false), (true, true));
     wheel.hang_up_downstream(true);
     assert_eq!(state(), [ended, open, open, open]);
-    assert_eq!(wheel.hang_up_early(), 2);
+    assert_eq!(wheel.cut_downstream(true), 2);
+    // It can still be told.
+    assert_eq!(state(), [cut, open, (false, true), open]);
+    wheel.hang_up_cut();
     assert_eq!(state(), [cut, open, cut, open]);
-    wheel.hang_up_downstream(false);
+    assert_eq!(wheel.cut_downstream(false), 1);
+    wheel.hang_up_cut();
     assert_eq!(state(), [cut, cut, cut, open]);
 }
 
