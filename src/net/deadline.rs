@@ -172,7 +172,7 @@ impl Deadlines {
     pub fn cut_downstream(&self, early_only: bool) -> usize {
         let mut count = 0;
         self.each_downstream(|slot| {
-            if !slot.cut.get() && !(early_only && slot.late.get()) {
+            if !(slot.cut.get() || early_only && slot.late.get()) {
                 slot.cut.set(true);
                 slot.hangup.read_side();
                 count += 1;

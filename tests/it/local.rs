@@ -236,8 +236,10 @@ fn draining_lets_streams_finish_and_takes_nothing_new() {
         200
     );
     router.running().drain();
+    eventually("nobody listens", || {
+        std::net::TcpStream::connect(router.addr()).is_err()
+    });
     // What is sent over a kept connection meanwhile is answered.
-    std::thread::sleep(std::time::Duration::from_millis(100));
     let last = kept.exchange(request("GET", "/health", &[], ""));
     assert_eq!(
         (last.status, last.field("connection")),

@@ -142,21 +142,26 @@ fn a_connection_is_given_back_only_after_a_clean_exchange() {
 
 #[test]
 fn idle_connections_end_after_their_time_and_beyond_their_number() {
-    let provider = Provider::start(|_, wire| {
-        thread::sleep(Duration::from_millis(50));
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let provider = Provider::start(move |_, wire| {
+        waits.pass();
         wire.send(json(200, "{}"));
         Then::Keep
     });
-    let toml = "limits.upstream_idle = 3\ntimeouts.upstream_idle = \"1s\"";
+    let toml = "limits.upstream_idle = 3\ntimeouts.upstream_idle = \"3s\"";
     let router = Setup::all(&provider).toml(toml).start();
     thread::scope(|scope| {
         for _ in 0..10 {
             scope.spawn(|| assert_eq!(router.post(CHAT, BODY).status, 200));
         }
+        provider.wait_for(10);
+        (0..10).for_each(|_| gate.open());
     });
-    assert!(provider.accepted() > 3);
+    assert_eq!(provider.accepted(), 10);
     eventually("the surplus closed", || provider.open() == 3);
     eventually("the idle closed", || provider.open() == 0);
+    gate.open();
     assert_eq!(router.post(CHAT, BODY).status, 200);
 }
 
@@ -172,7 +177,7 @@ fn idle_connections_of_before_a_reload_end_after_their_time_too() {
         Then::Keep
     });
     let router = Setup::all(&provider)
-        .toml("timeouts.upstream_idle = \"1s\"")
+        .toml("timeouts.upstream_idle = \"3s\"")
         .start();
     let mut waiting = router.connect();
     waiting.send(router.request(CHAT, &[("X-Wait", "1")], BODY));

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{PATIENCE, Provider, Router, Setup, Then, json};
+use crate::support::{Gate, PATIENCE, Provider, Router, Setup, Then, json};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
@@ -79,18 +79,21 @@ fn a_providers_time_begins_when_it_has_the_whole_request() {
 
 #[test]
 fn an_upload_that_stands_still_is_ended() {
-    let addr = provider(|stream| {
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let addr = provider(move |stream| {
         let started = Instant::now();
         let mut room = [0; 4096];
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         // Reads nothing until the router has ended it.
-        thread::sleep(Duration::from_secs(4));
+        waits.pass();
         while stream.read(&mut room).is_ok_and(|read| read > 0) {
             assert!(started.elapsed() < PATIENCE);
         }
     });
     let router = router_to(addr, "timeouts.first_byte = \"500ms\"");
     assert_eq!(router.post(CHAT, large()).status, 504);
+    gate.open();
 }
 
 #[test]

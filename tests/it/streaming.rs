@@ -178,8 +178,8 @@ fn long_gaps_inside_the_idle_limit_are_no_end() {
         Then::Keep
     });
     // Every other limit is shorter than the stream takes.
-    let toml = "timeouts.stream_idle = \"5s\"\ntimeouts.first_byte = \"2s\"\ntimeouts.connect = \"500ms\"\n\
-        timeouts.head = \"500ms\"\ntimeouts.body_idle = \"500ms\"\ntimeouts.keepalive = \"500ms\"\ntimeouts.upstream_idle = \"500ms\"";
+    let toml = "timeouts.stream_idle = \"5s\"\ntimeouts.first_byte = \"2s\"\ntimeouts.connect = \"2s\"\n\
+        timeouts.head = \"2s\"\ntimeouts.body_idle = \"2s\"\ntimeouts.keepalive = \"2s\"\ntimeouts.upstream_idle = \"2s\"";
     let router = Setup::all(&provider).toml(toml).start();
     let reply = router.post(CHAT, BODY);
     assert!(reply.complete);

@@ -40,7 +40,7 @@ fn requests(home: &Home) -> u64 {
 }
 
 #[test]
-fn a_command_shows_what_a_running_router_counts_within_a_second() {
+fn a_command_shows_what_a_running_router_counts() {
     let provider = Provider::answering(json(200, USED));
     let (home, key) = home(&provider);
     assert_eq!(requests(&home), 0);
@@ -49,10 +49,7 @@ fn a_command_shows_what_a_running_router_counts_within_a_second() {
     for _ in 0..5 {
         assert_eq!(ask(&mut caller, &key), 200);
     }
-    let told = Instant::now();
     eventually("the counts", || requests(&home) == 5);
-    // The command itself takes some of that, on a loaded machine much of it.
-    assert!(told.elapsed() < Duration::from_secs(5));
     let done = home.run(&["usage", "--by", "model,day"]);
     let text = &done.stdout;
     assert!(
