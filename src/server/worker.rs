@@ -28,6 +28,9 @@ use crate::worker::{Ties, Worker};
 
 /// The pause after a failed accept: out of descriptors, for instance. Without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Who is beyond the limit is told so, over TLS behind a handshake, which takes as long as the caller likes. At most this
+/// part of the limit (one in so many) may be at that; who comes on top of them is just let go.
+const UNTOLD_SHARE: usize = 8;
 /// Callers taken from a listener's queue before it closes: all that it can hold, and no more, however many still come.
 const QUEUED_MAX: usize = 4096;
 /// How often a draining worker looks whether it is done.
@@ -194,7 +197,12 @@ fn admit(accepted: Accepted, open: Open, serving: &Serving) {
     // TLS is for TCP, and only a TCP caller has an address.
     let tls = tls.clone().filter(|_| accepted.peer.is_some());
     metrics::add(&worker.metrics.accepted);
-    let within_limit = open.count <= worker.connections_max;
+    let room = worker.connections_max;
+    let within_limit = open.count <= room;
+    if tls.is_some() && open.count > room + room.div_ceil(UNTOLD_SHARE) {
+        metrics::add(&worker.metrics.accept_failures);
+        return;
+    }
     let peer = accepted.peer.map(|peer| peer.ip());
     let stream = match accepted.open() {
         Ok(stream) => stream,

@@ -85,11 +85,35 @@ impl Authority {
 
 /// A router for callers over TLS, and `dir` with what it needs for that.
 fn over_tls(authority: &Authority, dir: &Path, provider: &Provider) -> Router {
+    over_tls_with(authority, dir, provider, "")
+}
+
+fn over_tls_with(authority: &Authority, dir: &Path, provider: &Provider, toml: &str) -> Router {
     let (certificate, key) = authority.issue("localhost");
     let certificate = write(dir, "cert.pem", &certificate);
     let key = write(dir, "key.pem", &key);
     let tls = format!("server.tls = {{ cert = \"{certificate}\", key = \"{key}\" }}");
-    Setup::all(provider).toml(&tls).start()
+    Setup::all(provider).toml(&tls).toml(toml).start()
+}
+
+#[test]
+fn callers_beyond_the_limit_take_no_room_for_a_handshake_that_never_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let toml = "limits.connections = 8\ntimeouts.head = \"5m\"";
+    let router = over_tls_with(&authority, dir.path(), &Provider::plain(), toml);
+    let _held: Vec<_> = (0..8).map(|_| router.connect()).collect();
+    let mut beyond: Vec<_> = (0..40).map(|_| router.connect()).collect();
+    for caller in &mut beyond[1..] {
+        assert_eq!(caller.rest(), b"");
+    }
+    // The first of them may have its handshake, and is told.
+    drop(beyond);
+    eventually("its place", || router.running().connections() == 8);
+    let mut told = authority.connect(router.addr(), &rustls::version::TLS13);
+    let mut start = [0; 12];
+    told.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"HTTP/1.1 503");
 }
 
 fn write(dir: &Path, name: &str, text: &str) -> String {
