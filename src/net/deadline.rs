@@ -343,6 +343,11 @@ impl Deadline {
         self.slot.deserted()
     }
 
+    /// Whether the connection's end is this side's doing, for whichever of the two reasons.
+    pub fn ended_it(&self) -> bool {
+        self.fired() || self.deserted()
+    }
+
     /// Says that what the connection waits for or is in comes during a drain.
     pub fn set_late(&self) {
         self.slot.late.set(true);

@@ -194,7 +194,7 @@ pub fn relay(
                 }
                 Fill::Bytes(_) => body.pass(received, |content| tap.content(content)),
                 // The end that our own shutdown makes is none of the provider's.
-                Fill::End if body.track.ends_with_connection() && !answer.deadline().fired() => {
+                Fill::End if body.track.ends_with_connection() && !answer.deadline().ended_it() => {
                     body.finish()
                 }
                 _ => {

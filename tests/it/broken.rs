@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{PATIENCE, Provider, Router, Setup, Then, json};
+use crate::support::{Gate, PATIENCE, Provider, Router, Setup, Then, json};
 
 const CHAT: &str = "/v1/chat/completions";
 const BODY: &str = r#"{"model":"gpt-4o","messages":[]}"#;
@@ -397,5 +397,44 @@ fn a_provider_that_answers_before_it_has_read_everything() {
         (413, r#"{"error":"too much"}"#)
     );
     drop(router);
+    serve.join().unwrap();
+}
+
+#[test]
+fn an_answer_without_a_length_whose_provider_vanishes_is_no_whole_one() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let gate = Gate::default();
+    let waits = gate.clone();
+    let serve = thread::spawn(move || {
+        use std::io::{Read, Write};
+        let (mut socket, _) = listener.accept().unwrap();
+        socket.read_exact(&mut [0; 2000]).unwrap();
+        socket.write_all(b"HTTP/1.1 200 OK\r\n\r\nhalf").unwrap();
+        // BPF: no byte of any packet. What is still sent to it finds nobody.
+        let nothing = [socket2::SockFilter::new(0x06, 0, 0, 0)];
+        socket2::SockRef::from(&socket)
+            .attach_filter(&nothing)
+            .unwrap();
+        // With room for more, the other side would go on sending.
+        let mut room = vec![0; 1 << 20];
+        socket.set_nonblocking(true).unwrap();
+        while socket.read(&mut room).is_ok_and(|read| read > 0) {}
+        waits.pass();
+    });
+    let router = Setup::new()
+        .provider("openai", &format!("http://{addr}/v1"))
+        .toml("timeouts.unacknowledged = \"1s\"")
+        .start();
+    let body = format!(
+        r#"{{"model":"gpt-4o","messages":["{}"]}}"#,
+        "x".repeat(30 << 20)
+    );
+    let reply = router.post(CHAT, body);
+    assert_eq!(
+        (reply.status, reply.text(), reply.complete),
+        (200, "half", false)
+    );
+    gate.open();
     serve.join().unwrap();
 }
