@@ -14,6 +14,7 @@ use super::table::table;
 use super::{Failure, Global};
 use crate::audit::{self, Who};
 use crate::clock::{rfc3339, unix_seconds};
+use crate::config::Config;
 use crate::keys::{
     self, EditError, KeyFiles, KeyForm, KeyRecord, KeyState, Limits, NewKey, Period,
 };
@@ -111,30 +112,35 @@ impl From<EditError> for Failure {
 pub(crate) fn run(command: KeysCommand, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
     let files = Global::key_files(&config);
+    let not_made = |error| Failure::not_made(error, &config);
     let written = |what: &str, record: &KeyRecord| {
         audit::append(&config.dir, &Who::Cli, what, &[("key", &record.id)]);
     };
     match command {
         KeysCommand::Create(create) => {
             let new = create.into_key()?;
-            let (record, token) = keys::edit(&files, |editor| editor.add_key(new))?;
+            let made = keys::edit(&files, |editor| editor.add_key(new));
+            let (record, token) = made.map_err(not_made)?;
             written("key made", &record);
             show_made(&record, &token, global)
         }
-        KeysCommand::List => list(&files, global),
+        KeysCommand::List => list(&files, &config, global),
         KeysCommand::Revoke(Id { id }) => {
-            let record = keys::edit(&files, |editor| editor.set_state(&id, KeyState::Revoked))?;
+            let change = keys::edit(&files, |editor| editor.set_state(&id, KeyState::Revoked));
+            let record = change.map_err(not_made)?;
             written("key revoked", &record);
             show_state(&record, global)
         }
         KeysCommand::Enable(Id { id }) => {
-            let record = keys::edit(&files, |editor| editor.set_state(&id, KeyState::Active))?;
+            let change = keys::edit(&files, |editor| editor.set_state(&id, KeyState::Active));
+            let record = change.map_err(not_made)?;
             written("key enabled", &record);
             show_state(&record, global)
         }
         KeysCommand::Rotate(Rotate { id, grace }) => {
             let old_until = unix_seconds().saturating_add(seconds(grace));
-            let (record, token) = keys::edit(&files, |editor| editor.rotate(&id, old_until))?;
+            let change = keys::edit(&files, |editor| editor.rotate(&id, old_until));
+            let (record, token) = change.map_err(not_made)?;
             written("key rotated", &record);
             show_made(&record, &token, global)
         }
@@ -144,7 +150,8 @@ pub(crate) fn run(command: KeysCommand, global: &Global) -> Result<(), Failure> 
                 let mut others = editor.contents.keys.iter();
                 let is_last = others.all(|other| other.vault != record.vault);
                 Ok((record, is_last))
-            })?;
+            })
+            .map_err(not_made)?;
             written("key removed", &record);
             if is_last && let Err(failure) = memory::forget(&config, &record.vault) {
                 memory::tell(&format!(
@@ -238,8 +245,9 @@ fn show_made(record: &KeyRecord, token: &Secret, global: &Global) -> Result<(), 
     })
 }
 
-fn list(files: &KeyFiles, global: &Global) -> Result<(), Failure> {
-    let (_, contents) = keys::inspect(files).map_err(Failure::failed)?;
+fn list(files: &KeyFiles, config: &Config, global: &Global) -> Result<(), Failure> {
+    let inspected = keys::inspect(files);
+    let (_, contents) = inspected.map_err(|refusal| Failure::refused(&refusal, config))?;
     let now = unix_seconds();
     let rows: Vec<KeyForm<'_>> = contents
         .keys

@@ -26,7 +26,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 
 use crate::config::{Config, ConfigError, Location};
-use crate::keys::{self as key_files, KeyFiles, MasterSource, Refusal};
+use crate::keys::{self as key_files, EditError, KeyFiles, MasterSource, Refusal};
 use crate::log;
 use crate::secret::is_memory_key;
 
@@ -108,6 +108,18 @@ impl Failure {
             "; `memoryrouter init` makes one"
         };
         Self::failed(format!("{refusal} ({}){hint}", file.display()))
+    }
+
+    /// A change was not made. What was asked for in a form that nothing could have is wrong usage.
+    pub(crate) fn not_made(error: EditError, config: &Config) -> Self {
+        match error {
+            EditError::Invalid(_) | EditError::Token(_) => Self::Usage(error.to_string()),
+            EditError::Refused(refusal) => Self::refused(&refusal, config),
+            EditError::File(_, error) if !config.keys.snapshot.exists() => {
+                Self::refused(&Refusal::File(error), config)
+            }
+            error => Self::failed(error),
+        }
     }
 
     /// A token in a key's place goes no further: neither to a router nor onto the screen.

@@ -12,7 +12,8 @@ use super::{Failure, Global};
 use crate::audit::{self, Who};
 use crate::clock::rfc3339;
 use crate::config::Config;
-use crate::keys::{self, StoredKey};
+use crate::keys::{self, KeyFiles, Refusal, StoredKey};
+use crate::secret::Secret;
 
 #[derive(Subcommand)]
 pub(crate) enum ProvidersCommand {
@@ -75,13 +76,23 @@ impl<'a> Row<'a> {
 pub(crate) fn run(command: ProvidersCommand, global: &Global) -> Result<(), Failure> {
     let config = global.config()?;
     let files = Global::key_files(&config);
+    let not_made = |error| Failure::not_made(error, &config);
     match command {
         ProvidersCommand::Set(Set { provider, account }) => {
             let provider = canonical(&config, &provider)?;
+            if is_keyless(&config, &provider) {
+                return Err(Failure::failed(format!("{provider} needs no key")));
+            }
             let key = read_secret("provider key")?;
+            let same = stored_as(&files, &account, &provider, &key);
+            if let Some(id) = same.map_err(|refusal| Failure::refused(&refusal, &config))? {
+                let about = format!("this key is stored already: it is key {id} for {provider}");
+                return Err(Failure::failed(about));
+            }
             let stored = keys::edit(&files, |editor| {
                 editor.add_provider_key(&account, &provider, &key)
-            })?;
+            });
+            let stored = stored.map_err(not_made)?;
             let about = [
                 ("account", account.as_str()),
                 ("provider", &provider),
@@ -100,7 +111,8 @@ pub(crate) fn run(command: ProvidersCommand, global: &Global) -> Result<(), Fail
             )
         }
         ProvidersCommand::List => {
-            let (_, contents) = keys::inspect(&files).map_err(Failure::failed)?;
+            let inspected = keys::inspect(&files);
+            let (_, contents) = inspected.map_err(|refusal| Failure::refused(&refusal, &config))?;
             let rows: Vec<Row<'_>> = contents
                 .provider_keys
                 .iter()
@@ -139,6 +151,7 @@ pub(crate) fn run(command: ProvidersCommand, global: &Global) -> Result<(), Fail
                     about.extend(id.as_deref().map(|id| ("id", id)));
                     audit::append(&config.dir, &Who::Cli, "provider key removed", &about);
                 })
+                .map_err(not_made)
             };
             // Keys of a provider that has left the configuration can still be removed.
             let removed = match canonical(&config, &provider) {
@@ -148,6 +161,27 @@ pub(crate) fn run(command: ProvidersCommand, global: &Global) -> Result<(), Fail
             global.show(|| Removed { removed }, || format!("removed {removed}"))
         }
     }
+}
+
+/// The id that a key has already: stored once more it would have two turns, and be tried twice where it fails.
+fn stored_as(
+    files: &KeyFiles,
+    account: &str,
+    provider: &str,
+    key: &Secret,
+) -> Result<Option<String>, Refusal> {
+    let place = (account.to_owned(), provider.to_owned());
+    keys::reveal(files, |contents, open| {
+        let mut stored = contents.provider_keys.get(&place).into_iter().flatten();
+        let same =
+            |one: &&StoredKey| open(account, provider, one).is_some_and(|secret| secret == *key);
+        Ok(stored.find(same).map(|one| one.id.clone()))
+    })
+}
+
+fn is_keyless(config: &Config, name: &str) -> bool {
+    let id = config.providers.find(name);
+    id.is_some_and(|id| config.providers.get(id).kind_name() == "keyless")
 }
 
 /// The provider's own name, for an alias too. A name that nothing is routed to is a mistake.

@@ -79,7 +79,8 @@ pub(crate) fn run(command: SnapshotCommand, global: &Global) -> Result<(), Failu
             let for_use = for_use || file.is_none();
             files.snapshot = file.unwrap_or(files.snapshot);
             if for_use {
-                keys::inspect_for_use(&files, &configured).map_err(Failure::failed)?;
+                keys::inspect_for_use(&files, &configured)
+                    .map_err(|refusal| unusable(&refusal, &files))?;
             }
             verify(&files, global)
         }
@@ -121,8 +122,14 @@ struct Report {
     provider_keys: usize,
 }
 
+/// Which file it is, where several could be meant.
+fn unusable(refusal: &Refusal, files: &KeyFiles) -> Failure {
+    Failure::failed(format!("{refusal} ({})", files.snapshot.display()))
+}
+
 fn verify(files: &KeyFiles, global: &Global) -> Result<(), Failure> {
-    let (header, contents) = keys::inspect(files).map_err(Failure::failed)?;
+    let inspected = keys::inspect(files);
+    let (header, contents) = inspected.map_err(|refusal| unusable(&refusal, files))?;
     let report = Report {
         file: files.snapshot.display().to_string(),
         generation: header.generation,

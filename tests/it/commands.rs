@@ -99,11 +99,28 @@ fn exit_codes_say_what_kind_of_failure_it_was() {
     );
     let home = Home::new();
     assert_eq!(home.run(&["keys", "revoke", "key_nobody"]).code, 1);
+    for [option, value] in [
+        ["--account", "a b"],
+        ["--name", "a\nb"],
+        ["--models", "a b"],
+    ] {
+        let odd = home.run(&["keys", "create", option, value]);
+        assert_eq!(odd.code, 2, "{odd:?}");
+    }
+    let odd = home.run_with(&["keys", "create", "--import"], "sk-no-memory-key");
+    assert_eq!(odd.code, 2, "{odd:?}");
     let missing = finish(
         command(&["check", "--config"]).arg(home.file("none.toml")),
         "",
     );
     assert_eq!(missing.code, 78, "{missing:?}");
+    for words in [["keys", "list"], ["keys", "create"], ["providers", "list"]] {
+        let nothing = finish(command(&words).arg("--dir").arg(home.file("nowhere")), "");
+        assert_eq!(nothing.code, 1);
+        for said in ["nowhere", "memoryrouter init"] {
+            assert!(nothing.stderr.contains(said), "{nothing:?}");
+        }
+    }
     home.configure("usage.prices = \"gone.toml\"");
     for word in ["check", "serve"] {
         let gone = home.run(&[word]);
@@ -256,6 +273,12 @@ fn provider_keys_come_on_stdin_and_are_shown_by_their_end() {
             && !list.stdout.contains("secret"),
         "{list:?}"
     );
+    let again = home.run_with(&["providers", "set", "openai"], "sk-first-secret-1111");
+    assert_eq!(again.code, 1);
+    assert!(again.stderr.contains("stored already"), "{again:?}");
+    let keyless = home.run_with(&["providers", "set", "ollama"], "sk-first-secret-1111");
+    assert_eq!(keyless.code, 1);
+    assert!(keyless.stderr.contains("needs no key"), "{keyless:?}");
     let rows = home.run(&["providers", "list", "--json"]).json();
     assert_eq!(rows.as_array().unwrap().len(), 2);
     let typo = home.run_with(&["providers", "set", "opanai"], "sk-x-1234567890");

@@ -49,8 +49,9 @@ fn what_a_router_would_refuse_takes_no_files_place() {
     let there = fs::read(&file).unwrap();
     // Most keys are missing, and nobody said that they should.
     let small = beside(&home, 2);
-    for _ in 0..6 {
-        let provider = small.run_with(&["providers", "set", "openai"], "sk-0123456789");
+    for number in 0..6 {
+        let key = format!("sk-012345678{number}");
+        let provider = small.run_with(&["providers", "set", "openai"], &key);
         assert_eq!(provider.code, 0, "{provider:?}");
     }
     // Older and as old as what lies there, which no router has met yet.
@@ -106,8 +107,9 @@ fn a_loss_that_the_router_refused_is_refused_by_the_next_start_and_by_every_chan
     let file = home.file("keys.snapshot");
     let good = fs::read(&file).unwrap();
     let small = beside(&home, 2);
-    for _ in 0..6 {
-        small.run_with(&["providers", "set", "openai"], "sk-0123456789");
+    for number in 0..6 {
+        let key = format!("sk-012345678{number}");
+        small.run_with(&["providers", "set", "openai"], &key);
     }
     fs::copy(small.file("keys.snapshot"), &file).unwrap();
     for command in [

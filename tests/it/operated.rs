@@ -197,8 +197,9 @@ fn a_refused_file_is_not_changed_as_if_it_were_in_use() {
     std::fs::remove_file(other.file("keys.snapshot")).unwrap();
     std::fs::copy(router.home.file("master.key"), other.file("master.key")).unwrap();
     assert_eq!(other.run(&["init"]).code, 0);
-    for _ in 0..12 {
-        other.run_with(&["providers", "set", "openai"], "sk-0123456789");
+    for number in 10..22 {
+        let key = format!("sk-01234567{number}");
+        other.run_with(&["providers", "set", "openai"], &key);
     }
     let (file, new) = (
         router.home.file("keys.snapshot"),
