@@ -10,6 +10,8 @@ use clap::{Args, ValueEnum};
 use super::table::harmless;
 use super::{Failure, Global};
 use crate::clock::{self, DAY_SECONDS};
+use crate::config::Config;
+use crate::keys;
 use crate::usage::{self, By, Figures, Line, Query, Report};
 
 #[derive(Args)]
@@ -87,6 +89,12 @@ pub(crate) fn run(command: &UsageCommand, global: &Global) -> Result<(), Failure
         return Err(Failure::failed(format!("there is no data directory {dir}")));
     }
     command.key.as_deref().map_or(Ok(()), Failure::unless_id)?;
+    let mut by: Vec<Word> = Vec::new();
+    for word in &command.by {
+        if !by.contains(word) {
+            by.push(*word);
+        }
+    }
     let now = clock::unix_seconds();
     let back = i64::try_from(command.since.as_secs()).unwrap_or(i64::MAX);
     let query = Query {
@@ -95,10 +103,25 @@ pub(crate) fn run(command: &UsageCommand, global: &Global) -> Result<(), Failure
         model: None,
         since: clock::day_start(now.saturating_sub(back).max(0)),
         until: clock::day_start(now) + DAY_SECONDS,
-        by: command.by.iter().map(|word| word.by()).collect(),
+        by: by.iter().map(|word| word.by()).collect(),
     };
     let report = usage::ask_file(&config.dir, &query).map_err(Failure::failed)?;
-    global.show(|| &report, || table(&report, &command.by))
+    if let Some(key) = command.key.as_deref().filter(|_| report.lines.is_empty()) {
+        known(key, &config)?;
+    }
+    global.show(|| &report, || table(&report, &by))
+}
+
+/// A key that has used nothing is told from one that never was.
+fn known(id: &str, config: &Config) -> Result<(), Failure> {
+    let inspected = keys::inspect(&Global::key_files(config));
+    let (_, contents) = inspected.map_err(|refusal| Failure::refused(&refusal, config))?;
+    match contents.keys.iter().any(|key| *key.id == *id) {
+        true => Ok(()),
+        false => Err(Failure::failed(format!(
+            "no such key: {id}; nothing was counted for it either"
+        ))),
+    }
 }
 
 const NUMBERS: [&str; 8] = [

@@ -109,6 +109,7 @@ fn exit_codes_say_what_kind_of_failure_it_was() {
     }
     let odd = home.run_with(&["keys", "create", "--import"], "sk-no-memory-key");
     assert_eq!(odd.code, 2, "{odd:?}");
+    assert_eq!(home.run(&["usage", "--key", "key_nobody"]).code, 1);
     let missing = finish(
         command(&["check", "--config"]).arg(home.file("none.toml")),
         "",
