@@ -1,6 +1,6 @@
 //! `GET /usage`: what keys have used, as JSON or as a table for a spreadsheet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
@@ -48,7 +48,11 @@ struct Row {
 struct Numbers {
     requests: u64,
     errors: u64,
+    errors_caller: u64,
+    errors_router: u64,
+    errors_provider: u64,
     aborted: u64,
+    truncated: u64,
     input_tokens: u64,
     output_tokens: u64,
     cached_tokens: u64,
@@ -70,7 +74,11 @@ impl Numbers {
         Self {
             requests: figures.requests,
             errors: figures.errors,
+            errors_caller: figures.errors_caller,
+            errors_router: figures.errors_router,
+            errors_provider: figures.errors_provider,
             aborted: figures.aborted,
+            truncated: figures.truncated,
             input_tokens: figures.input_tokens,
             output_tokens: figures.output_tokens,
             cached_tokens: figures.cached_tokens,
@@ -86,7 +94,7 @@ impl Numbers {
         }
     }
 
-    fn cells(&self) -> [String; 19] {
+    fn cells(&self) -> [String; 23] {
         let millis = |time: Option<f64>| time.map_or_else(String::new, |time| time.to_string());
         [
             self.requests.to_string(),
@@ -108,13 +116,18 @@ impl Numbers {
             millis(self.router_ms.p50),
             millis(self.router_ms.p95),
             millis(self.router_ms.p99),
+            self.errors_caller.to_string(),
+            self.errors_router.to_string(),
+            self.errors_provider.to_string(),
+            self.truncated.to_string(),
         ]
     }
 }
 
 const COLUMNS: &str = "requests,errors,aborted,input_tokens,output_tokens,cached_tokens,cache_written_tokens,\
     reasoning_tokens,memory_tokens_recalled,memory_tokens_stored,estimated_requests,unpriced_requests,cost,\
-    provider_p50_ms,provider_p95_ms,provider_p99_ms,router_p50_ms,router_p95_ms,router_p99_ms";
+    provider_p50_ms,provider_p95_ms,provider_p99_ms,router_p50_ms,router_p95_ms,router_p99_ms,\
+    errors_caller,errors_router,errors_provider,truncated";
 
 impl Row {
     fn new(line: Line, names: &HashMap<&str, &str>) -> Self {
@@ -172,11 +185,13 @@ pub(super) async fn answer(desk: &Desk, request: &Request) -> Result<Answer, Den
     if since > until {
         return Err(Denial::odd("since: not behind until"));
     }
-    let words: Vec<&str> = match request.parameter("by") {
+    let mut words: Vec<&str> = match request.parameter("by") {
         None => vec!["day"],
         Some("none") => Vec::new(),
         Some(words) => words.split(',').collect(),
     };
+    let mut known = HashSet::new();
+    words.retain(|word| known.insert(*word));
     let by = words.iter().map(|word| By::parse(word));
     let by: Option<Vec<By>> = by.collect();
     let by =

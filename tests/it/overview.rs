@@ -233,12 +233,24 @@ fn usage_is_told_by_day_key_and_model() {
         (&json!(3), &json!(4))
     );
     assert!(row["key"].as_str().unwrap().starts_with("key_") && row["day"].is_string());
+    for name in [
+        "errors",
+        "errors_caller",
+        "errors_router",
+        "errors_provider",
+        "truncated",
+    ] {
+        assert_eq!(row[name], 0, "{name}");
+    }
+    let twice = good(ask(&router, "GET", "/admin/v1/usage?by=key,key", ""), 200);
+    assert_eq!(twice["by"], json!(["key"]));
     let csv = ask(&router, "GET", &format!("{target}&format=csv"), "");
     assert_eq!(csv.field("content-type"), Some("text/csv; charset=utf-8"));
     let lines: Vec<&str> = csv.text().lines().collect();
     assert_eq!(lines.len(), 2);
     assert!(lines[0].starts_with("day,key,model,provider,requests,"));
-    assert!(lines[0].ends_with(",key_name"));
+    assert!(lines[0].ends_with(",errors_provider,truncated,key_name"));
+    assert_eq!(lines[0].split(',').count(), lines[1].split(',').count());
     let total = ask(&router, "GET", "/admin/v1/usage?by=none&format=csv", "");
     let lines: Vec<&str> = total.text().lines().collect();
     assert_eq!(lines.len(), 2);
