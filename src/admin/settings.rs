@@ -1,7 +1,6 @@
 //! The configuration as it runs, and what can be changed of it while it runs: what is logged.
 
 use std::fmt::Display;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sonic_rs::{Value, json};
@@ -11,7 +10,7 @@ use super::answer::{Answer, Denial};
 use super::desk::Desk;
 use super::request::Request;
 use crate::audit::{self, Who};
-use crate::config::{Config, ErrorFormat, Log, LogFormat, StreamUsage};
+use crate::config::{Config, ErrorFormat, Log, LogFormat, StreamUsage, written};
 use crate::log;
 
 /// `GET /config`. Paths stand in it; secrets do not even stand in the configuration.
@@ -24,13 +23,6 @@ fn stream_usage_name(usage: StreamUsage) -> &'static str {
         StreamUsage::Exact => "exact",
         StreamUsage::Estimate => "estimate",
     }
-}
-
-/// A time as the file spells it.
-fn time(time: Duration) -> String {
-    humantime::format_duration(time)
-        .to_string()
-        .replace(' ', "")
 }
 
 fn texts(all: impl IntoIterator<Item = impl Display>) -> Vec<String> {
@@ -87,15 +79,15 @@ fn shown(config: &Config) -> Value {
                 "upstream_idle": limits.upstream_idle_per_origin_max,
             },
             "timeouts": {
-                "head": time(timeouts.head),
-                "body_idle": time(timeouts.body_idle),
-                "keepalive": time(timeouts.keepalive),
-                "connect": time(timeouts.connect),
-                "first_byte": time(timeouts.first_byte),
-                "unacknowledged": time(timeouts.unacknowledged),
-                "stream_idle": time(timeouts.stream_idle),
-                "drain": time(timeouts.drain),
-                "upstream_idle": time(timeouts.upstream_idle),
+                "head": written(timeouts.head),
+                "body_idle": written(timeouts.body_idle),
+                "keepalive": written(timeouts.keepalive),
+                "connect": written(timeouts.connect),
+                "first_byte": written(timeouts.first_byte),
+                "unacknowledged": written(timeouts.unacknowledged),
+                "stream_idle": written(timeouts.stream_idle),
+                "drain": written(timeouts.drain),
+                "upstream_idle": written(timeouts.upstream_idle),
             },
             "providers": providers,
             "routing": {
@@ -110,20 +102,20 @@ fn shown(config: &Config) -> Value {
                 "enabled": memory.enabled,
                 "path": memory.path.display().to_string(),
                 "hot_bytes": memory.hot_bytes,
-                "recall_timeout": time(memory.recall_timeout),
-                "retention": memory.retention.map(time),
+                "recall_timeout": written(memory.recall_timeout),
+                "retention": memory.retention.map(written),
                 "tokens_max": memory.tokens_max,
                 "limit": memory.limit,
                 "embeddings": memory.embeddings.as_ref().map(|it| json!({
                     "base_url": it.base_url.to_string(),
                     "model": it.model.clone(),
                     "key_env": it.key_env.clone(),
-                    "deadline": time(it.deadline),
+                    "deadline": written(it.deadline),
                 })),
             },
             "usage": {
-                "retention": time(config.usage.retention),
-                "compact_after": time(config.usage.compact_after),
+                "retention": written(config.usage.retention),
+                "compact_after": written(config.usage.compact_after),
                 "prices": config.usage.prices.display().to_string(),
                 "stream": stream_usage_name(config.usage.stream),
             },

@@ -34,6 +34,7 @@ pub use operator::{Admin, Log, LogFormat, Metrics, Otlp};
 pub use providers::{Azure, DEMO, Provider, ProviderId, Providers};
 pub use reader::nearest;
 pub use routing::Routing;
+pub use units::written;
 
 /// Everything an operator can set.
 #[derive(Clone, Debug, PartialEq)]

@@ -34,7 +34,7 @@ pub(super) fn duration<'a>(
 }
 
 /// A time as one would write it: in the largest unit that has it whole.
-fn written(time: Duration) -> String {
+pub fn written(time: Duration) -> String {
     let units = [
         ("d", 86_400_000),
         ("h", 3_600_000),

@@ -48,6 +48,8 @@ fn the_overview_and_the_last_requests_tell_what_happened() {
     assert!(rows[1]["total_ms"].as_f64().unwrap() > 0.0);
     let config = good(ask(&router, "GET", "/admin/v1/config", ""), 200);
     assert_eq!(config["sections"]["timeouts"]["head"], "10s");
+    assert_eq!(config["sections"]["timeouts"]["keepalive"], "75s");
+    assert_eq!(config["sections"]["usage"]["retention"], "400d");
     assert_eq!(config["sections"]["admin"]["listen"], "127.0.0.1:0");
     assert_eq!(config["sections"]["providers"]["openai"]["kind"], "openai");
 }
