@@ -18,8 +18,10 @@ use crate::usage;
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     let location = global.location();
     let config = global.config()?;
-    certificates(&config)?;
-    places(&config).map_err(Failure::Config)?;
+    // What only the files beside it show to be wrong stands in no line of its own, but in this file.
+    let wrong = |why| Failure::Config(format!("{}: {why}", location.file.display()));
+    certificates(&config).map_err(wrong)?;
+    places(&config).map_err(wrong)?;
     let snapshot = SnapshotRow::inspect(&config)?;
     admin_token(&config)?;
     global.show(
@@ -29,7 +31,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
 }
 
 /// Certificates are named in the configuration, so a wrong one is a wrong configuration.
-fn certificates(config: &Config) -> Result<(), Failure> {
+fn certificates(config: &Config) -> Result<(), String> {
     let pairs = [
         ("server.tls", &config.server.tls),
         ("admin.tls", &config.admin.tls),
@@ -37,14 +39,13 @@ fn certificates(config: &Config) -> Result<(), Failure> {
     for (setting, files) in pairs {
         if let Some(files) = files {
             TlsAcceptor::from_files(&files.cert, &files.key)
-                .map_err(|error| Failure::Config(format!("{setting}: {error}")))?;
+                .map_err(|error| format!("{setting}: {error}"))?;
         }
     }
     for (_, provider) in config.providers.iter() {
         if let Some(ca) = &provider.ca {
-            ca_file_roots(ca).map_err(|error| {
-                Failure::Config(format!("providers.{}.ca: {error}", provider.name))
-            })?;
+            ca_file_roots(ca)
+                .map_err(|error| format!("providers.{}.ca: {error}", provider.name))?;
         }
     }
     Ok(())

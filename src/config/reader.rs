@@ -317,8 +317,8 @@ pub(super) fn unknown(text: &str, words: &[&str]) -> String {
 
 /// The candidate that is spelled most like `word`, if any is near enough to be meant.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    // One slip, and one more for every third letter: `lsiten` is near `listen`, `tls` is not near `ca`.
-    let near_enough = 1 + word.chars().count() / 3;
+    // One slip, and one more for every fourth letter: `lsitn` is near `listen`, `foo` is not near `log`.
+    let near_enough = 1 + word.chars().count() / 4;
     let measured = candidates.into_iter().map(|candidate| {
         let distance = strsim::damerau_levenshtein(word, candidate);
         (distance, candidate)

@@ -52,6 +52,7 @@ fn check_refuses_what_could_not_be_listened_on_or_written_to() {
         let (setting, _) = toml.split_once(' ').unwrap();
         assert!(done.stderr.contains(why), "{done:?}");
         assert!(done.stderr.contains(setting), "{done:?}");
+        assert!(done.stderr.contains("memoryrouter.toml: "), "{done:?}");
     }
     // A socket that is there is the router's own, or will be replaced.
     let _socket = std::os::unix::net::UnixListener::bind(home.file("folder/a.sock")).unwrap();

@@ -23,6 +23,7 @@ fn each_problem_says_what_would_be_right() {
     let long_socket = format!("[server]\nlisten = [\"unix:/{}\"]", "s".repeat(107));
     #[rustfmt::skip] // A table reads by rows.
     let cases = [
+        ("foo = 1", "mr.toml:1: foo: unknown key; known here: server, "),
         ("server = 1", "mr.toml:1: server: expected a table, found a whole number"),
         ("[server]\nlisten = 8080", "mr.toml:2: server.listen: expected a string, found a whole"),
         ("[server]\nlisten = []", "mr.toml:2: server.listen: needs at least one address"),
