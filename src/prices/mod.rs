@@ -54,7 +54,7 @@ pub struct Tokens {
 }
 
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table with a list `prices`")]
 struct List {
     prices: Vec<Entry>,
 }
@@ -138,7 +138,9 @@ impl Prices {
 }
 
 fn read(text: &str) -> Result<Lists, String> {
-    let lists: BTreeMap<String, List> = toml::from_str(text).map_err(|error| error.to_string())?;
+    // What a number is called in this language is nothing to an operator.
+    let wrong = |error: toml::de::Error| error.to_string().replace("f64", "a number");
+    let lists: BTreeMap<String, List> = toml::from_str(text).map_err(wrong)?;
     let mut all = Lists::new();
     for (provider, list) in lists {
         let mut prices = Vec::new();
@@ -244,6 +246,17 @@ mod tests {
         ] {
             assert!(Prices::parse(wrong).is_err(), "{wrong}");
         }
+        let told = |wrong| Prices::parse(wrong).unwrap_err();
+        let text = told("[a]\nprices = [{ model = \"x\", input = \"1\" }]");
+        assert!(
+            text.contains("line 2") && text.ends_with("expected a number\n"),
+            "{text}"
+        );
+        let number = told("a = 1");
+        assert!(
+            number.ends_with("expected a table with a list `prices`\n"),
+            "{number}"
+        );
     }
 
     #[test]
