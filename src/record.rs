@@ -22,6 +22,9 @@ pub use id::{ForeignId, RequestId};
 /// The log target of access lines, for filters.
 pub const TARGET: &str = "access";
 
+/// In a route's place, where a request leads nowhere.
+const NO_ROUTE: &str = "-";
+
 /// Of exchanges that went well, one in so many has its line.
 static SAMPLE: AtomicUsize = AtomicUsize::new(1);
 
@@ -140,7 +143,7 @@ impl Record {
         Self {
             request_id,
             method,
-            route: "-",
+            route: NO_ROUTE,
             key_id: None,
             provider: None,
             model: None,
@@ -220,9 +223,11 @@ impl Record {
             number("gen_ai.usage.output_tokens", self.usage.output),
             (self.usage.estimated).then_some(("memoryrouter.estimated", Value::Flag(true))),
         ];
+        // Where a request leads nowhere, its path is the caller's word and stands nowhere.
+        let known_route = (self.route != NO_ROUTE).then_some(self.route);
         let own = [
             Some(("http.request.method", Value::Text(self.method.into()))),
-            Some(("http.route", Value::Text(self.route.into()))),
+            known_route.map(|route| ("http.route", Value::Text(route.into()))),
             Some((
                 "memoryrouter.request_id",
                 Value::Text(self.request_id.to_string()),
@@ -236,7 +241,10 @@ impl Record {
             trace: trace.trace,
             id: trace.exchange,
             parent: trace.parent,
-            name: format!("{} {}", self.method, self.route),
+            name: match known_route {
+                Some(route) => format!("{} {route}", self.method),
+                None => self.method.to_owned(),
+            },
             client: false,
             start_ns,
             end_ns,
@@ -249,12 +257,15 @@ impl Record {
                 .collect(),
         }];
         if let Some(overhead) = self.overhead {
+            // Without an answer of the provider's, the status is the router's own.
+            let status = status.filter(|_| self.first_byte.is_some());
+            let refused = self.first_byte.is_some() && self.status.is_some_and(|it| it >= 400);
             let about = [
                 status,
                 provider,
                 model,
                 text(
-                    "gen_ai.response.id",
+                    "memoryrouter.provider_request_id",
                     self.provider_request_id.text().as_deref(),
                 ),
                 number("memoryrouter.attempts", Some(u64::from(self.attempts))),
@@ -270,7 +281,7 @@ impl Record {
                     .saturating_add(nanos(self.received + overhead))
                     .min(end_ns),
                 end_ns,
-                failed: self.side() == Some(FaultSide::Provider),
+                failed: refused || self.side() == Some(FaultSide::Provider),
                 attributes: about.into_iter().chain(tokens).flatten().collect(),
             });
         }

@@ -123,6 +123,70 @@ fn a_trace_goes_through() {
 }
 
 #[test]
+fn a_span_says_of_the_provider_what_the_provider_said() {
+    let provider = Provider::answering(
+        "HTTP/1.1 400 Bad Request\r\nx-request-id: theirs-1\r\ncontent-length: 2\r\n\r\n{}",
+    );
+    let silent = Provider::start(|_, _| Then::Close);
+    let collector = Provider::answering(json(200, "{}"));
+    let toml = format!(
+        "otlp.endpoint = \"{}\"\nproviders.groq.base_url = \"{}\"",
+        collector.url(""),
+        silent.url("/v1")
+    );
+    let router = Setup::all(&provider)
+        .stored("groq", "gsk-x")
+        .toml(&toml)
+        .start();
+    let of = |count: usize| -> [Value; 2] {
+        eventually("two more spans", || spans(&collector).len() == count);
+        let mut all = spans(&collector).split_off(count - 2);
+        all.sort_by_key(|span| span["kind"].as_u64());
+        all.try_into().unwrap()
+    };
+    let about = |span: &Value, name: &str| attributes(span).get(name).cloned();
+    let status = "http.response.status_code";
+
+    // An error to who asked, and none of the router's own.
+    assert_eq!(router.post(CHAT_PATH, CHAT).status, 400);
+    let [own, wait] = of(2);
+    assert_eq!(
+        (&own["status"]["code"], &wait["status"]["code"]),
+        (&0.into(), &2.into())
+    );
+    assert_eq!(about(&wait, status).as_deref(), Some("400"));
+    let id = about(&wait, "memoryrouter.provider_request_id");
+    assert_eq!(id.as_deref(), Some("theirs-1"));
+    assert_eq!(
+        about(&wait, "gen_ai.response.id"),
+        None,
+        "that is the answer's own id"
+    );
+
+    // Who hangs up answers nothing.
+    let unanswered = CHAT.replace("gpt-4o", "groq/llama");
+    assert_eq!(router.post(CHAT_PATH, unanswered).status, 502);
+    let [own, wait] = of(4);
+    assert_eq!(
+        (&own["status"]["code"], &wait["status"]["code"]),
+        (&2.into(), &2.into())
+    );
+    assert_eq!(about(&own, status).as_deref(), Some("502"));
+    assert_eq!(about(&wait, status), None);
+
+    // What leads nowhere has no route.
+    let bearer = router.bearer();
+    let lost = router.ask("GET", "/v1/nowhere", &[("authorization", &bearer)]);
+    assert_eq!(lost.status, 404);
+    eventually("one more span", || spans(&collector).len() == 5);
+    let lost = spans(&collector).pop().unwrap();
+    assert_eq!(
+        (&lost["name"], about(&lost, "http.route")),
+        (&"GET".into(), None)
+    );
+}
+
+#[test]
 fn without_a_collector_a_callers_field_is_its_own() {
     let provider = Provider::plain();
     let router = Setup::all(&provider).start();
