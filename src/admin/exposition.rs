@@ -165,7 +165,11 @@ fn exchanges(page: &mut Page, tally: &Tally) {
             PROVIDER_BOUNDS,
         );
     }
-    page.family("tokens_total", "counter", "Tokens by the provider's count.");
+    page.family(
+        "tokens_total",
+        "counter",
+        "Tokens, by the provider's count or estimated where it has none.",
+    );
     for provider in &providers {
         for (direction, count) in [
             ("input", provider.input_tokens),
