@@ -183,6 +183,17 @@ function cost({ cost: sum, unpriced_requests: unpriced }) {
   return el("span", { title, class: sum === null ? "faint" : undefined }, sum === null ? "–" : `${format.money(sum)} +?`, el("span", { class: "unseen" }, ` (${title})`));
 }
 
+/** A sum with estimates in it says so, as on the command line. */
+function tokens(row, name) {
+  const shown = format.whole(row[name]);
+  if (!row.estimated_requests) return shown;
+  const title = `${format.count(row.estimated_requests, "request")} estimated`;
+  return el("span", { title }, `~${shown}`, el("span", { class: "unseen" }, ` (${title})`));
+}
+
+/** Answers that their callers left, which are no errors. */
+const aborted = (row) => row.aborted > 0 && el("span", { class: "sub" }, `${format.whole(row.aborted)} aborted`);
+
 function usageTable(state, { rows, total }) {
   const sorted = state.group === "day"
     ? [...rows].sort((one, other) => other.day.localeCompare(one.day))
@@ -192,10 +203,10 @@ function usageTable(state, { rows, total }) {
   const columns = [
     { name: title, head: true, cell: (row) => [el("bdi", {}, nameOf(state, row)), state.group === "key" && el("span", { class: "sub mono" }, row.key)] },
     number("Requests", (row) => row.requests),
-    { name: "Errors", number: true, cell: (row) => (row.errors ? badge(format.whole(row.errors), "bad") : "0") },
-    number("Tokens in", (row) => row.input_tokens),
+    { name: "Errors", number: true, cell: (row) => [row.errors ? badge(format.whole(row.errors), "bad") : "0", aborted(row)] },
+    { name: "Tokens in", number: true, cell: (row) => tokens(row, "input_tokens") },
     number("Cached", (row) => row.cached_tokens),
-    number("Tokens out", (row) => row.output_tokens),
+    { name: "Tokens out", number: true, cell: (row) => tokens(row, "output_tokens") },
     number("Recalled", (row) => row.memory_tokens_recalled),
     number("Provider p50", (row) => row.provider_ms?.p50, format.milliseconds),
     number("p95", (row) => row.provider_ms?.p95, format.milliseconds),
@@ -204,10 +215,10 @@ function usageTable(state, { rows, total }) {
   const foot = {
     [title]: "All",
     Requests: format.whole(total.requests),
-    Errors: format.whole(total.errors),
-    "Tokens in": format.whole(total.input_tokens),
+    Errors: [format.whole(total.errors), aborted(total)],
+    "Tokens in": tokens(total, "input_tokens"),
     Cached: format.whole(total.cached_tokens),
-    "Tokens out": format.whole(total.output_tokens),
+    "Tokens out": tokens(total, "output_tokens"),
     Recalled: format.whole(total.memory_tokens_recalled),
     Cost: cost(total),
   };
