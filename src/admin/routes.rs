@@ -217,7 +217,7 @@ fn log_in(desk: &Desk, request: &Request) -> Result<Answer, Denial> {
     let media_type = request.field("content-type").unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(Denial::odd("content-type: application/json"));
+        return Err(Denial::new(415, "Not a JSON body").hint("Content-Type: application/json"));
     }
     let LogIn { token } = request.json()?;
     let token = Secret::new(token.into_bytes());

@@ -65,7 +65,7 @@ fn a_session_needs_its_own_word_and_our_own_page() {
     let json_type = ("Content-Type", "application/json");
     let log_in =
         |fields: &[(&str, &str)]| ask_as(&router, "POST", "/admin/v1/login", fields, &login);
-    assert_eq!(log_in(&[("Content-Type", "text/plain")]).status, 400);
+    assert_eq!(log_in(&[("Content-Type", "text/plain")]).status, 415);
     assert_eq!(
         log_in(&[json_type, ("Origin", "http://evil.example")]).status,
         403
@@ -420,7 +420,7 @@ fn odd_requests_are_refused_in_words() {
         ("DELETE", "/admin/v1/keys/key_nope?forever=maybe", "", 400),
         ("PUT", "/admin/v1/log", r#"{"level":"loud"}"#, 400),
         ("PUT", "/admin/v1/log", r#"{"sample":0}"#, 400),
-        ("POST", "/admin/v1/login", r#"{"token":""}"#, 400),
+        ("POST", "/admin/v1/login", r#"{"token":""}"#, 415),
     ] {
         let reply = ask(&router, method, target, body);
         assert_eq!(
