@@ -124,13 +124,16 @@ fn known(id: &str, config: &Config) -> Result<(), Failure> {
     }
 }
 
-const NUMBERS: [&str; 8] = [
-    "REQUESTS", "ERRORS", "INPUT", "CACHED", "OUTPUT", "COST $", "P50 MS", "P99 MS",
+const NUMBERS: [&str; 9] = [
+    "REQUESTS", "ERRORS", "ABORTED", "INPUT", "CACHED", "OUTPUT", "COST $", "P50 MS", "P99 MS",
 ];
 
 fn numbers(figures: &Figures) -> [String; NUMBERS.len()] {
-    let millis =
-        |time: Option<f64>| time.map_or_else(|| "-".to_owned(), |time| format!("{time:.0}"));
+    let millis = |time: Option<f64>| match time {
+        None => "-".to_owned(),
+        Some(time) if time < 10.0 => format!("{time:.1}"),
+        Some(time) => format!("{time:.0}"),
+    };
     // A sum that leaves something out says so.
     let mark = if figures.unpriced_requests > 0 {
         "+?"
@@ -145,6 +148,7 @@ fn numbers(figures: &Figures) -> [String; NUMBERS.len()] {
     [
         figures.requests.to_string(),
         figures.errors.to_string(),
+        figures.aborted.to_string(),
         format!("{about}{}", figures.input_tokens),
         figures.cached_tokens.to_string(),
         format!("{about}{}", figures.output_tokens),

@@ -56,6 +56,10 @@ fn a_command_shows_what_a_running_router_counts() {
         text.contains("gpt-4o") && text.contains("TOTAL") && text.contains("300"),
         "{text}"
     );
+    assert!(
+        text.contains("ABORTED") && !text.contains(" 0  0\n"),
+        "{text}"
+    );
     let id = home.run(&["keys", "list", "--json"]).json();
     let id = id["keys"][0]["id"]
         .as_str()
