@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::table::count;
 use super::{Failure, Global};
 use crate::admin;
 use crate::config::{BaseUrl, Config, Listen, Location, TlsFiles};
@@ -219,8 +220,15 @@ fn as_text(config: &Config, location: &Location, snapshot: &SnapshotRow) -> Stri
     row(
         "key snapshot",
         &format!(
-            "{}: generation {}, {} memory keys, {} provider keys",
-            snapshot.file, snapshot.generation, snapshot.memory_keys, snapshot.provider_keys
+            "{}: generation {}, {}, {}",
+            snapshot.file,
+            snapshot.generation,
+            count(snapshot.memory_keys as u64, "memory key", "memory keys"),
+            count(
+                snapshot.provider_keys as u64,
+                "provider key",
+                "provider keys"
+            ),
         ),
     );
     for (_, provider) in config.providers.iter() {

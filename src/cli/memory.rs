@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use super::table::count;
 use super::{Failure, Global};
 use crate::exchange::is_session_id;
 use crate::memory::{Delete, MemoryId, NewMemory};
@@ -60,6 +61,10 @@ pub(crate) struct Gone {
     memory: Option<MemoryId>,
 }
 
+fn memories(number: u64) -> String {
+    count(number, "memory", "memories")
+}
+
 fn memory_id(text: &str) -> Result<MemoryId, String> {
     MemoryId::parse(text).ok_or_else(|| "no memory's id; those start with mem_".into())
 }
@@ -89,8 +94,10 @@ pub(crate) fn run(command: MemoryCommand, global: &Global) -> Result<(), Failure
                 || &added,
                 || {
                     format!(
-                        "{} memories: {} stored, {} were there already",
-                        added.total, added.stored, added.duplicates
+                        "{}: {} stored, {} there already",
+                        memories(added.total),
+                        added.stored,
+                        added.duplicates
                     )
                 },
             )
@@ -115,7 +122,7 @@ pub(crate) fn run(command: MemoryCommand, global: &Global) -> Result<(), Failure
             }
             global.show(
                 || &deleted,
-                || format!("{} memories deleted", deleted.deleted),
+                || format!("{} deleted", memories(deleted.deleted)),
             )
         }
     }
@@ -156,11 +163,11 @@ fn stats(vault: &Vault, global: &Global) -> Result<(), Failure> {
     global.show(shown, || {
         let time = |time: &Option<String>| time.clone().unwrap_or_else(|| "-".into());
         format!(
-            "{} memories, about {} tokens, {} bytes of text, {} sessions\noldest {}, newest {}",
-            stats.memories,
-            stats.total_tokens,
-            stats.bytes,
-            stats.sessions,
+            "{}, about {}, {} of text, {}\noldest {}, newest {}",
+            memories(stats.memories),
+            count(stats.total_tokens, "token", "tokens"),
+            count(stats.bytes, "byte", "bytes"),
+            count(stats.sessions, "session", "sessions"),
             time(&stats.oldest),
             time(&stats.newest)
         )

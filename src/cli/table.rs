@@ -2,6 +2,11 @@
 
 use crate::keys::steers;
 
+/// A number of things, one of them or many.
+pub(super) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
 /// Columns as wide as they must be, two spaces apart.
 pub(super) fn table<const N: usize>(
     head: [&str; N],
@@ -35,6 +40,12 @@ pub(super) fn harmless(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        let told = [0, 1, 2].map(|number| count(number, "memory", "memories"));
+        assert_eq!(told, ["0 memories", "1 memory", "2 memories"]);
+    }
 
     #[test]
     fn tables_line_up() {
