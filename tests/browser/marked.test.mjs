@@ -43,6 +43,8 @@ test("a stream that was left is marked, with what is estimated of it", async () 
 
   const { page, close } = await openPage(browser, router);
   await logIn(page, router);
+  const told = page.getByRole("row").filter({ hasText: NEVER_ENDS });
+  await told.getByText(/^~\d+ \/ \d+/).waitFor();
   await visit(page, "Usage");
   await page.getByText("Model", { exact: true }).click();
   const row = (name) => page.getByRole("row").filter({ has: page.getByRole("rowheader", { name, exact: true }) });

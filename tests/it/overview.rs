@@ -46,6 +46,7 @@ fn the_overview_and_the_last_requests_tell_what_happened() {
     assert_eq!(rows[1]["route"], "/v1/chat/completions");
     assert_eq!(rows[1]["model"], "gpt-4o");
     assert!(rows[1]["total_ms"].as_f64().unwrap() > 0.0);
+    assert_eq!(rows[1]["estimated"], true, "nobody counted");
     let config = good(ask(&router, "GET", "/admin/v1/config", ""), 200);
     assert_eq!(config["sections"]["timeouts"]["head"], "10s");
     assert_eq!(config["sections"]["timeouts"]["keepalive"], "75s");

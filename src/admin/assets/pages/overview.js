@@ -210,6 +210,11 @@ function statusBadge({ status, side }) {
   return badge(String(status), side ? (side === "caller" ? "warn" : "bad") : "good");
 }
 
+function tokens(row) {
+  const shown = `${format.short(row.input_tokens)} / ${format.short(row.output_tokens)}`;
+  return row.estimated ? el("span", { title: "estimated" }, `~${shown}`, el("span", { class: "unseen" }, " (estimated)")) : shown;
+}
+
 function requestTable(requests, names) {
   if (!requests.length) return empty("overview", "No requests yet", "The newest requests appear here as they end.");
   return table("Last requests", [
@@ -218,7 +223,7 @@ function requestTable(requests, names) {
     { name: "Status", cell: statusBadge },
     { name: "Model", cell: (row) => [el("bdi", {}, row.model ?? "–"), row.provider && el("span", { class: "sub" }, row.provider)] },
     { name: "Key", cell: (row) => (row.key ? el("a", { class: names.has(row.key) ? undefined : "mono small", href: `#/usage?key=${encodeURIComponent(row.key)}` }, names.get(row.key) ?? row.key) : "–") },
-    { name: "Tokens", number: true, cell: (row) => `${format.short(row.input_tokens)} / ${format.short(row.output_tokens)}` },
+    { name: "Tokens", number: true, cell: tokens },
     { name: "Router", number: true, kind: "extra", cell: (row) => format.milliseconds(row.overhead_ms) },
     { name: "First byte", number: true, kind: "extra", cell: (row) => format.milliseconds(row.first_byte_ms) },
     { name: "Total", number: true, cell: (row) => format.milliseconds(row.total_ms) },
