@@ -39,8 +39,10 @@ pub enum Quota {
     Tokens,
     /// Requests at once.
     Concurrent,
-    /// Tokens a day or month.
-    Budget,
+    /// Tokens of its budget, which is for a UTC day.
+    DayBudget,
+    /// The same, for a month.
+    MonthBudget,
 }
 
 /// Why the router answers by itself.
@@ -277,7 +279,7 @@ impl Fault {
                 format!("Model not allowed for this memory key: {model}")
             }
             Self::LimitReached {
-                quota: Quota::Budget,
+                quota: Quota::DayBudget | Quota::MonthBudget,
                 ..
             } => "Budget exhausted".into(),
             Self::LimitReached { .. } => "Rate limit exceeded".into(),
@@ -321,8 +323,8 @@ impl Fault {
                 limit,
                 resets_in,
             } => {
-                let (what, seconds) = (quota.describe(), whole_seconds(*resets_in));
-                format!("This key has {limit} {what}; there is room again in {seconds} s")
+                let (what, seconds) = (quota.describe(*limit), whole_seconds(*resets_in));
+                format!("This key has {what}; there is room again in {seconds} s")
             }
             Self::UnknownField(_) => {
                 "session_id, or nothing for all; one memory by its path".into()
@@ -369,20 +371,23 @@ impl Fault {
 }
 
 impl Quota {
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Requests => "requests a minute",
-            Self::Tokens => "tokens a minute",
-            Self::Concurrent => "requests at once",
-            Self::Budget => "tokens in its budget",
-        }
+    fn describe(self, limit: u64) -> String {
+        let (unit, span) = match self {
+            Self::Requests => ("request", "a minute"),
+            Self::Tokens => ("token", "a minute"),
+            Self::Concurrent => ("request", "at once"),
+            Self::DayBudget => ("token", "a day (UTC)"),
+            Self::MonthBudget => ("token", "a month (UTC)"),
+        };
+        let plural = if limit == 1 { "" } else { "s" };
+        format!("{limit} {unit}{plural} {span}")
     }
 
     /// The last word of the `x-ratelimit-*` fields that tell of it.
     pub fn field_word(self) -> &'static str {
         match self {
             Self::Requests | Self::Concurrent => "requests",
-            Self::Tokens | Self::Budget => "tokens",
+            Self::Tokens | Self::DayBudget | Self::MonthBudget => "tokens",
         }
     }
 }

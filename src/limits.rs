@@ -243,10 +243,10 @@ impl State {
             ));
         }
         if let Some((limit, period)) = limits.token_budget {
-            let ((start, used), days) = match period {
-                Period::Day => (self.day, 1),
+            let ((start, used), days, quota) = match period {
+                Period::Day => (self.day, 1, Quota::DayBudget),
                 // 31 days behind the first one lies in the next month, whatever their number.
-                Period::Month => (self.month, 31),
+                Period::Month => (self.month, 31, Quota::MonthBudget),
             };
             if !fits(used, limit) {
                 let behind = start + days * clock::DAY_SECONDS;
@@ -255,7 +255,7 @@ impl State {
                     Period::Month => clock::month_start(behind),
                 };
                 let left = Duration::from_secs((end - today).max(1).unsigned_abs());
-                return Err(reached(Quota::Budget, limit, heals_in(used, limit, left)));
+                return Err(reached(quota, limit, heals_in(used, limit, left)));
             }
         }
         Ok(())

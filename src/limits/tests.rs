@@ -124,7 +124,7 @@ fn what_is_refused_for_its_tokens_is_no_request() {
     });
     let first = key.goes(50);
     for _ in 0..5 {
-        assert_eq!(key.refused(60), Some((Quota::Budget, BUSY_RETRY)));
+        assert_eq!(key.refused(60), Some((Quota::DayBudget, BUSY_RETRY)));
     }
     // Nor is one that goes to no provider.
     for _ in 0..5 {
@@ -173,7 +173,7 @@ fn a_budget_ends_with_its_span() {
     let left = Duration::from_secs(march as u64 - february as u64);
     assert_eq!(
         quota(state.admit(&limits, now, february)),
-        Some((Quota::Budget, left))
+        Some((Quota::MonthBudget, left))
     );
     assert!(state.admit(&limits, now, march).is_ok());
 }
@@ -233,7 +233,10 @@ fn what_was_used_before_counts() {
     assert_eq!(key.day(), 60);
     one.settle(40);
     lock(&key.0).minute = None;
-    assert_eq!(key.refused(0).map(|refused| refused.0), Some(Quota::Budget));
+    assert_eq!(
+        key.refused(0).map(|refused| refused.0),
+        Some(Quota::DayBudget)
+    );
     // Nor are a minute's that is over.
     let over = Instant::now().checked_sub(MINUTE).unwrap();
     lock(&key.0).minute = Some((over, 7, 7));

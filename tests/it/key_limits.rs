@@ -80,7 +80,7 @@ fn the_answer_says_which_limit_and_when_to_come_again() {
     assert_eq!(reply.field("x-ratelimit-remaining-requests"), Some("0"));
     assert!(reply.field("x-ratelimit-reset-requests").is_some());
     let expected = format!(
-        r#"{{"error": "Rate limit exceeded", "hint": "This key has 1 requests a minute; there is room again in {after} s"}}"#
+        r#"{{"error": "Rate limit exceeded", "hint": "This key has 1 request a minute; there is room again in {after} s"}}"#
     );
     assert_eq!(reply.text(), expected);
     // A new snapshot forgets nothing, and other keys have their own count.
@@ -101,13 +101,14 @@ fn the_answer_says_which_limit_and_when_to_come_again() {
 fn a_budget_is_settled_with_what_the_provider_counted() {
     let provider = Provider::answering(json(200, USED));
     let router = Router::start(&provider);
-    for (limits, error) in [
+    for (limits, error, told) in [
         (
             Limits {
                 tokens_per_minute: Some(250),
                 ..Limits::default()
             },
             "Rate limit exceeded",
+            "This key has 250 tokens a minute; there is room again in ",
         ),
         (
             Limits {
@@ -115,6 +116,7 @@ fn a_budget_is_settled_with_what_the_provider_counted() {
                 ..Limits::default()
             },
             "Budget exhausted",
+            "This key has 250 tokens a day (UTC); there is room again in ",
         ),
         (
             Limits {
@@ -122,6 +124,7 @@ fn a_budget_is_settled_with_what_the_provider_counted() {
                 ..Limits::default()
             },
             "Budget exhausted",
+            "This key has 250 tokens a month (UTC); there is room again in ",
         ),
     ] {
         let key = limited(&router, limits);
@@ -134,7 +137,8 @@ fn a_budget_is_settled_with_what_the_provider_counted() {
             (reply.status, reply.json()["error"].as_str()),
             (429, Some(error))
         );
-        assert!(reply.field("retry-after").is_some());
+        let after = reply.field("retry-after").unwrap();
+        assert_eq!(reply.json()["hint"], format!("{told}{after} s"));
     }
     // Errors of the provider's cost nothing.
     let failing = Provider::answering(json(500, "{}"));
