@@ -18,6 +18,10 @@ use crate::worker::Worker;
 const READ_BYTES: usize = 8 * 1024;
 const READ_BYTES_MAX: usize = 1024 * 1024;
 
+/// So much of a refused request is read, so that its connection can go on: it comes in one piece with the head, or in the
+/// next one.
+const PASSED_OVER_BYTES_MAX: u64 = 64 * 1024;
+
 /// Others wait no longer than this for their turn; to take turns takes a millisecond.
 const DECODING_TIME_MAX: Duration = Duration::from_millis(5);
 
@@ -115,6 +119,24 @@ pub(super) async fn receive<'h>(
         request.decoded = true;
     }
     Ok(request)
+}
+
+/// Reads the body of a request that is refused, if there is little of it and it comes unasked: whoever is to come again in a
+/// moment need not connect anew.
+pub(super) async fn pass_over(
+    caller: &mut Caller,
+    head: &Head<RequestLine>,
+    framing: Framing,
+    exchange: &mut Exchange<'_>,
+) -> Result<(), Stop> {
+    if let Framing::Length(length @ 1..=PASSED_OVER_BYTES_MAX) = framing
+        && !head.has(Name::Expect)
+    {
+        receive_length(caller, head, length as usize, exchange.worker).await?;
+        exchange.unread = Unread::Nothing;
+        caller.deadline.disarm();
+    }
+    Ok(())
 }
 
 /// All Content-Encoding fields together, which mean one list (RFC 9110 section 5.3).

@@ -212,7 +212,13 @@ impl<'w> Exchange<'w> {
         self.record.billed = operation.task.is_billed();
         let worker = self.worker;
         let _in_flight = worker.begin().ok_or(Fault::TooManyInFlight)?;
-        let mut permit = worker.shared.key_limits.admit(&tenant.key)?;
+        let mut permit = match worker.shared.key_limits.admit(&tenant.key) {
+            Ok(permit) => permit,
+            Err(fault) => {
+                Box::pin(body::pass_over(caller, head, framing, self)).await?;
+                return Err(fault.into());
+            }
+        };
         let limited = permit.is_some();
 
         let mut request = body::receive(caller, head, framing, self).await?;

@@ -98,6 +98,53 @@ fn the_answer_says_which_limit_and_when_to_come_again() {
 }
 
 #[test]
+fn who_is_to_come_again_keeps_the_connection_unless_much_is_under_way() {
+    let provider = Provider::answering(json(200, USED));
+    let router = Router::start(&provider);
+    let limits = Limits {
+        requests_per_minute: Some(1),
+        ..Limits::default()
+    };
+    let key = limited(&router, limits);
+    assert_eq!(ask(&router, &key).status, 200);
+    let fields = [("x-api-key", key.as_str())];
+    let asked = |fields: &[(&str, &str)], body: &str| request("POST", CHAT, fields, body);
+    let mut caller = router.connect();
+    let whole = asked(&fields, BODY);
+    let (head, body) = whole.split_at(whole.len() - BODY.len());
+    // The body with the head, in a piece of its own, in two.
+    for pieces in [
+        vec![&whole[..]],
+        vec![head, body],
+        vec![&whole[..whole.len() - 5], &body[BODY.len() - 5..]],
+    ] {
+        for piece in pieces {
+            caller.send(piece);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let reply = caller.reply();
+        assert_eq!((reply.status, reply.field("connection")), (429, None));
+    }
+    assert_eq!(
+        caller.exchange(request("GET", "/health", &[], "")).status,
+        200
+    );
+    let long = format!(
+        r#"{{"model":"gpt-4o","messages":[],"x":"{}"}}"#,
+        "x".repeat(70_000)
+    );
+    let expecting = [("x-api-key", key.as_str()), ("Expect", "100-continue")];
+    for bytes in [asked(&fields, &long), asked(&expecting, BODY)] {
+        let reply = router.connect().exchange(bytes);
+        assert_eq!(
+            (reply.status, reply.field("connection")),
+            (429, Some("close"))
+        );
+    }
+    assert_eq!(provider.count(), 1);
+}
+
+#[test]
 fn a_budget_is_settled_with_what_the_provider_counted() {
     let provider = Provider::answering(json(200, USED));
     let router = Router::start(&provider);
