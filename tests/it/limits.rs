@@ -293,13 +293,7 @@ fn more_requests_at_once_than_allowed_are_told_to_come_again() {
 #[test]
 fn running_out_of_descriptors_is_no_end() {
     let provider = Provider::plain();
-    let home = Home::new();
-    home.configure(&format!(
-        "providers.openai.base_url = \"{}\"\nserver.workers = 1\ntimeouts.head = \"1m\"",
-        provider.url("/v1")
-    ));
-    home.run_with(&["providers", "set", "openai"], "sk-stored");
-    let token = home.mint();
+    let (home, token) = Home::paying(&provider, "server.workers = 1\ntimeouts.head = \"1m\"");
     let mut shell = std::process::Command::new("/bin/bash");
     shell
         .args(["-c", "ulimit -n 100; exec \"$@\"", "bash"])
@@ -354,13 +348,7 @@ fn running_out_of_descriptors_is_no_end() {
 #[test]
 fn a_name_that_cannot_be_looked_up_for_want_of_descriptors_is_not_unknown() {
     let provider = Provider::plain();
-    let home = Home::new();
-    home.configure(&format!(
-        "providers.openai.base_url = \"{}\"",
-        provider.url("/v1")
-    ));
-    home.run_with(&["providers", "set", "openai"], "sk-stored");
-    let token = home.mint();
+    let (home, token) = Home::paying(&provider, "");
     let served = home.serve();
     let limit = |descriptors: &str| {
         let mut prlimit = std::process::Command::new("prlimit");

@@ -48,6 +48,7 @@ fn an_init_that_was_cut_is_completed_by_the_next() {
     }
     // A snapshot that was in use is not begun anew by accident.
     let home = Home::new();
+    home.configure("");
     home.serve().stop();
     fs::rename(home.file("keys.snapshot"), home.file("elsewhere")).unwrap();
     let refused = home.run(&["init"]);
@@ -60,6 +61,7 @@ fn an_init_that_was_cut_is_completed_by_the_next() {
 #[test]
 fn a_copy_put_back_is_told_before_a_start_refuses_it() {
     let home = Home::new();
+    home.configure("");
     let file = home.file("keys.snapshot");
     let old = fs::read(&file).unwrap();
     home.mint();
@@ -292,13 +294,7 @@ fn usage_of_a_directory_that_is_not_there_is_no_table_of_zeros() {
 #[test]
 fn files_that_may_not_grow_cost_no_request() {
     let provider = Provider::plain();
-    let home = Home::new();
-    home.configure(&format!(
-        "providers.openai.base_url = \"{}\"",
-        provider.url("/v1")
-    ));
-    home.run_with(&["providers", "set", "openai"], "sk-stored");
-    let token = home.mint();
+    let (home, token) = Home::paying(&provider, "");
     // Less than any store begins with.
     let mut shell = std::process::Command::new("/bin/bash");
     shell

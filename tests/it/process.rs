@@ -292,13 +292,7 @@ fn signals_reload_drain_and_end() {
         wire.send("cd");
         Then::Keep
     });
-    let home = Home::new();
-    home.configure(&format!(
-        "providers.openai.base_url = \"{}\"",
-        provider.url("/v1")
-    ));
-    home.run_with(&["providers", "set", "openai"], "sk-stored");
-    let token = home.mint();
+    let (home, token) = Home::paying(&provider, "");
     let served = home.serve();
     served.signal(Signal::SIGHUP);
     eventually("the look at the snapshot", || {
@@ -529,13 +523,7 @@ fn a_caller_that_never_pauses_keeps_nobody_else_waiting() {
 #[test]
 fn where_io_uring_is_blocked_it_runs_on_epoll_and_says_so_once() {
     let provider = Provider::plain();
-    let home = Home::new();
-    home.configure(&format!(
-        "providers.openai.base_url = \"{}\"",
-        provider.url("/v1")
-    ));
-    home.run_with(&["providers", "set", "openai"], "sk-stored");
-    let token = home.mint();
+    let (home, token) = Home::paying(&provider, "");
     let mut serve = command(&["serve", "--dir"]);
     serve
         .arg(home.path())

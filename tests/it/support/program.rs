@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::caller::Caller;
 use super::eventually;
+use super::provider::Provider;
 
 /// What a command left.
 #[derive(Debug)]
@@ -71,6 +72,18 @@ impl Home {
         let done = home.run(&["init"]);
         assert_eq!(done.code, 0, "{done:?}");
         home
+    }
+
+    /// One that has a key for the provider, in the place of OpenAI, and a memory key, whose token comes with it.
+    #[track_caller]
+    pub fn paying(provider: &Provider, toml: &str) -> (Self, String) {
+        let home = Self::new();
+        let url = provider.url("/v1");
+        home.configure(&format!("providers.openai.base_url = \"{url}\"\n{toml}"));
+        let stored = home.run_with(&["providers", "set", "openai"], "sk-stored");
+        assert_eq!(stored.code, 0, "{stored:?}");
+        let token = home.mint();
+        (home, token)
     }
 
     /// Nothing there yet.
